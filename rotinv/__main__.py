@@ -1,0 +1,38 @@
+"""`rotinv PROGRAM …` is `python -m rotinv.PROGRAM …`; without a program, the list of them."""
+
+import importlib
+import sys
+
+from rotinv import cli
+from rotinv.errors import UserError
+
+PROGRAMS = {
+    "train": "train a network and test it",
+    "score": "score stamps with one trained network or several",
+    "simulate": "make a simulated survey",
+    "pack": "make a stamp store from arrays",
+    "architectures": "print Table I for an architecture",
+}
+
+
+def main() -> None:
+    """The console script."""
+    arguments = sys.argv[1:]
+    if arguments and arguments[0] in PROGRAMS:
+        program = arguments[0]
+        sys.argv = [f"rotinv {program}", *arguments[1:]]
+        cli.run(program, importlib.import_module(f"rotinv.{program}").main)
+    cli.run("", lambda: _list_programs(arguments))
+
+
+def _list_programs(arguments: list[str]) -> int:
+    if arguments and arguments[0] not in ("-h", "--help"):
+        raise UserError(f"there is no program {arguments[0]!r}; the programs are: {', '.join(PROGRAMS)}")
+    print("usage: rotinv PROGRAM [options]    (rotinv PROGRAM --help explains each option)\n")
+    for name, purpose in PROGRAMS.items():
+        print(f"  {name:<15}{purpose}")
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""What every program shares: options that are checked as they are read, and one-line errors."""
+
+import argparse
+import contextlib
+import math
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from rotinv.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaint is one line, with exit status 2."""
+
+    def __init__(self, program: str, description: str) -> None:
+        super().__init__(
+            prog=f"rotinv {program}",
+            description=description,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+
+
+def run(program: str, main: Callable[[], int]) -> NoReturn:
+    """Run a program's `main` and exit with its status: 2 with one line for bad input, 130 for Ctrl-C."""
+    try:
+        status = main()
+        sys.stdout.flush()
+    except UserError as error:
+        print(f"rotinv {program}: {error}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print(f"rotinv {program}: interrupted", file=sys.stderr)
+        status = 130
+    except BrokenPipeError:  # the reader of our output (head, less) has gone
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    sys.exit(status)
+
+
+def integer(low: int, high: int | None = None) -> Callable[[str], int]:
+    """An option's type: a whole number from `low` to `high`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if value < low or (high is not None and value > high):
+            span = f"at least {low}" if high is None else f"between {low} and {high}"
+            raise argparse.ArgumentTypeError(f"{value} is out of range: it must be {span}")
+        return value
+
+    return parse
+
+
+def number(low: float, high: float = math.inf, *, open_low: bool = False, open_high: bool = False) -> (
+    Callable[[str], float]
+):
+    """An option's type: a finite number from `low` to `high`; an open end is itself excluded."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        below = value <= low if open_low else value < low
+        above = value >= high if open_high else value > high
+        if not math.isfinite(value) or below or above:
+            span = f"{'above' if open_low else 'at least'} {low:g}"
+            if math.isfinite(high):
+                span += f" and {'below' if open_high else 'at most'} {high:g}"
+            raise argparse.ArgumentTypeError(f"{text} is out of range: it must be {span}")
+        return value
+
+    return parse
