@@ -1,0 +1,240 @@
+"""The contract of the kernels, once for every device, and `get_kernels(device)`.
+
+Arrays: maps are (n, h, w, c), n image, h w pixel, c channel ("NHWC"); vectors are (n, c). Weights of a
+convolution are (i, j, c, o), i j the tap, o the output channel; of a dense layer (c, o). The dtype is
+float32 on cpu and cuda, float64 on the reference. A kernel returns fresh arrays and leaves its inputs
+alone, except where it says that it writes into one. Shapes are trusted: layers have checked them.
+
+Exactness, on every device: each image is computed alike wherever it stands in the batch; sums over images
+are taken in an order that does not depend on the number of threads; sign(0) = +1; the first maximum
+in row-major order wins; sums over the four rotations are (0 + 2) + (1 + 3).
+"""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from rotinv.errors import UserError
+
+Array = Any  # numpy.ndarray on reference and cpu, cupy.ndarray on cuda
+
+
+class Conv2dKernels(Protocol):
+    """Convolution (cross-correlation, stride 1, `pad` zeros on each side) with its epilogue.
+
+    z[n,p,q,o] = b[o] + sum_{i,j,c} x[n, p+i-pad, q+j-pad, c] w[i,j,c,o],   p < h + 2 pad - size + 1.
+    """
+
+    def forward(
+        self, x: Array, w: Array, b: Array, pad: int, slope: float, pool: int
+    ) -> tuple[Array, Array | None]:
+        """y = max-pool(act(z)), act(z) = z where z > 0 and slope z elsewhere (0 ReLU, 1 identity).
+
+        `pool` is 1 (none) or 2: windows of 2x2, stride 2, an odd last row or column dropped; then the
+        second result, uint8 and shaped as y, is the winner in its window, row by row, 0..3; otherwise None.
+        """
+
+    def epilogue_backward(
+        self, dy: Array, y: Array, index: Array | None, slope: float, shape: tuple[int, ...]
+    ) -> Array:
+        """dz (of shape `shape`) from dy: un-pooled to the winner, times 1 where y > 0 and slope elsewhere."""
+
+    def backward_input(self, dz: Array, w: Array, pad: int, shape: tuple[int, ...]) -> Array:
+        """dx[n,h,w,c] = sum_{i,j,o} dz[n, h-i+pad, w-j+pad, o] w[i,j,c,o]; `shape` is x's."""
+
+    def backward_params(self, x: Array, dz: Array, pad: int, dw: Array, db: Array) -> None:
+        """Write dw[i,j,c,o] = sum_{n,p,q} x[n, p+i-pad, q+j-pad, c] dz[n,p,q,o] and db[o] = sum dz."""
+
+    def contributions(self, x: Array, w: Array, b: Array, pad: int) -> tuple[Array, Array]:
+        """z+ and z-: the sums of the positive and of the negative x w, each with its side of b.
+
+        With z_ij = x_i w_ij (Eq. 2), z+_j = b_j^+ + sum_i z_ij^+ and z-_j = b_j^- + sum_i z_ij^-,
+        by direct sums of one sign, so that an empty side is exactly 0. x may be negative.
+        """
+
+    def redistribute(self, x: Array, w: Array, c_pos: Array, c_neg: Array, pad: int) -> Array:
+        """R_i = sum_j z_ij^+ c+_j + z_ij^- c-_j, shaped as x."""
+
+
+class DenseKernels(Protocol):
+    """z[n,o] = b[o] + sum_c x[n,c] w[c,o]; passes as in Conv2dKernels."""
+
+    def forward(self, x: Array, w: Array, b: Array, slope: float) -> Array:
+        """y = act(z), act as in Conv2dKernels.forward."""
+
+    def backward_input(self, dz: Array, w: Array) -> Array:
+        """dx[n,c] = sum_o dz[n,o] w[c,o]."""
+
+    def backward_params(self, x: Array, dz: Array, dw: Array, db: Array) -> None:
+        """Write dw[c,o] = sum_n x[n,c] dz[n,o] and db[o] = sum_n dz[n,o]."""
+
+    def contributions(self, x: Array, w: Array, b: Array) -> tuple[Array, Array]:
+        """z+ and z- of each unit, as Conv2dKernels.contributions."""
+
+    def redistribute(self, x: Array, w: Array, c_pos: Array, c_neg: Array) -> Array:
+        """R_i = sum_j z_ij^+ c+_j + z_ij^- c-_j, shaped as x."""
+
+
+class Pool2dKernels(Protocol):
+    """Pooling over windows of size x size, stride size; what does not fill a window is dropped."""
+
+    def max_forward(self, x: Array, size: int) -> tuple[Array, Array]:
+        """y = the window's maximum; index, uint8, its place in the window, row by row, the first wins."""
+
+    def max_backward(self, dy: Array, index: Array, size: int, shape: tuple[int, ...]) -> Array:
+        """dy to the winner, 0 elsewhere; relevance goes the same way. `shape` is x's."""
+
+    def average_forward(self, x: Array, size: int) -> Array:
+        """y = the window's mean."""
+
+    def average_backward(self, dy: Array, size: int, shape: tuple[int, ...]) -> Array:
+        """dy / size^2 to each of the window."""
+
+    def average_relevance(self, x: Array, r: Array, size: int) -> Array:
+        """R_i = x_i / sum(x) R over the window (Eq. 2); 0 where the sum is 0."""
+
+
+class CyclicKernels(Protocol):
+    """The quarter-turn operations. A batch of 4n holds [0° × n, 90° × n, 180° × n, 270° × n].
+
+    r is a counter-clockwise quarter turn of a map (numpy.rot90 over its pixel axes). Vectors (n, c) are
+    not turned. Maps are square. Dieleman et al. 2016 name the operations.
+    """
+
+    def slice(self, x: Array) -> Array:
+        """S(x) = [x, r x, r² x, r³ x], (4n, h, h, c)."""
+
+    def slice_backward(self, dy: Array) -> Array:
+        """The adjoint: dx = (dy_0 + r^-2 dy_2) + (r^-1 dy_1 + r^-3 dy_3); relevance sums alike."""
+
+    def align(self, x: Array) -> Array:
+        """Turn each quarter's maps back: [x_0, r^-1 x_1, r^-2 x_2, r^-3 x_3]."""
+
+    def align_backward(self, dy: Array) -> Array:
+        """The adjoint of align, which is its inverse."""
+
+    def stack(self, x: Array) -> Array:
+        """(4n, …, c) -> (n, …, 4c): the four rotations side by side, [f_0 | f_90 | f_180 | f_270]."""
+
+    def stack_backward(self, dy: Array) -> Array:
+        """The adjoint of stack, which is its inverse."""
+
+    def mean(self, x: Array) -> Array:
+        """(4n, …) -> (n, …): ((x_0 + x_2) + (x_1 + x_3)) / 4."""
+
+    def mean_backward(self, dy: Array) -> Array:
+        """dy / 4 to each of the four."""
+
+    def mean_relevance(self, x: Array, r: Array) -> Array:
+        """R_i = x_i / sum(x) R over the four (Eq. 2); 0 where the sum is 0."""
+
+    def max(self, x: Array) -> tuple[Array, Array]:
+        """(4n, …) -> (n, …): the largest of the four, and which it was (uint8, the first wins)."""
+
+    def max_backward(self, dy: Array, index: Array) -> Array:
+        """dy to the winner, 0 to the others."""
+
+    def rms(self, x: Array) -> Array:
+        """(4n, …) -> (n, …): sqrt(((x_0² + x_2²) + (x_1² + x_3²)) / 4)."""
+
+    def rms_backward(self, dy: Array, x: Array, y: Array) -> Array:
+        """dx = x dy / (4 y); 0 where y is 0."""
+
+
+class ActivationKernels(Protocol):
+    """act(z) = z where z > 0, slope z elsewhere: 0 is ReLU, 0.01 the paper's leaky ReLU."""
+
+    def forward(self, z: Array, slope: float) -> Array:
+        """y = act(z)."""
+
+    def backward(self, dy: Array, y: Array, slope: float) -> Array:
+        """dz = dy where y > 0, slope dy elsewhere."""
+
+
+class DropoutKernels(Protocol):
+    """Each element is kept with probability 1 - rate, decided by a counter (see the reference)."""
+
+    def forward(self, x: Array, rate: float, seed: int, step: int, layer: int) -> Array:
+        """y = x / (1 - rate) where kept, 0 elsewhere."""
+
+    def backward(self, dy: Array, rate: float, seed: int, step: int, layer: int) -> Array:
+        """dx = dy / (1 - rate) where kept: the same elements as in forward."""
+
+
+class SoftmaxKernels(Protocol):
+    """p_k = exp(z_k) / sum exp(z), each row on its own."""
+
+    def forward(self, z: Array) -> Array:
+        """p, shaped as z (n, classes)."""
+
+    def cross_entropy(self, z: Array, label: Array) -> tuple[Array, Array]:
+        """loss (n,) = -log p_label of each image, and dz = (p - onehot(label)) / n, of their mean."""
+
+
+class SgdKernels(Protocol):
+    """Plain stochastic gradient descent."""
+
+    def update(self, params: Array, grads: Array, rate: float) -> None:
+        """Write params -= rate grads."""
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """A device: its kernels by family, its dtype, and the way of arrays to it and back."""
+
+    device: str
+    dtype: np.dtype
+    conv2d: Conv2dKernels
+    dense: DenseKernels
+    pool2d: Pool2dKernels
+    cyclic: CyclicKernels
+    activation: ActivationKernels
+    dropout: DropoutKernels
+    softmax: SoftmaxKernels
+    sgd: SgdKernels
+    asarray: Callable[[Any], Array]  # of the device's dtype, contiguous, on the device
+    to_host: Callable[[Array], np.ndarray]
+
+
+FAMILIES = ("conv2d", "dense", "pool2d", "cyclic", "activation", "dropout", "softmax", "sgd")
+DEVICES = ("cpu", "cuda", "reference")
+
+
+def get_kernels(device: str) -> Kernels:
+    """The kernels of `device`: "cpu", "reference" or "cuda".
+
+    Raises UserError if there is no such device, or if it cannot be used on this machine.
+    """
+    if device == "cuda":
+        _require_cuda()
+    if device not in ("cpu", "reference"):
+        raise UserError(f"device {device!r} is not known; choose one of {', '.join(DEVICES)}")
+    families = {name: importlib.import_module(f"rotinv.kernels.{device}.{name}") for name in FAMILIES}
+    dtype = np.dtype(np.float64 if device == "reference" else np.float32)
+    return Kernels(
+        device=device,
+        dtype=dtype,
+        asarray=lambda array: np.ascontiguousarray(array, dtype),
+        to_host=np.asarray,
+        **families,  # type: ignore[arg-type]  # modules, held to the Protocols by tests/test_kernels.py
+    )
+
+
+def _require_cuda() -> None:
+    """Say what is missing for CUDA."""
+    try:
+        import cupy
+    except ImportError:
+        raise UserError(
+            "--device cuda needs CuPy, which is not installed: pip install 'rotinv[cuda]', or use --device cpu"
+        ) from None
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise UserError(f"--device cuda finds no usable GPU ({error}); use --device cpu") from None
+    if count == 0:
+        raise UserError("--device cuda finds no GPU on this machine; use --device cpu")
+    raise UserError("--device cuda: this version has no CUDA kernels yet; use --device cpu")
