@@ -1,0 +1,1 @@
+"""NumPy float64: the readable equations, the judge of the other devices."""

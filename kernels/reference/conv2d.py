@@ -1,0 +1,67 @@
+"""Convolution, z = b + sum x w over the taps, as one matrix product over unfolded windows."""
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from rotinv.kernels.reference import activation, dense, pool2d
+
+
+def forward(x, w, b, pad, slope, pool):
+    n, p, q, windows = _windows(x, w.shape, pad)
+    z = dense.forward(windows, _matrix(w), b, 1.0).reshape(n, p, q, -1)
+    y = activation.forward(z, slope)
+    return (y, None) if pool == 1 else pool2d.max_forward(y, pool)
+
+
+def epilogue_backward(dy, y, index, slope, shape):
+    dz = activation.backward(dy, y, slope)
+    return dz if index is None else pool2d.max_backward(dz, index, 2, shape)
+
+
+def backward_input(dz, w, pad, shape):
+    return _fold(dense.backward_input(dz.reshape(-1, w.shape[3]), _matrix(w)), w.shape, pad, shape)
+
+
+def backward_params(x, dz, pad, dw, db):
+    *_, windows = _windows(x, dw.shape, pad)
+    dense.backward_params(windows, dz.reshape(-1, dw.shape[3]), _matrix(dw), db)
+
+
+def contributions(x, w, b, pad):
+    n, p, q, windows = _windows(x, w.shape, pad)
+    z_pos, z_neg = dense.contributions(windows, _matrix(w), b)
+    return z_pos.reshape(n, p, q, -1), z_neg.reshape(n, p, q, -1)
+
+
+def redistribute(x, w, c_pos, c_neg, pad):
+    *_, windows = _windows(x, w.shape, pad)
+    o = w.shape[3]
+    r = dense.redistribute(windows, _matrix(w), c_pos.reshape(-1, o), c_neg.reshape(-1, o))
+    return _fold(r, w.shape, pad, x.shape)
+
+
+def _matrix(w):
+    """w as (i j c, o): a view, so that dw can be written through it."""
+    return w.reshape(-1, w.shape[3])
+
+
+def _windows(x, w_shape, pad):
+    """n, p, q and the windows of x, one a row: (n p q, i j c)."""
+    i, j, c, _ = w_shape
+    padded = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    windows = sliding_window_view(padded, (i, j), axis=(1, 2))  # (n, p, q, c, i, j)
+    n, p, q = windows.shape[:3]
+    return n, p, q, windows.transpose(0, 1, 2, 4, 5, 3).reshape(n * p * q, i * j * c)
+
+
+def _fold(rows, w_shape, pad, shape):
+    """The adjoint of _windows: add each row back to the pixels it came from."""
+    i, j, c, _ = w_shape
+    n, height, width, _ = shape
+    p, q = height + 2 * pad - i + 1, width + 2 * pad - j + 1
+    rows = rows.reshape(n, p, q, i, j, c)
+    padded = np.zeros((n, height + 2 * pad, width + 2 * pad, c), rows.dtype)
+    for di in range(i):
+        for dj in range(j):
+            padded[:, di : di + p, dj : dj + q] += rows[:, :, :, di, dj]
+    return padded[:, pad : pad + height, pad : pad + width].copy()

@@ -1,0 +1,5 @@
+"""Plain stochastic gradient descent."""
+
+
+def update(params, grads, rate):
+    params -= rate * grads
