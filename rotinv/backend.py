@@ -111,7 +111,7 @@ class CyclicKernels(Protocol):
         """The adjoint: dx = (dy_0 + r^-2 dy_2) + (r^-1 dy_1 + r^-3 dy_3); relevance sums alike."""
 
     def align(self, x: Array) -> Array:
-        """Turn each quarter's maps back: [x_0, r^-1 x_1, r^-2 x_2, r^-3 x_3]."""
+        """Turn each quarter's maps back: [x_0, r^-1 x_1, r^-2 x_2, r^-3 x_3]. Vectors: x itself."""
 
     def align_backward(self, dy: Array) -> Array:
         """The adjoint of align, which is its inverse."""
@@ -121,6 +121,12 @@ class CyclicKernels(Protocol):
 
     def stack_backward(self, dy: Array) -> Array:
         """The adjoint of stack, which is its inverse."""
+
+    def roll(self, x: Array) -> Array:
+        """(4n, …, c) -> (4n, …, 4c): quarter k becomes [x_k | x_k+1 | x_k+2 | x_k+3], counted modulo 4."""
+
+    def roll_backward(self, dy: Array) -> Array:
+        """The adjoint of roll: part j of quarter k belongs to x_(k+j); summed over j as (0 + 2) + (1 + 3)."""
 
     def mean(self, x: Array) -> Array:
         """(4n, …) -> (n, …): ((x_0 + x_2) + (x_1 + x_3)) / 4."""
@@ -195,6 +201,7 @@ class Kernels:
     dropout: DropoutKernels
     softmax: SoftmaxKernels
     sgd: SgdKernels
+    zeros: Callable[[tuple[int, ...]], Array]
     asarray: Callable[[Any], Array]  # of the device's dtype, contiguous, on the device
     to_host: Callable[[Array], np.ndarray]
 
@@ -203,24 +210,37 @@ FAMILIES = ("conv2d", "dense", "pool2d", "cyclic", "activation", "dropout", "sof
 DEVICES = ("cpu", "cuda", "reference")
 
 
-def get_kernels(device: str) -> Kernels:
-    """The kernels of `device`: "cpu", "reference" or "cuda".
+def get_kernels(device: str, threads: int | None = None) -> Kernels:
+    """The kernels of `device`: "cpu", "reference" or "cuda"; on cpu with so many threads (default all).
 
-    Raises UserError if there is no such device, or if it cannot be used on this machine.
+    Raises UserError if there is no such device, or if it cannot be used so on this machine.
     """
     if device == "cuda":
         _require_cuda()
     if device not in ("cpu", "reference"):
         raise UserError(f"device {device!r} is not known; choose one of {', '.join(DEVICES)}")
+    if device == "cpu":
+        _set_threads(threads)
     families = {name: importlib.import_module(f"rotinv.kernels.{device}.{name}") for name in FAMILIES}
     dtype = np.dtype(np.float64 if device == "reference" else np.float32)
     return Kernels(
         device=device,
         dtype=dtype,
+        zeros=lambda shape: np.zeros(shape, dtype),
         asarray=lambda array: np.ascontiguousarray(array, dtype),
         to_host=np.asarray,
         **families,  # type: ignore[arg-type]  # modules, held to the Protocols by tests/test_kernels.py
     )
+
+
+def _set_threads(threads: int | None) -> None:
+    """Set the number of Numba's threads, the only ones that compute."""
+    import numba
+
+    most = numba.config.NUMBA_NUM_THREADS
+    if threads is not None and threads > most:
+        raise UserError(f"--threads {threads}: this machine has {most}; ask for at most so many")
+    numba.set_num_threads(threads or most)
 
 
 def _require_cuda() -> None:

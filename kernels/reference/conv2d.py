@@ -7,8 +7,7 @@ from rotinv.kernels.reference import activation, dense, pool2d
 
 
 def forward(x, w, b, pad, slope, pool):
-    n, p, q, windows = _windows(x, w.shape, pad)
-    z = dense.forward(windows, _matrix(w), b, 1.0).reshape(n, p, q, -1)
+    z = _as_maps(dense.forward(_windows(x, w.shape, pad), _matrix(w), b, 1.0), x, w, pad)
     y = activation.forward(z, slope)
     return (y, None) if pool == 1 else pool2d.max_forward(y, pool)
 
@@ -19,24 +18,21 @@ def epilogue_backward(dy, y, index, slope, shape):
 
 
 def backward_input(dz, w, pad, shape):
-    return _fold(dense.backward_input(dz.reshape(-1, w.shape[3]), _matrix(w)), w.shape, pad, shape)
+    return _fold(dense.backward_input(_as_rows(dz), _matrix(w)), w.shape, pad, shape)
 
 
 def backward_params(x, dz, pad, dw, db):
-    *_, windows = _windows(x, dw.shape, pad)
-    dense.backward_params(windows, dz.reshape(-1, dw.shape[3]), _matrix(dw), db)
+    dense.backward_params(_windows(x, dw.shape, pad), _as_rows(dz), _matrix(dw), db)
 
 
 def contributions(x, w, b, pad):
-    n, p, q, windows = _windows(x, w.shape, pad)
-    z_pos, z_neg = dense.contributions(windows, _matrix(w), b)
-    return z_pos.reshape(n, p, q, -1), z_neg.reshape(n, p, q, -1)
+    z_pos, z_neg = dense.contributions(_windows(x, w.shape, pad), _matrix(w), b)
+    return _as_maps(z_pos, x, w, pad), _as_maps(z_neg, x, w, pad)
 
 
 def redistribute(x, w, c_pos, c_neg, pad):
-    *_, windows = _windows(x, w.shape, pad)
-    o = w.shape[3]
-    r = dense.redistribute(windows, _matrix(w), c_pos.reshape(-1, o), c_neg.reshape(-1, o))
+    windows = _windows(x, w.shape, pad)
+    r = dense.redistribute(windows, _matrix(w), _as_rows(c_pos), _as_rows(c_neg))
     return _fold(r, w.shape, pad, x.shape)
 
 
@@ -45,13 +41,23 @@ def _matrix(w):
     return w.reshape(-1, w.shape[3])
 
 
+def _as_rows(maps):
+    """(n, p, q, o) -> (n, pq, o)."""
+    return maps.reshape(len(maps), -1, maps.shape[3])
+
+
+def _as_maps(rows, x, w, pad):
+    """(n, pq, o) -> (n, p, q, o)."""
+    n, height, width, _ = x.shape
+    return rows.reshape(n, height + 2 * pad - w.shape[0] + 1, width + 2 * pad - w.shape[1] + 1, -1)
+
+
 def _windows(x, w_shape, pad):
-    """n, p, q and the windows of x, one a row: (n p q, i j c)."""
+    """The windows of x, one a row: (n, p q, i j c)."""
     i, j, c, _ = w_shape
     padded = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
     windows = sliding_window_view(padded, (i, j), axis=(1, 2))  # (n, p, q, c, i, j)
-    n, p, q = windows.shape[:3]
-    return n, p, q, windows.transpose(0, 1, 2, 4, 5, 3).reshape(n * p * q, i * j * c)
+    return windows.transpose(0, 1, 2, 4, 5, 3).reshape(len(x), -1, i * j * c)
 
 
 def _fold(rows, w_shape, pad, shape):

@@ -27,6 +27,16 @@ def stack_backward(dy):
     return np.concatenate(np.split(dy, 4, axis=-1))
 
 
+def roll(x):
+    quarters = _quarters(x)
+    return np.concatenate([np.concatenate(quarters[k:] + quarters[:k], axis=-1) for k in range(4)])
+
+
+def roll_backward(dy):
+    parts = [np.split(quarter, 4, axis=-1) for quarter in _quarters(dy)]  # parts[k][j] is dx of x_(k+j)
+    return np.concatenate([_sum([parts[(m - j) % 4][j] for j in range(4)]) for m in range(4)])
+
+
 def mean(x):
     return _sum(_quarters(x)) / 4
 

@@ -3,7 +3,8 @@
 A product x w is positive where both are positive or both negative, so with x = x+ + x- and w = w+ + w-:
 z+ = x+ w+ + x- w- + b+ and z- = x+ w- + x- w+ + b-. Neither is had by subtraction, which would cancel.
 
-Rows are multiplied one image at a time (einsum), so that a row's bits do not depend on the batch.
+Images are multiplied one at a time: BLAS picks its order by the shape, and an image's bits must not
+depend on the batch. x is (n, c), or (n, pq, c) from a convolution's windows.
 """
 
 import numpy as np
@@ -20,8 +21,9 @@ def backward_input(dz, w):
 
 
 def backward_params(x, dz, dw, db):
-    dw[...] = x.T @ dz
-    db[...] = dz.sum(axis=0)
+    c, o = dw.shape
+    dw[...] = x.reshape(-1, c).T @ dz.reshape(-1, o)
+    db[...] = dz.reshape(-1, o).sum(axis=0)
 
 
 def contributions(x, w, b):
@@ -46,5 +48,7 @@ def _split(a):
 
 
 def _product(rows, matrix):
-    """rows @ matrix, a row's bits the same in any batch (BLAS picks its order by the shape)."""
-    return np.einsum("nc,co->no", rows, matrix, optimize=False)
+    """rows (n, …, c) @ matrix (c, o), one image at a time."""
+    if rows.ndim == 2:
+        return (rows[:, None] @ matrix)[:, 0]
+    return rows @ matrix  # NumPy multiplies a stack of matrices one by one

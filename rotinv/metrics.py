@@ -1,0 +1,70 @@
+"""How good a classifier is: accuracy, precision, recall, F1, and FNR at fixed FPR (the DET curve).
+
+A candidate is positive, an artifact negative. FPR: the share of artifacts accepted; FNR: the share of
+candidates rejected.
+"""
+
+from typing import Any
+
+import numpy as np
+
+FPRS = (1e-3, 2e-3, 5e-3, 1e-2)  # where the DET curve is read
+
+
+def classify(probability: np.ndarray) -> np.ndarray:
+    """1 (candidate) where p(candidate) >= 0.5, else 0."""
+    return (np.asarray(probability) >= 0.5).astype(np.uint8)
+
+
+def confusion(label: np.ndarray, predicted: np.ndarray) -> dict[str, int]:
+    """Counts of true and false positives and negatives."""
+    label, predicted = np.asarray(label, bool), np.asarray(predicted, bool)
+    return {
+        "true_positives": int(np.sum(label & predicted)),
+        "false_positives": int(np.sum(~label & predicted)),
+        "true_negatives": int(np.sum(~label & ~predicted)),
+        "false_negatives": int(np.sum(label & ~predicted)),
+    }
+
+
+def det_curve(label: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """FPR and FNR at every threshold, from the strictest (FPR 0) to the loosest (FNR 0).
+
+    Equal scores share a threshold. Raises ValueError if a class is absent.
+    """
+    label, probability = np.asarray(label, bool), np.asarray(probability)
+    if label.all() or not label.any():
+        raise ValueError("a DET curve needs stamps of both classes")
+    order = np.argsort(-probability, kind="stable")
+    accepted = label[order]
+    last_of_tie = np.append(np.flatnonzero(np.diff(probability[order])), len(label) - 1)
+    fpr = np.cumsum(~accepted)[last_of_tie] / np.sum(~label)
+    fnr = 1 - np.cumsum(accepted)[last_of_tie] / np.sum(label)
+    return np.append(0.0, fpr), np.append(1.0, fnr)
+
+
+def fnr_at_fpr(label: np.ndarray, probability: np.ndarray, fpr: float) -> float:
+    """The lowest FNR of any threshold whose FPR is at most `fpr`."""
+    fprs, fnrs = det_curve(label, probability)
+    return float(fnrs[np.searchsorted(fprs, fpr, side="right") - 1])
+
+
+def evaluate(label: np.ndarray, probability: np.ndarray) -> dict[str, Any]:
+    """The figures of one test set, as fractions; one that does not exist (0/0) is None."""
+    counts = confusion(label, classify(probability))
+    tp, fp = counts["true_positives"], counts["false_positives"]
+    tn, fn = counts["true_negatives"], counts["false_negatives"]
+    both = tp + fn > 0 and tn + fp > 0
+    return {
+        "stamps": len(label),
+        "accuracy": _ratio(tp + tn, len(label)),
+        "precision": _ratio(tp, tp + fp),
+        "recall": _ratio(tp, tp + fn),
+        "f1": _ratio(2 * tp, 2 * tp + fp + fn),
+        "confusion": counts,
+        "fnr_at_fpr": {f"{f:g}": fnr_at_fpr(label, probability, f) if both else None for f in FPRS},
+    }
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

@@ -1,0 +1,114 @@
+"""A network: layers in a row, their parameters in one array; one loop forward, one backward.
+
+The parameters of all layers are views of one flat array, and so are the gradients: a step of SGD is one
+kernel, an ensemble a list of arrays, moving to a device one copy.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from rotinv.backend import Array, Kernels
+from rotinv.layers import Layer, Mode, Params, Score, Shape
+
+Tape = list[Any]  # what each layer saved, in the order of the layers
+
+
+class Network:
+    """Layers with the shapes they have for stamps of `in_shape`, (size, size, channels).
+
+    Raises UserError if a layer cannot take the shape that reaches it.
+    """
+
+    def __init__(self, layers: Sequence[Layer], in_shape: Shape) -> None:
+        self.layers = tuple(layers)
+        self.in_shape = in_shape
+        self.out_shapes: list[Shape] = []
+        self.param_shapes: list[dict[str, Shape]] = []
+        shape = in_shape
+        for layer in self.layers:
+            shape, params = layer.init(shape)
+            self.out_shapes.append(shape)
+            self.param_shapes.append(params)
+        self.size = sum(math.prod(s) for params in self.param_shapes for s in params.values())
+
+    def initial(self, init: str, seed: int) -> np.ndarray:
+        """Fresh parameters, float64.
+
+        init "he": weights normal of std sqrt(2 / fan_in), biases 0 (the paper). init "authors": weights
+        normal of std 0.05 truncated at two std, biases 0.05 (the authors' own CAP run).
+        """
+        rng = np.random.default_rng([seed, 0x696E6974])
+        params = np.empty(self.size)
+        for views in self.views(params):
+            for name, view in views.items():
+                view[...] = _draw(rng, init, name, view.shape)
+        return params
+
+    def views(self, params: Array) -> list[Params]:
+        """A layer's arrays by name, for each layer: views of the flat array."""
+        views, start = [], 0
+        for shapes in self.param_shapes:
+            layer = {}
+            for name, shape in shapes.items():
+                stop = start + math.prod(shape)
+                layer[name] = params[start:stop].reshape(shape)
+                start = stop
+            views.append(layer)
+        return views
+
+    def forward(self, k: Kernels, params: Array, x: Array, mode: Mode = Score()) -> Array:
+        """The logits (n, classes) of stamps (n, h, w, c); nothing is kept."""
+        for layer, p in zip(self.layers, self.views(params), strict=True):
+            x, _ = layer.forward(k, p, x, mode)
+        return x
+
+    def record(self, k: Kernels, params: Array, x: Array, mode: Mode) -> tuple[Array, Tape]:
+        """The same forward pass, with what each layer saved for its backward pass."""
+        tape: Tape = []
+        for layer, p in zip(self.layers, self.views(params), strict=True):
+            x, saved = layer.forward(k, p, x, mode)
+            tape.append(saved)
+        return x, tape
+
+    def backward(
+        self, k: Kernels, params: Array, grads: Array, tape: Tape, dy: Array, *, to_input: bool = False
+    ) -> Array | None:
+        """Write the gradients of all parameters into `grads`, given dy at the logits.
+
+        Goes down to the first layer that has parameters, or, with `to_input`, to the stamps, whose
+        gradient it then returns.
+        """
+        last = 0 if to_input else next(i for i, shapes in enumerate(self.param_shapes) if shapes)
+        p, g = self.views(params), self.views(grads)
+        for i in range(len(self.layers) - 1, last - 1, -1):
+            wanted = to_input or i > last
+            dy = self.layers[i].backward(k, p[i], g[i], tape[i], dy, wanted)
+        return dy if to_input else None
+
+    def each_rotation(self, k: Kernels, params: Array, x: Array) -> Array:
+        """The logits (4, n, classes) of the four rotations, each on its own.
+
+        A network that averages the rotations gives each one's own logits; one that concatenates them
+        gives the logits of the stamps turned by 0, 90, 180 and 270 degrees.
+        """
+        n = len(x)
+        for layer, p in zip(self.layers, self.views(params), strict=True):
+            if hasattr(layer, "each_rotation"):
+                x = layer.each_rotation(k, x)
+            else:
+                x, _ = layer.forward(k, p, x, Score())
+        return x.reshape(4, n, -1)
+
+
+def _draw(rng: np.random.Generator, init: str, name: str, shape: Shape) -> np.ndarray | float:
+    """Initial values of one array."""
+    if init == "he":
+        fan_in = math.prod(shape[:-1])
+        return rng.normal(0, math.sqrt(2 / fan_in), shape) if name == "w" else 0.0
+    if name == "b":
+        return 0.05
+    return stats.truncnorm.rvs(-2, 2, scale=0.05, size=shape, random_state=rng)

@@ -1,0 +1,53 @@
+"""The training protocol of the paper (Sec. IV): how long to train, at which rate, which weights to keep.
+
+The learning rate is halved at fixed intervals. The validation error is measured at fixed intervals; each
+time it falls below 0.99 x the error at the last such fall, the run goes on for at least so many
+iterations more. The weights with the lowest validation error are kept.
+"""
+
+import math
+from dataclasses import dataclass
+
+IMPROVEMENT = 0.99  # a fall of the error below this share of the last one extends the run
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The protocol's numbers. Iterations count batches of `batch` stamps."""
+
+    batch: int = 50
+    rate: float = 0.04
+    halve_every: int = 100_000
+    iterations: int = 100_000  # at first, before any extension
+    extend_by: int = 100_000  # 0: never
+    validate_every: int = 10_000
+    dropout: float = 0.5
+
+    def learning_rate(self, step: int) -> float:
+        """The rate of the step that follows `step` done ones."""
+        return self.rate * 0.5 ** (step // self.halve_every)
+
+
+PAPER = Schedule()
+QUICK = Schedule(halve_every=1_500, iterations=2_000, extend_by=500, validate_every=500)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands: until which iteration it goes, and its best validation so far."""
+
+    limit: int
+    reference_error: float = math.inf  # at the last fall that extended the run
+    best_error: float = math.inf
+    best_iteration: int = -1
+
+    def validated(self, schedule: Schedule, iteration: int, error: float) -> "Progress":
+        """The progress after a validation: perhaps extended, perhaps with a new best."""
+        limit, reference = self.limit, self.reference_error
+        if error < IMPROVEMENT * reference:
+            reference = error
+            if schedule.extend_by:
+                limit = max(limit, iteration + schedule.extend_by)
+        if error < self.best_error:
+            return Progress(limit, reference, error, iteration)
+        return Progress(limit, reference, self.best_error, self.best_iteration)

@@ -1,0 +1,92 @@
+"""Weights by name: a network's flat array as named arrays and back, ours and those from elsewhere.
+
+Names are LAYER/ARRAY: conv1/w, conv1/b, …, dense1/w, …, counted from the input; w of a convolution is
+(height, width, in, out), of a dense layer (in, out). The paper's authors write CNN1/W and FC1/B for
+conv1/w and dense1/b.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from rotinv.errors import UserError
+from rotinv.files import open_hdf5
+from rotinv.layers import Conv2d
+from rotinv.network import Network
+
+_AUTHORS = re.compile(r"(?P<kind>CNN|FC)(?P<number>\d+)/(?P<array>[WB])")
+
+
+def names(network: Network) -> list[dict[str, str]]:
+    """For each layer, the full name of each of its arrays."""
+    counts = {"conv": 0, "dense": 0}
+    result = []
+    for layer, shapes in zip(network.layers, network.param_shapes, strict=True):
+        kind = "conv" if isinstance(layer, Conv2d) else "dense"
+        counts[kind] += bool(shapes)
+        result.append({array: f"{kind}{counts[kind]}/{array}" for array in shapes})
+    return result
+
+
+def to_named(network: Network, params: np.ndarray) -> dict[str, np.ndarray]:
+    """The parameters by name (views)."""
+    pairs = zip(names(network), network.views(params), strict=True)
+    return {name: views[array] for layer, views in pairs for array, name in layer.items()}
+
+
+def from_named(network: Network, arrays: Mapping[str, np.ndarray], source: str) -> np.ndarray:
+    """The flat parameters, float32, from arrays by name; names of ours or of the paper's authors.
+
+    `source` names them in messages. Raises UserError if an array is missing, has another shape than
+    the network wants, holds NaN or infinity, or belongs to no layer.
+    """
+    arrays = {_our_name(name): array for name, array in arrays.items()}
+    params = np.empty(network.size, np.float32)
+    wanted = to_named(network, params)
+    for name, view in wanted.items():
+        if name not in arrays:
+            raise UserError(f"{source}: has no weights {name}; it is of another architecture")
+        array = np.asarray(arrays[name])
+        if array.shape != view.shape:
+            raise UserError(
+                f"{source}: {name} has shape {array.shape}, the network wants {view.shape}; "
+                "it is of another architecture, stamp size or number of channels"
+            )
+        if array.dtype.kind != "f" or not np.isfinite(array).all():
+            raise UserError(f"{source}: {name} holds values that are not finite numbers")
+        view[...] = array
+    if extra := sorted(set(arrays) - set(wanted)):
+        raise UserError(f"{source}: {extra[0]} belongs to no layer of the network")
+    return params
+
+
+def read_named(path: str | Path) -> dict[str, np.ndarray]:
+    """The weights of an HDF5 file by name: those under `params`, or else all named LAYER/ARRAY.
+
+    Raises UserError if the file cannot be read or holds none.
+    """
+    arrays: dict[str, np.ndarray] = {}
+
+    def visit(name: str, item: h5py.Dataset | h5py.Group) -> None:
+        if isinstance(item, h5py.Dataset) and re.fullmatch(r"(conv|dense)\d+/[wb]", _our_name(name)):
+            arrays[name] = item[()]
+
+    with open_hdf5(path) as file:
+        try:
+            file.get("params", file).visititems(visit)
+        except (OSError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{path}: is damaged ({error})") from error
+    if not arrays:
+        raise UserError(f"{path}: holds no weights (params/conv1/w, … or CNN1/W, …)")
+    return arrays
+
+
+def _our_name(name: str) -> str:
+    match = _AUTHORS.fullmatch(name)
+    if match is None:
+        return name
+    kind = {"CNN": "conv", "FC": "dense"}[match["kind"]]
+    return f"{kind}{match['number']}/{match['array'].lower()}"
