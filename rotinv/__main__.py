@@ -10,6 +10,7 @@ PROGRAMS = {
     "train": "train a network and test it",
     "score": "score stamps with one trained network or several",
     "simulate": "make a simulated survey",
+    "import_weights": "make a run of weights trained elsewhere",
     "pack": "make a stamp store from arrays",
     "architectures": "print Table I for an architecture",
 }
@@ -30,7 +31,7 @@ def _list_programs(arguments: list[str]) -> int:
         raise UserError(f"there is no program {arguments[0]!r}; the programs are: {', '.join(PROGRAMS)}")
     print("usage: rotinv PROGRAM [options]    (rotinv PROGRAM --help explains each option)\n")
     for name, purpose in PROGRAMS.items():
-        print(f"  {name:<15}{purpose}")
+        print(f"  {name:<16}{purpose}")
     return 0
 
 

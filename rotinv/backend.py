@@ -203,6 +203,7 @@ class Kernels:
     sgd: SgdKernels
     zeros: Callable[[tuple[int, ...]], Array]
     asarray: Callable[[Any], Array]  # of the device's dtype, contiguous, on the device
+    asindex: Callable[[Any], Array]  # int32, on the device: labels
     to_host: Callable[[Array], np.ndarray]
 
 
@@ -228,6 +229,7 @@ def get_kernels(device: str, threads: int | None = None) -> Kernels:
         dtype=dtype,
         zeros=lambda shape: np.zeros(shape, dtype),
         asarray=lambda array: np.ascontiguousarray(array, dtype),
+        asindex=lambda array: np.ascontiguousarray(array, np.int32),
         to_host=np.asarray,
         **families,  # type: ignore[arg-type]  # modules, held to the Protocols by tests/test_kernels.py
     )

@@ -24,13 +24,13 @@ def written_whole(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
     if path.is_dir():
         raise UserError(f"{path}: is a folder; name a file")
     refuse_existing(path, overwrite)
-    with _disk_errors(path):
+    with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         os.close(handle)
     temporary = Path(name)
     try:
-        with _disk_errors(path):
+        with disk_errors(path):
             yield temporary
             _flush(temporary)
             temporary.chmod(0o666 & ~_umask())
@@ -62,7 +62,7 @@ def open_hdf5(path: str | Path) -> h5py.File:
 
 
 @contextlib.contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
+def disk_errors(path: Path) -> Iterator[None]:
     """Turn what the disk says (full, read-only, no such folder) into one line that names the file."""
     try:
         yield

@@ -38,13 +38,13 @@ def to_named(network: Network, params: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def from_named(network: Network, arrays: Mapping[str, np.ndarray], source: str) -> np.ndarray:
-    """The flat parameters, float32, from arrays by name; names of ours or of the paper's authors.
+    """The flat parameters, float64, from arrays by name; names of ours or of the paper's authors.
 
     `source` names them in messages. Raises UserError if an array is missing, has another shape than
     the network wants, holds NaN or infinity, or belongs to no layer.
     """
     arrays = {_our_name(name): array for name, array in arrays.items()}
-    params = np.empty(network.size, np.float32)
+    params = np.empty(network.size)
     wanted = to_named(network, params)
     for name, view in wanted.items():
         if name not in arrays:

@@ -1,0 +1,51 @@
+"""Checkpoints: HDF5 files with the weights under params/ and where the run stood, whole or absent.
+
+They hold no clock times: the same run writes the same weights and the same attributes again.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from rotinv import weights
+from rotinv.errors import UserError
+from rotinv.files import open_hdf5, written_whole
+from rotinv.network import Network
+from rotinv.protocol import Progress
+
+FORMAT = "rotinv-checkpoint-1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The flat parameters (on the host) after `iteration` steps, and the protocol's progress."""
+
+    params: np.ndarray
+    iteration: int
+    progress: Progress
+
+
+def save(path: Path, network: Network, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint in place of the last one. Raises UserError if the disk does not take it."""
+    with written_whole(path, overwrite=True) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["iteration"] = checkpoint.iteration
+        file.attrs["progress"] = json.dumps(asdict(checkpoint.progress))
+        for name, array in weights.to_named(network, checkpoint.params).items():
+            file[f"params/{name}"] = array
+
+
+def load(path: Path, network: Network) -> Checkpoint:
+    """Read a checkpoint of `network`. Raises UserError if it is damaged or of another network."""
+    params = weights.from_named(network, weights.read_named(path), str(path))
+    with open_hdf5(path) as file:
+        try:
+            if file.attrs["format"] != FORMAT:
+                raise ValueError(f"its format is {file.attrs['format']!r}, not {FORMAT!r}")
+            progress = Progress(**json.loads(file.attrs["progress"]))
+            return Checkpoint(params, int(file.attrs["iteration"]), progress)
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: is not a whole checkpoint ({error})") from error

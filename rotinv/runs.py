@@ -1,0 +1,117 @@
+"""A run's folder: config.json, history.csv, best.h5, last.h5, metrics.json, and how to load its network."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rotinv import __version__, architectures, checkpoints, weights
+from rotinv.errors import UserError
+from rotinv.files import written_whole
+from rotinv.network import Network
+from rotinv.protocol import Schedule
+
+CONFIG, HISTORY, METRICS = "config.json", "history.csv", "metrics.json"
+BEST, LAST = "best.h5", "last.h5"
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that decides a run's weights."""
+
+    arch: str
+    size: int  # side of the stamps that the network sees, pixels
+    channels: list[str]
+    seed: int = 0
+    init: str = "he"
+    data: str = ""  # the stamp store; empty where the weights come from elsewhere
+    crop: int | None = None
+    on_bad: str = "error"
+    schedule: Schedule = Schedule()
+    version: str = __version__
+
+    def network(self) -> Network:
+        """The network of this run."""
+        return architectures.build(self.arch, self.size, len(self.channels), self.schedule.dropout)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network: its parameters are on the host."""
+
+    name: str
+    config: Config
+    network: Network
+    params: np.ndarray
+
+
+def create_folder(folder: Path | None, arch: str) -> Path:
+    """Make an empty folder for a run: `folder`, or the next free runs/ARCH-N.
+
+    Raises UserError if `folder` holds anything already, or cannot be made.
+    """
+    try:
+        if folder is None:
+            return _next_free(Path("runs"), arch)
+        if folder.is_dir() and any(folder.iterdir()):
+            hint = "--resume continues the run in it" if (folder / CONFIG).exists() else "it is not empty"
+            raise UserError(f"{folder}: exists already; {hint}, or name another folder")
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder or 'runs'}: cannot be made ({error.strerror})") from error
+    return folder
+
+
+def write_config(folder: Path, config: Config) -> None:
+    """Write config.json."""
+    write_json(folder / CONFIG, asdict(config))
+
+
+def read_config(folder: Path) -> Config:
+    """Read config.json. Raises UserError if the folder holds no run, or a damaged one."""
+    path = folder / CONFIG
+    if not path.is_file():
+        raise UserError(f"{folder}: holds no run (no {CONFIG})")
+    try:
+        values = json.loads(path.read_text())
+        values["schedule"] = Schedule(**values["schedule"])
+        return Config(**values)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        names = ", ".join(field.name for field in fields(Config))
+        raise UserError(f"{path}: is not a run's configuration ({error}); it has {names}") from error
+
+
+def load_model(folder: Path) -> Model:
+    """The network of a run with its best weights. Raises UserError if they are missing or damaged."""
+    config = read_config(folder)
+    network, path = config.network(), folder / BEST
+    if not path.exists():
+        raise UserError(f"{path}: no such file; the run has not been validated yet")
+    params = weights.from_named(network, weights.read_named(path), str(path))
+    return Model(folder.resolve().name, config, network, params)
+
+
+def write_weights(folder: Path, config: Config, params: np.ndarray) -> None:
+    """Make a run of weights from elsewhere: config.json and best.h5, ready to score with."""
+    progress = checkpoints.Progress(limit=0)
+    write_config(folder, config)
+    checkpoints.save(folder / BEST, config.network(), checkpoints.Checkpoint(params, 0, progress))
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write a JSON file in place of the last one."""
+    with written_whole(path, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(values, indent=2) + "\n")
+
+
+def _next_free(parent: Path, arch: str) -> Path:
+    parent.mkdir(exist_ok=True)
+    number = 1
+    while True:
+        try:
+            (parent / f"{arch}-{number}").mkdir()
+            return parent / f"{arch}-{number}"
+        except FileExistsError:
+            number += 1

@@ -1,0 +1,123 @@
+"""`python -m rotinv.score`: score stamps with one trained network, or by the vote of several (CAPE)."""
+
+import csv
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from rotinv import cli, runs, scoring
+from rotinv.backend import DEVICES, Kernels, get_kernels
+from rotinv.errors import UserError
+from rotinv.files import refuse_existing, written_whole
+from rotinv.runs import Model
+from rotinv.arrays import open_stamps
+from rotinv.stamps import SPLITS, Split, usable
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The program."""
+    options = _parser().parse_args(argv)
+    if options.out:
+        refuse_existing(options.out)
+    models = [runs.load_model(run) for run in options.runs]
+    _check_alike(models)
+    k = get_kernels(options.device, options.threads)
+    config = models[0].config
+    with open_stamps(options.stamps, options.split, channels=len(config.channels)) as split:
+        _check_fits(split, models[0])
+        indices = usable(split, options.on_bad)
+        if dropped := len(split) - len(indices):
+            print(f"{options.stamps}: {dropped} stamps left out, their pixels are not finite", file=sys.stderr)
+        rows = _rows(k, models, split, indices)
+        bar = tqdm(rows, total=len(indices), unit="stamps", disable=not sys.stderr.isatty())
+        if options.out is None:
+            _write(sys.stdout, _header(models, split), bar)
+        else:
+            with written_whole(options.out) as temporary, temporary.open("w", newline="") as file:
+                _write(file, _header(models, split), bar)
+            print(f"{options.out}: {len(indices):,} stamps scored", file=sys.stderr)
+    return 0
+
+
+def _check_alike(models: list[Model]) -> None:
+    """Raise UserError unless all models read the same stamps in the same way."""
+    first = models[0]
+    for model in models[1:]:
+        for what in ("size", "channels"):
+            one, other = getattr(first.config, what), getattr(model.config, what)
+            if one != other:
+                raise UserError(f"{model.name}: was trained with {what} {other}, {first.name} with {one}")
+
+
+def _check_fits(split: Split, model: Model) -> None:
+    """Raise UserError unless the model can read the stamps."""
+    side, _, channels = split.shape
+    size = model.config.size
+    if channels != len(model.config.channels):
+        raise UserError(
+            f"{split.path}: stamps have {channels} channels, {model.name} wants "
+            f"{len(model.config.channels)} ({', '.join(model.config.channels)})"
+        )
+    if side < size:
+        raise UserError(f"{split.path}: stamps are {side}x{side}, {model.name} wants {size}x{size}")
+    if side > size and model.config.crop is None:
+        raise UserError(
+            f"{split.path}: stamps are {side}x{side}, {model.name} was trained on whole {size}x{size} stamps; "
+            "cut their centres first, or train with --crop"
+        )
+
+
+def _rows(
+    k: Kernels, models: list[Model], split: Split, indices: NDArray[np.int64]
+) -> Iterator[list[object]]:
+    """The table's rows, a block of stamps at a time."""
+    params = [k.asarray(model.params) for model in models]
+    done = 0
+    for stamps in scoring.blocks(split, indices, models[0].config.size):
+        here = indices[done : done + len(stamps)]
+        done += len(stamps)
+        pairs = list(zip(models, params, strict=True))
+        each = [scoring.probability(k, m.network, p, stamps) for m, p in pairs]
+        spread = [scoring.rotation_std(k, m.network, p, stamps) for m, p in pairs]
+        probability, predicted = scoring.vote(each)
+        known = [column[here] for column in (split.label, split.snr) if column is not None]
+        columns = [here, probability, predicted, *known, *each, *spread]
+        yield from map(list, zip(*columns, strict=True))
+
+
+def _header(models: list[Model], split: Split) -> list[str]:
+    names = [model.name for model in models]
+    unique = [name if names.count(name) == 1 else f"{name}-{i}" for i, name in enumerate(names, 1)]
+    known = [name for name in ("label", "snr") if getattr(split, name) is not None]
+    each = [f"probability_{name}" for name in unique]
+    return ["index", "probability", "class", *known, *each, *(f"rotation_std_{name}" for name in unique)]
+
+
+def _write(file: TextIO, header: list[str], rows: Iterator[list[object]]) -> None:
+    """Write the table; a number is given by the fewest digits that read back to the same bits."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([str(value) for value in row] for row in rows)
+
+
+def _parser() -> cli.Parser:
+    parser = cli.Parser("score", "Score stamps with a trained network; several vote by majority (CAPE).")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of trained runs")
+    parser.add_argument(
+        "stamps", type=Path, metavar="STAMPS", help="stamp store, or .npy or .npz of (N,S,S,C) or (N,C,S,S)"
+    )
+    parser.add_argument("--out", type=Path, help="CSV to write (default: standard output)")
+    parser.add_argument("--split", choices=SPLITS, default="test", help="of a stamp store")
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")
+    parser.add_argument("--threads", type=cli.integer(1), help="threads of the cpu device (default: all)")
+    parser.add_argument("--on-bad", choices=("error", "drop"), default="error", help="NaN or infinite pixels")
+    return parser
+
+
+if __name__ == "__main__":
+    cli.run("score", main)

@@ -1,0 +1,66 @@
+"""Scores of stamps, block by block in flat memory: p(candidate), class, spread over the rotations."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rotinv import metrics
+from rotinv.backend import Array, Kernels
+from rotinv.network import Network
+from rotinv.stamps import Split, prepare
+
+BATCH = 100  # stamps scored together; a stamp's score does not depend on it
+_BLOCK = 2000  # stamps read together
+
+
+def blocks(split: Split, indices: NDArray[np.int64], side: int | None) -> Iterator[NDArray[np.float32]]:
+    """The stamps at `indices` as the network reads them (cut to `side`, normalised), _BLOCK at a time."""
+    for start in range(0, len(indices), _BLOCK):
+        stamps, _ = prepare(split.raw(indices[start : start + _BLOCK]), split.normalisation, side)
+        yield stamps
+
+
+def probabilities(
+    k: Kernels, network: Network, params: Array, split: Split, indices: NDArray[np.int64], side: int | None
+) -> NDArray[np.floating]:
+    """p(candidate) of each stamp at `indices`; params on the device."""
+    parts = [probability(k, network, params, stamps) for stamps in blocks(split, indices, side)]
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def probability(k: Kernels, network: Network, params: Array, stamps: NDArray[np.float32]) -> NDArray:
+    """p(candidate) of stamps (n, h, w, c) that are cut and normalised already."""
+    return np.concatenate(
+        [
+            k.to_host(k.softmax.forward(network.forward(k, params, k.asarray(batch))))[:, 1]
+            for batch in _batches(stamps)
+        ]
+    )
+
+
+def rotation_std(k: Kernels, network: Network, params: Array, stamps: NDArray[np.float32]) -> NDArray:
+    """The std (ddof 0) over the four rotations of each one's own logit margin z_1 - z_0 (n,).
+
+    It tells how far the network would disagree with itself if the stamp were turned.
+    """
+    parts = []
+    for batch in _batches(stamps):
+        z = k.to_host(network.each_rotation(k, params, k.asarray(batch)))
+        parts.append((z[:, :, 1] - z[:, :, 0]).std(axis=0))
+    return np.concatenate(parts)
+
+
+def vote(each: Sequence[NDArray]) -> tuple[NDArray, NDArray[np.uint8]]:
+    """The ensemble's probability (the median) and class from each model's probabilities.
+
+    At any threshold the median of an odd number of models is the majority's vote (the paper's CAPE);
+    an even number that is split goes by the mean of the two middle ones.
+    """
+    probability = np.median(np.stack(each), axis=0)
+    return probability, metrics.classify(probability)
+
+
+def _batches(stamps: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    for start in range(0, len(stamps), BATCH):
+        yield stamps[start : start + BATCH]

@@ -1,0 +1,255 @@
+"""`python -m rotinv.train`: train a network, keep its best weights, test it."""
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from rotinv import architectures, cli, figures, history, metrics, protocol, runs, scoring, survey, training
+from rotinv.backend import DEVICES, Array, Kernels, get_kernels
+from rotinv.batches import Batches
+from rotinv.errors import UserError
+from rotinv.history import Row
+from rotinv.protocol import PAPER, QUICK, Progress, Schedule
+from rotinv.stamps import Split, StampStore, usable
+
+SCHEDULES = {"quick": QUICK, "paper": PAPER}
+QUICK_SURVEY = {"train": 20_000, "validate": 2_500, "test": 5_000}  # stamps simulated without --data
+SURVEY_SEED = 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The program."""
+    options = _parser().parse_args(argv)
+    k = get_kernels(options.device, options.threads)
+    if options.resume:
+        folder, config = options.resume, runs.read_config(options.resume)
+        begin = training.resume
+    else:
+        config = _config(options)
+        folder = runs.create_folder(options.out, config.arch)
+        begin = training.begin
+    with StampStore(config.data) as store:
+        data = _Data.check(store, config, progress=sys.stderr.isatty())
+        run = begin(k, config, folder)
+        _say(f"{config.arch}: {run.network.size:,} parameters; run folder {folder}")
+        if not _train(run, data, config):
+            _say(f"stopped at iteration {run.iteration}; to go on: python -m rotinv.train --resume {folder}")
+            return 130
+        _test(k, folder, data)
+    return 0
+
+
+@dataclass(frozen=True)
+class _Data:
+    """The three splits with the indices of their usable stamps."""
+
+    splits: dict[str, Split]
+    indices: dict
+    side: int | None
+
+    @classmethod
+    def check(cls, store: StampStore, config: runs.Config, progress: bool) -> "_Data":
+        """Read what a run needs. Raises UserError if the store does not fit the run."""
+        size = config.crop or store.size
+        if (size, list(store.channels)) != (config.size, config.channels):
+            raise UserError(
+                f"{store.path}: has {store.size}x{store.size} stamps of {', '.join(store.channels)}; "
+                f"the run was begun with {config.size}x{config.size} of {', '.join(config.channels)}"
+            )
+        splits = {name: store.split(name) for name in ("train", "validate", "test")}
+        indices = {name: usable(split, config.on_bad, progress) for name, split in splits.items()}
+        for name, split in splits.items():
+            if dropped := len(split) - len(indices[name]):
+                _say(f"{store.path}: {dropped} stamps of {name} left out, their pixels are not finite")
+        return cls(splits, indices, config.crop)
+
+
+def _train(run: training.Run, data: _Data, config: runs.Config) -> bool:
+    """Train to the end or to Ctrl-C; says whether the end was reached."""
+    _prepare(run)
+    batches = Batches(
+        data.splits["train"],
+        data.indices["train"],
+        batch=config.schedule.batch,
+        seed=config.seed,
+        first=run.iteration,
+        crop=config.crop,
+    )
+
+    def validation(params: Array) -> float:
+        split, indices = data.splits["validate"], data.indices["validate"]
+        return training.validation_error(run.k, run.network, params, split, indices, data.side)
+
+    with batches, _Bar(run) as bar, _interrupts() as stopped:
+        return training.train(run, batches, validation, bar, stopped)
+
+
+def _prepare(run: training.Run) -> None:
+    """Compile the kernels before the clock starts."""
+    if run.k.device == "cpu":
+        _say("loading the kernels (compiled on first use, which takes up to a minute)")
+    started = time.perf_counter()
+    training.warm_up(run)
+    _say(f"ready after {time.perf_counter() - started:.1f} s")
+
+
+def _test(k: Kernels, folder: Path, data: _Data) -> None:
+    """Score the test set with the best weights; write metrics.json and the pictures."""
+    model = runs.load_model(folder)
+    split, indices = data.splits["test"], data.indices["test"]
+    assert split.label is not None  # a store's splits have labels
+    label = split.label[indices]
+    p = scoring.probabilities(k, model.network, k.asarray(model.params), split, indices, data.side)
+    result = metrics.evaluate(label, p)
+    runs.write_json(folder / runs.METRICS, result)
+    _print_metrics(result)
+    if figures.available():
+        rows = history.read(folder / runs.HISTORY)
+        figures.learning_curve(folder / "learning_curve.png", rows, model.name)
+        if result["fnr_at_fpr"]["0.01"] is not None:
+            figures.det_curves(folder / "det_curve.png", {model.name: (label, p)})
+    print(f"\nto score stamps: python -m rotinv.score {folder} STAMPS --out scores.csv")
+
+
+def _print_metrics(result: dict) -> None:
+    print(f"\ntest set, {result['stamps']:,} stamps")
+    for name in ("accuracy", "precision", "recall", "f1"):
+        print(f"  {name:<14}{_percent(result[name])}")
+    for fpr, fnr in result["fnr_at_fpr"].items():
+        print(f"  FNR at FPR {float(fpr):<7.1%}{_percent(fnr)}")
+
+
+def _percent(share: float | None) -> str:
+    return "undefined" if share is None else f"{share:8.3%}"
+
+
+class _Bar:
+    """The progress bar; prints each validation."""
+
+    def __init__(self, run: training.Run) -> None:
+        self._bar = tqdm(total=run.progress.limit, initial=run.iteration, unit="it", mininterval=0.5)
+
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def stepped(self, row: Row, limit: int) -> None:
+        """A row of the history."""
+        self._bar.total = limit
+        self._bar.set_postfix(loss=f"{row.loss:.4f}", rate=f"{row.learning_rate:g}", refresh=False)
+        self._bar.update(row.iteration - self._bar.n)
+
+    def validated(self, row: Row, progress: Progress) -> None:
+        """A validation."""
+        best = "  (best so far)" if progress.best_iteration == row.iteration else ""
+        extended = f"  until {progress.limit}" if progress.limit != self._bar.total else ""
+        self._bar.write(
+            f"iteration {row.iteration:>7}   validation error {row.validation_error:.3%}{best}{extended}",
+            file=sys.stdout,
+        )
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """Turn Ctrl-C and SIGTERM into a request to stop after the step under way."""
+    received: list[int] = []
+    names = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(name, lambda number, _: received.append(number)) for name in names]
+    try:
+        yield lambda: bool(received)
+    finally:
+        for name, handler in zip(names, before, strict=True):
+            signal.signal(name, handler)
+
+
+def _config(options: argparse.Namespace) -> runs.Config:
+    """The configuration of a new run; simulates the survey where no data is given."""
+    schedule = SCHEDULES[options.schedule]
+    given = {f.name: getattr(options, f.name) for f in fields(Schedule)}
+    schedule = replace(schedule, **{name: value for name, value in given.items() if value is not None})
+    if options.iterations is not None:
+        schedule = replace(schedule, extend_by=0)
+    architectures.build(options.arch)  # an unknown name is told before any data is made
+    if options.out is not None and options.out.exists():
+        runs.create_folder(options.out, options.arch)
+    data = options.data or _default_survey(options.threads or os.cpu_count() or 1)
+    with StampStore(data) as store:
+        channels = list(store.channels)
+        size = store.size if options.crop is None else options.crop
+    config = runs.Config(
+        arch=options.arch,
+        size=size,
+        channels=channels,
+        seed=options.seed,
+        init=options.init,
+        data=str(Path(data).resolve()),
+        crop=options.crop,
+        on_bad=options.on_bad,
+        schedule=schedule,
+    )
+    config.network()  # stamps that are too small are told before a folder is made
+    return config
+
+
+def _default_survey(workers: int) -> Path:
+    """The simulated survey in the user's cache folder, made where it is not there yet."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rotinv"
+    counts = "-".join(str(count) for count in QUICK_SURVEY.values())
+    path = cache / f"survey-{survey.VERSION}-{counts}-seed{SURVEY_SEED}.h5"
+    if not path.exists():
+        _say(f"simulating a survey (once): {path}")
+        survey.make_survey(path, QUICK_SURVEY, seed=SURVEY_SEED, workers=workers, band="g", progress=True)
+    return path
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _parser() -> cli.Parser:
+    parser = cli.Parser("train", "Train a network on a stamp store (or a simulated survey) and test it.")
+    parser.add_argument("--arch", default="cap", help=f"one of {', '.join(architectures.ARCHITECTURES)}")
+    parser.add_argument("--data", type=Path, help="stamp store; without it a survey is simulated once")
+    parser.add_argument("--out", type=Path, help="the run's folder (default: the next free runs/ARCH-N)")
+    parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in DIR")
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")
+    parser.add_argument("--threads", type=cli.integer(1), help="threads of the cpu device (default: all)")
+    parser.add_argument("--seed", type=cli.integer(0, 2**63 - 1), default=0, help="weights, order, dropout")
+    parser.add_argument("--init", choices=("he", "authors"), default="he", help="initial weights (paper: he)")
+    parser.add_argument("--crop", type=cli.integer(1), help="cut the stamps' centre to CROP x CROP pixels")
+    parser.add_argument("--on-bad", choices=("error", "drop"), default="error", help="NaN or infinite pixels")
+    parser.add_argument(
+        "--schedule", choices=SCHEDULES, default="quick", help="paper: the paper's protocol; quick: minutes"
+    )
+    _add_numbers(parser.add_argument_group("numbers of the protocol (each overrides the schedule's)"))
+    return parser
+
+
+def _add_numbers(group: argparse._ArgumentGroup) -> None:
+    def add(option: str, kind: Callable[[str], object], field: str, text: str) -> None:
+        values = f"paper {getattr(PAPER, field):g}, quick {getattr(QUICK, field):g}"
+        group.add_argument(option, type=kind, default=argparse.SUPPRESS, dest=field, help=f"{text} ({values})")
+        group.set_defaults(**{field: None})
+
+    whole = cli.integer(1)
+    add("--batch", whole, "batch", "stamps in a batch")
+    add("--rate", cli.number(0, open_low=True), "rate", "learning rate at first")
+    add("--halve-every", whole, "halve_every", "iterations after which the rate is halved")
+    add("--iterations", cli.integer(1), "iterations", "exactly so many iterations, without extension;")
+    add("--extend-by", cli.integer(0), "extend_by", "iterations more after each fall of the error by 1%%")
+    add("--validate-every", whole, "validate_every", "iterations between validations")
+    add("--dropout", cli.number(0, 1, open_high=True), "dropout", "share of units dropped")
+
+
+if __name__ == "__main__":
+    cli.run("train", main)

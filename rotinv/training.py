@@ -1,0 +1,168 @@
+"""Training: batches up, forward, cross-entropy, backward, one step of SGD; validations and checkpoints.
+
+A run is a function of its configuration and its data: batches come from (seed, step), dropout from
+(seed, step, layer, index), so that a run that is resumed from any checkpoint ends with the same bits.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rotinv import checkpoints, history, metrics, runs, scoring
+from rotinv.backend import Array, Kernels
+from rotinv.checkpoints import Checkpoint
+from rotinv.history import Row
+from rotinv.layers import Train
+from rotinv.network import Network
+from rotinv.protocol import Progress, Schedule
+from rotinv.stamps import Split
+
+HISTORY_EVERY = 20  # iterations between rows of the history
+CHECKPOINT_EVERY = 10.0  # seconds between checkpoints, at most
+
+
+class Observer(Protocol):
+    """Who watches a run: the program's progress bar."""
+
+    def stepped(self, row: Row, limit: int) -> None: ...
+    def validated(self, row: Row, progress: Progress) -> None: ...
+
+
+@dataclass
+class Run:
+    """A run under way: the parameters and gradients on the device, and where it stands."""
+
+    k: Kernels
+    network: Network
+    schedule: Schedule
+    seed: int
+    folder: Path
+    params: Array
+    grads: Array
+    iteration: int
+    progress: Progress
+    seconds: float = 0.0
+
+    def checkpoint(self) -> Checkpoint:
+        """The run's state on the host."""
+        return Checkpoint(self.k.to_host(self.params), self.iteration, self.progress)
+
+
+def begin(k: Kernels, config: runs.Config, folder: Path) -> Run:
+    """A new run with fresh parameters; writes its configuration, history and first checkpoint."""
+    network = config.network()
+    params = network.initial(config.init, config.seed)
+    run = _run(k, config, folder, network, Checkpoint(params, 0, Progress(config.schedule.iterations)))
+    runs.write_config(folder, config)
+    history.restart(folder / runs.HISTORY, [])
+    checkpoints.save(folder / runs.LAST, network, run.checkpoint())
+    return run
+
+
+def resume(k: Kernels, config: runs.Config, folder: Path) -> Run:
+    """The run in `folder` as of its last checkpoint; what its history says of later is dropped."""
+    if not (folder / runs.LAST).exists():  # killed before its first checkpoint
+        return begin(k, config, folder)
+    network = config.network()
+    run = _run(k, config, folder, network, checkpoints.load(folder / runs.LAST, network))
+    rows = [row for row in history.read(folder / runs.HISTORY) if row.iteration <= run.iteration]
+    history.restart(folder / runs.HISTORY, rows)
+    run.seconds = rows[-1].seconds if rows else 0.0
+    return run
+
+
+def step(run: Run, stamps: Array, label: Array) -> float:
+    """One step of SGD on a batch; gives its mean cross-entropy."""
+    k, network = run.k, run.network
+    mode = Train(run.seed, run.iteration)
+    logits, tape = network.record(k, run.params, k.asarray(stamps), mode)
+    loss, dz = k.softmax.cross_entropy(logits, k.asindex(label))
+    network.backward(k, run.params, run.grads, tape, dz)
+    k.sgd.update(run.params, run.grads, run.schedule.learning_rate(run.iteration))
+    run.iteration += 1
+    return float(k.to_host(loss).mean())
+
+
+def warm_up(run: Run) -> None:
+    """Take a step on blank stamps and forget it: whatever is compiled at first use is compiled now."""
+    trial = replace(run, params=run.params.copy(), grads=run.grads.copy())
+    stamps = np.zeros((run.schedule.batch, *run.network.in_shape), np.float32)
+    step(trial, stamps, np.zeros(run.schedule.batch, np.int32))
+    scoring.probability(run.k, run.network, run.params, stamps)
+
+
+def train(
+    run: Run,
+    batches: Iterable[tuple[NDArray[np.float32], NDArray[np.int32]]],
+    validation: Callable[[Array], float],
+    observer: Observer,
+    stopped: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Go on to the protocol's end, or until `stopped()`; says whether the end was reached.
+
+    `batches` gives the batch of each step from run.iteration on; `validation` the error of parameters.
+    """
+    losses: list[float] = []
+    saved = time.monotonic()
+    stream = iter(batches)
+    while run.iteration < run.progress.limit and not stopped():
+        started = time.perf_counter()
+        losses.append(step(run, *next(stream)))
+        run.seconds += time.perf_counter() - started
+        due = _validation_due(run)
+        if due or run.iteration % HISTORY_EVERY == 0:
+            _record(run, losses, validation if due else None, observer)
+            losses = []
+        if due or time.monotonic() - saved > CHECKPOINT_EVERY:
+            checkpoints.save(run.folder / runs.LAST, run.network, run.checkpoint())
+            saved = time.monotonic()
+    checkpoints.save(run.folder / runs.LAST, run.network, run.checkpoint())
+    return run.iteration >= run.progress.limit
+
+
+def validation_error(
+    k: Kernels, network: Network, params: Array, split: Split, indices: NDArray[np.int64], side: int | None
+) -> float:
+    """The share of stamps at `indices` that the network gets wrong."""
+    assert split.label is not None  # a store's splits have labels
+    p = scoring.probabilities(k, network, params, split, indices, side)
+    return float(np.mean(metrics.classify(p) != split.label[indices]))
+
+
+def _run(k: Kernels, config: runs.Config, folder: Path, network: Network, start: Checkpoint) -> Run:
+    return Run(
+        k,
+        network,
+        config.schedule,
+        config.seed,
+        folder,
+        params=k.asarray(start.params),
+        grads=k.zeros((network.size,)),
+        iteration=start.iteration,
+        progress=start.progress,
+    )
+
+
+def _validation_due(run: Run) -> bool:
+    return run.iteration % run.schedule.validate_every == 0 or run.iteration == run.progress.limit
+
+
+def _record(
+    run: Run, losses: list[float], validation: Callable[[Array], float] | None, observer: Observer
+) -> None:
+    """Add a row to the history; with a validation, let the protocol decide and keep the best weights."""
+    error = None if validation is None else validation(run.params)
+    rate = run.schedule.learning_rate(run.iteration - 1)
+    row = Row(run.iteration, run.seconds, float(np.mean(losses)), rate, error)
+    if error is not None:
+        run.progress = run.progress.validated(run.schedule, run.iteration, error)
+        if run.progress.best_iteration == run.iteration:
+            checkpoints.save(run.folder / runs.BEST, run.network, run.checkpoint())
+        observer.validated(row, run.progress)
+    history.append(run.folder / runs.HISTORY, row)
+    observer.stepped(row, run.progress.limit)
