@@ -11,6 +11,13 @@ from typing import NoReturn
 from rotinv.errors import UserError
 
 
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows an option's default where it has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None else super()._get_help_string(action)
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose complaint is one line, with exit status 2."""
 
@@ -18,7 +25,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             prog=f"rotinv {program}",
             description=description,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=_Formatter,
             allow_abbrev=False,
         )
 

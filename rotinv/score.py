@@ -15,8 +15,8 @@ from rotinv.backend import DEVICES, Kernels, get_kernels
 from rotinv.errors import UserError
 from rotinv.files import refuse_existing, written_whole
 from rotinv.runs import Model
-from rotinv.arrays import open_stamps
-from rotinv.stamps import SPLITS, Split, usable
+from rotinv.splits import Split, usable
+from rotinv.stamps import SPLITS, open_stamps
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,19 +28,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check_alike(models)
     k = get_kernels(options.device, options.threads)
     config = models[0].config
-    with open_stamps(options.stamps, options.split, channels=len(config.channels)) as split:
-        _check_fits(split, models[0])
-        indices = usable(split, options.on_bad)
-        if dropped := len(split) - len(indices):
-            print(f"{options.stamps}: {dropped} stamps left out, their pixels are not finite", file=sys.stderr)
-        rows = _rows(k, models, split, indices)
-        bar = tqdm(rows, total=len(indices), unit="stamps", disable=not sys.stderr.isatty())
-        if options.out is None:
-            _write(sys.stdout, _header(models, split), bar)
-        else:
-            with written_whole(options.out) as temporary, temporary.open("w", newline="") as file:
-                _write(file, _header(models, split), bar)
-            print(f"{options.out}: {len(indices):,} stamps scored", file=sys.stderr)
+    whole = config.size if config.crop is None else None  # a model of cut stamps takes any that it can cut
+    split = open_stamps(options.stamps, options.split, channels=len(config.channels), size=whole)
+    indices = usable(split, options.on_bad)
+    if dropped := len(split) - len(indices):
+        _say(f"{options.stamps}: {dropped} stamps left out, their pixels are not finite")
+    rows = _rows(k, models, split, indices)
+    bar = tqdm(rows, total=len(indices), unit="stamps", disable=not sys.stderr.isatty())
+    if options.out is None:
+        _write(sys.stdout, _header(models, split), bar)
+    else:
+        with written_whole(options.out) as temporary, temporary.open("w", newline="") as file:
+            _write(file, _header(models, split), bar)
+        _say(f"{options.out}: {len(indices):,} stamps scored")
     return 0
 
 
@@ -52,24 +52,6 @@ def _check_alike(models: list[Model]) -> None:
             one, other = getattr(first.config, what), getattr(model.config, what)
             if one != other:
                 raise UserError(f"{model.name}: was trained with {what} {other}, {first.name} with {one}")
-
-
-def _check_fits(split: Split, model: Model) -> None:
-    """Raise UserError unless the model can read the stamps."""
-    side, _, channels = split.shape
-    size = model.config.size
-    if channels != len(model.config.channels):
-        raise UserError(
-            f"{split.path}: stamps have {channels} channels, {model.name} wants "
-            f"{len(model.config.channels)} ({', '.join(model.config.channels)})"
-        )
-    if side < size:
-        raise UserError(f"{split.path}: stamps are {side}x{side}, {model.name} wants {size}x{size}")
-    if side > size and model.config.crop is None:
-        raise UserError(
-            f"{split.path}: stamps are {side}x{side}, {model.name} was trained on whole {size}x{size} stamps; "
-            "cut their centres first, or train with --crop"
-        )
 
 
 def _rows(
@@ -103,6 +85,10 @@ def _write(file: TextIO, header: list[str], rows: Iterator[list[object]]) -> Non
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(header)
     writer.writerows([str(value) for value in row] for row in rows)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # standard output is the table's
 
 
 def _parser() -> cli.Parser:

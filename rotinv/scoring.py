@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from rotinv import metrics
 from rotinv.backend import Array, Kernels
 from rotinv.network import Network
-from rotinv.stamps import Split, prepare
+from rotinv.pixels import prepare
+from rotinv.splits import Split
 
 BATCH = 100  # stamps scored together; a stamp's score does not depend on it
 _BLOCK = 2000  # stamps read together

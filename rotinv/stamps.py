@@ -7,7 +7,6 @@ The root's attributes are `format`, `channels`, `normalisation` ('none' or 'minm
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -15,88 +14,31 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from tqdm import tqdm
 
+from rotinv.arrays import channels_last, check_shape, read_arrays
 from rotinv.errors import UserError
 from rotinv.files import open_hdf5, written_whole
-from rotinv.pixels import NORMALISATIONS, Stamps, crop, normalise, prepare
+from rotinv.pixels import NORMALISATIONS, crop, normalise, prepare
+from rotinv.splits import BLOCK, Split, check_labels, count_constant, find_bad, usable
 
 __all__ = [
     "SPLITS",
     "Split",
     "StampStore",
     "Writer",
+    "count_constant",
     "create_store",
     "crop",
     "find_bad",
     "normalise",
+    "open_stamps",
     "prepare",
     "usable",
 ]
 
 FORMAT = "rotinv-stamps-1"
 SPLITS = ("train", "validate", "test")
-BLOCK = 64  # stamps in a block of the file
-_SCAN = 1 << 23  # pixels looked at together by find_bad
 _COLUMNS = {"snr": np.float32, "kind": np.uint8, "image": np.int64}
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """One part of a store, or an array of stamps: its pixels stay on disk until they are asked for."""
-
-    path: Path
-    name: str
-    pixels: Any  # (N, S, S, C): an HDF5 dataset, an array or a memory map
-    normalisation: str = "none"
-    label: NDArray[np.uint8] | None = None  # a store always has it; a scored array may not
-    snr: NDArray[np.float32] | None = None
-    kind: NDArray[np.uint8] | None = None
-    image: NDArray[np.int64] | None = None
-
-    def __len__(self) -> int:
-        return int(self.pixels.shape[0])
-
-    @property
-    def size(self) -> int:
-        """The number of stamps."""
-        return len(self)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """The shape (S, S, C) of a stamp."""
-        return tuple(self.pixels.shape[1:])
-
-    @property
-    def block(self) -> int:
-        """How many stamps lie together on disk and are best read together."""
-        chunks = getattr(self.pixels, "chunks", None)
-        return int(chunks[0]) if chunks else BLOCK
-
-    def raw(self, start: int | ArrayLike, stop: int | None = None) -> Stamps:
-        """The stamps from `start` up to `stop`, or those of an array of indices, as the store holds them."""
-        try:
-            if stop is not None:
-                return np.array(self.pixels[start:stop], dtype=np.float32, order="C")
-            indices = np.asarray(start, dtype=np.int64)
-            if isinstance(self.pixels, h5py.Dataset):
-                return self._gather(indices)
-            return np.array(self.pixels[indices], dtype=np.float32, order="C")
-        except OSError as error:
-            raise UserError(f"{self.path}: stamps of split '{self.name}' cannot be read; "
-                            "the file is damaged: copy or make it anew") from error
-
-    def _gather(self, indices: NDArray[np.int64]) -> Stamps:
-        """Read the blocks in which `indices` lie, each once (HDF5's own index lists are far slower)."""
-        out = np.empty((len(indices), *self.shape), dtype=np.float32)
-        order = np.argsort(indices, kind="stable")
-        ordered = indices[order]
-        ends = np.flatnonzero(np.diff(ordered // self.block)) + 1
-        for places in np.split(order, ends) if len(order) else []:
-            rows = indices[places]
-            low = int(rows[0])
-            out[places] = self.pixels[low : int(rows[-1]) + 1][rows - low]
-        return out
 
 
 class StampStore:
@@ -230,39 +172,27 @@ def create_store(path: str | Path, *, channels: Sequence[str], size: int,
         yield Writer(file, size, len(channels))
 
 
-def find_bad(split: Split, progress: bool = False) -> NDArray[np.int64]:
-    """The indices of the stamps with NaN or infinite pixels, found block by block."""
-    step = max(1, _SCAN // int(np.prod(split.shape)) // split.block) * split.block
-    bad = [np.zeros(0, dtype=np.int64)]
-    for start in tqdm(range(0, len(split), step), desc="checking pixels", disable=not progress, leave=False):
-        block = split.raw(start, min(start + step, len(split)))
-        finite = np.isfinite(block).reshape(len(block), -1).all(axis=1)
-        bad.append(start + np.flatnonzero(~finite))
-    return np.concatenate(bad)
+def open_stamps(path: str | Path, split: str = "test", *, channels: int | None = None,
+                size: int | None = None) -> Split:
+    """The stamps to score: a split of a store, or an array of a .npy or .npz file, which is raw.
 
-
-def usable(split: Split, on_bad: str, progress: bool = False) -> NDArray[np.int64]:
-    """The indices of the stamps whose pixels are all finite.
-
-    Raises UserError if there are others and `on_bad` is 'error', or if none is left.
+    An array may be (N, S, S, C) or (N, C, S, S): `channels` tells which. An .npz file may add `label`
+    and `snr`. Raises UserError if the stamps have not `channels` channels and `size` pixels a side;
+    None takes any number. The file stays open as long as the split is kept.
     """
-    bad = find_bad(split, progress)
-    if len(bad) and on_bad == "error":
-        raise UserError(f"{split.path}: {len(bad)} of {len(split)} stamps of split '{split.name}' have NaN "
-                        f"or infinite pixels (index {_first_few(bad)}); --on-bad drop leaves them out")
-    if len(bad) == len(split):
-        raise UserError(f"{split.path}: split '{split.name}' has no stamp with finite pixels only "
-                        f"({len(bad)} of {len(split)} are bad)")
-    return np.setdiff1d(np.arange(len(split)), bad, assume_unique=True)
-
-
-def check_labels(where: str, label: NDArray[Any]) -> NDArray[np.uint8]:
-    """The labels as uint8. Raises UserError, naming the first, if any is not 0 or 1."""
-    wrong = np.flatnonzero(~np.isin(label, (0, 1)))
-    if len(wrong):
-        raise UserError(f"{where}: {len(wrong)} of {len(label)} labels are not 0 or 1 "
-                        f"(the first is {label[wrong[0]]!s} at index {wrong[0]}); 1 is candidate, 0 artifact")
-    return label.astype(np.uint8)
+    path = Path(path)
+    if path.suffix.lower() not in (".npy", ".npz"):
+        found = StampStore(path).split(split)
+        check_shape(path, found.pixels.shape, channels, size)
+        return found
+    arrays = read_arrays(path, keep=("label", "snr"))
+    stamps = channels_last(path, arrays["stamps"], channels, size)
+    if not len(stamps):
+        raise UserError(f"{path}: has no stamps at all")
+    label, snr = arrays.get("label"), arrays.get("snr")
+    return Split(path, "stamps", stamps,
+                 label=None if label is None else check_labels(f"{path}: label", label),
+                 snr=None if snr is None else snr.astype(np.float32))
 
 
 def _check_kinds(where: str, kind: NDArray[Any], count: int) -> None:
@@ -302,7 +232,3 @@ def _texts(value: Any) -> list[str]:
         return []
     items = np.ravel(np.asarray(value, dtype=object))
     return [item.decode() if isinstance(item, bytes) else str(item) for item in items]
-
-
-def _first_few(indices: NDArray[np.int64]) -> str:
-    return ", ".join(map(str, indices[:5])) + (", ..." if len(indices) > 5 else "")

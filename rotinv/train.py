@@ -12,13 +12,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from rotinv import architectures, cli, figures, history, metrics, protocol, runs, scoring, survey, training
+from rotinv import architectures, cli, figures, history, metrics, runs, scoring, survey, training
 from rotinv.backend import DEVICES, Array, Kernels, get_kernels
 from rotinv.batches import Batches
 from rotinv.errors import UserError
 from rotinv.history import Row
 from rotinv.protocol import PAPER, QUICK, Progress, Schedule
-from rotinv.stamps import Split, StampStore, usable
+from rotinv.splits import Split, usable
+from rotinv.stamps import StampStore
 
 SCHEDULES = {"quick": QUICK, "paper": PAPER}
 QUICK_SURVEY = {"train": 20_000, "validate": 2_500, "test": 5_000}  # stamps simulated without --data
@@ -237,9 +238,8 @@ def _parser() -> cli.Parser:
 
 def _add_numbers(group: argparse._ArgumentGroup) -> None:
     def add(option: str, kind: Callable[[str], object], field: str, text: str) -> None:
-        values = f"paper {getattr(PAPER, field):g}, quick {getattr(QUICK, field):g}"
-        group.add_argument(option, type=kind, default=argparse.SUPPRESS, dest=field, help=f"{text} ({values})")
-        group.set_defaults(**{field: None})
+        text = f"{text} (paper {getattr(PAPER, field):g}, quick {getattr(QUICK, field):g})"
+        group.add_argument(option, type=kind, dest=field, help=text)
 
     whole = cli.integer(1)
     add("--batch", whole, "batch", "stamps in a batch")

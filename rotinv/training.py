@@ -20,7 +20,7 @@ from rotinv.history import Row
 from rotinv.layers import Train
 from rotinv.network import Network
 from rotinv.protocol import Progress, Schedule
-from rotinv.stamps import Split
+from rotinv.splits import Split
 
 HISTORY_EVERY = 20  # iterations between rows of the history
 CHECKPOINT_EVERY = 10.0  # seconds between checkpoints, at most

@@ -1,0 +1,146 @@
+"""Make a stamp store from one's own arrays: python -m rotinv.pack ARRAYS.npz --out store.h5."""
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rotinv import cli
+from rotinv.arrays import channels_last, read_arrays
+from rotinv.errors import UserError
+from rotinv.files import refuse_existing
+from rotinv.splits import Split, check_labels, usable
+from rotinv.stamps import SPLITS, create_store
+
+_CHANNELS = ("template", "science", "difference", "snr_difference")  # the order of HiTS
+_BLOCK = 4096  # stamps written at a time
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The program."""
+    options = _parser().parse_args(argv)
+    refuse_existing(options.out)
+    arrays, channels = _read(options.arrays, options.channels)
+    everything = Split(options.arrays, "stamps", arrays["stamps"], options.normalisation)
+    kept = usable(everything, options.on_bad)
+    if len(kept) < len(everything):
+        print(f"dropped {len(everything) - len(kept)} of {len(everything)} stamps: NaN or infinite pixels")
+    image = arrays.get("image", np.arange(len(everything)))
+    parts = _divide(options.arrays, image[kept], options.split, options.seed)
+    kinds = _name_kinds(options.arrays, arrays)
+    attributes = {"source": options.arrays.name, "split": options.split, "seed": options.seed}
+    with create_store(options.out, channels=channels, size=everything.shape[0], kinds=kinds,
+                      normalisation=options.normalisation, attributes=attributes) as writer:
+        for name, part in zip(SPLITS, parts, strict=True):
+            for start in range(0, len(part), _BLOCK):
+                chosen = kept[part[start : start + _BLOCK]]
+                columns = {key: values[chosen] for key, values in arrays.items() if key != "stamps"}
+                writer.append(name, everything.raw(chosen), **columns)
+    for name, part in zip(SPLITS, parts, strict=True):
+        chosen = kept[part]
+        candidates = int(arrays["label"][chosen].sum())
+        images = len(np.unique(image[chosen]))
+        print(f"{name}: {len(chosen)} stamps ({candidates} candidates, {len(chosen) - candidates} artifacts) "
+              f"of {images} images")
+    return 0
+
+
+def _parser() -> cli.Parser:
+    parser = cli.Parser("pack", "Make a stamp store from one's own arrays.")
+    add = parser.add_argument
+    add("arrays", type=Path, metavar="ARRAYS.npz",
+        help="arrays stamps (N,S,S,C) or (N,C,S,S), label (1 candidate, 0 artifact), and optionally "
+             "snr, kind (of artifact: numbers or names) and image (its number)")
+    add("--out", type=Path, required=True, metavar="STORE.h5", help="the store to make")
+    add("--split", type=_fractions, default=(0.8, 0.1, 0.1), metavar="TRAIN,VALIDATE,TEST",
+        help="fractions of the stamps; all stamps of an image go to one split")
+    add("--seed", type=cli.integer(0), default=0, help="which images go where")
+    add("--channels", type=_names, metavar="NAME,NAME,...",
+        help=f"what the channels are, in their order; by default {','.join(_CHANNELS)} if there are four, "
+             "otherwise channel0,channel1,...")
+    add("--normalisation", choices=("none", "minmax"), default="none",
+        help="none: raw pixels, which are scaled when they are read; minmax: scaled to 0..1 already")
+    add("--on-bad", choices=("error", "drop"), default="error",
+        help="what to do about stamps with NaN or infinite pixels")
+    return parser
+
+
+def _fractions(text: str) -> tuple[float, ...]:
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers, as in 0.8,0.1,0.1") from None
+    if len(values) != 3:
+        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers, as in 0.8,0.1,0.1")
+    if not all(0 <= value <= 1 for value in values):
+        raise argparse.ArgumentTypeError(f"{text!r}: every fraction must lie between 0 and 1")
+    if not math.isclose(sum(values), 1, abs_tol=1e-6):
+        raise argparse.ArgumentTypeError(f"{text!r}: the fractions sum to {sum(values):g}, not to 1")
+    return values
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if "" in names or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"{text!r}: every channel needs a name of its own")
+    return names
+
+
+def _read(path: Path, names: Sequence[str] | None) -> tuple[dict[str, NDArray[Any]], Sequence[str]]:
+    """The arrays, checked, and the names of the channels."""
+    arrays = read_arrays(path)
+    if "label" not in arrays:
+        raise UserError(f"{path}: has no array 'label' (1 candidate, 0 artifact)")
+    stamps = channels_last(path, arrays["stamps"], len(names) if names else None)
+    if not len(stamps):
+        raise UserError(f"{path}: has no stamps at all")
+    arrays["stamps"] = stamps
+    arrays["label"] = check_labels(f"{path}: label", arrays["label"])
+    count = stamps.shape[3]
+    return arrays, names or (_CHANNELS if count == 4 else [f"channel{c}" for c in range(count)])
+
+
+def _name_kinds(path: Path, arrays: dict[str, NDArray[Any]]) -> list[str]:
+    """The names of the kinds; names in the array `kind` are replaced by their numbers."""
+    kind = arrays.get("kind")
+    if kind is None:
+        return []
+    if kind.dtype.kind in "iu":
+        wrong = np.flatnonzero((kind < 0) | (kind > 255))
+        if len(wrong):
+            raise UserError(f"{path}: kind {kind[wrong[0]]} at index {wrong[0]} is out of range; "
+                            "number kinds from 0 to 255, or name them")
+        return [str(number) for number in range(int(kind.max()) + 1)]
+    names, arrays["kind"] = np.unique(kind.astype(str), return_inverse=True)
+    if len(names) > 256:
+        raise UserError(f"{path}: kind has {len(names)} different names; at most 256 can be stored")
+    return [str(name) for name in names]
+
+
+def _divide(path: Path, image: NDArray[Any], fractions: Sequence[float], seed: int) -> list[NDArray[np.int64]]:
+    """The indices of the stamps of each split: images in random order, cut where the fractions say.
+
+    An image goes where its middle stamp lies. Raises UserError if a split that should have stamps
+    gets none.
+    """
+    images, owner, sizes = np.unique(image, return_inverse=True, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(images))
+    middle = np.cumsum(sizes[order]) - sizes[order] / 2
+    bounds = np.cumsum(fractions)[:-1] * len(image)
+    place = np.empty(len(images), dtype=np.int64)
+    place[order] = np.searchsorted(bounds, middle, side="right")
+    parts = [np.flatnonzero(place[owner] == number) for number in range(len(SPLITS))]
+    for name, fraction, part in zip(SPLITS, fractions, parts, strict=True):
+        if fraction and not len(part):
+            raise UserError(f"{path}: {len(images)} images are too few for --split "
+                            f"{','.join(f'{f:g}' for f in fractions)}: '{name}' gets no stamps; "
+                            "give it the fraction 0, or more images")
+    return parts
+
+
+if __name__ == "__main__":
+    cli.run("pack", main)

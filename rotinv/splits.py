@@ -1,0 +1,131 @@
+"""A split of a store, or an array of stamps: pixels read in blocks, and those that no network can take."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from tqdm import tqdm
+
+from rotinv.errors import UserError
+from rotinv.pixels import Stamps, prepare
+
+BLOCK = 64  # stamps in a block of a file
+_SCAN = 1 << 23  # pixels looked at together by a scan of all stamps
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One part of a store, or an array of stamps: its pixels stay on disk until they are asked for."""
+
+    path: Path
+    name: str
+    pixels: Any  # (N, S, S, C): an HDF5 dataset, an array or a memory map
+    normalisation: str = "none"
+    label: NDArray[np.uint8] | None = None  # a store always has it; a scored array may not
+    snr: NDArray[np.float32] | None = None
+    kind: NDArray[np.uint8] | None = None
+    image: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return int(self.pixels.shape[0])
+
+    @property
+    def size(self) -> int:
+        """The number of stamps."""
+        return len(self)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The shape (S, S, C) of a stamp."""
+        return tuple(self.pixels.shape[1:])
+
+    @property
+    def block(self) -> int:
+        """How many stamps lie together on disk and are best read together."""
+        chunks = getattr(self.pixels, "chunks", None)
+        return int(chunks[0]) if chunks else BLOCK
+
+    def raw(self, start: int | ArrayLike, stop: int | None = None) -> Stamps:
+        """The stamps from `start` up to `stop`, or those of an array of indices, as the store holds them."""
+        try:
+            if stop is not None:
+                return _float32(self.pixels[start:stop])
+            indices = np.asarray(start, dtype=np.int64)
+            if isinstance(self.pixels, h5py.Dataset):
+                return self._gather(indices)
+            return _float32(self.pixels[indices])
+        except OSError as error:
+            raise UserError(f"{self.path}: stamps of split '{self.name}' cannot be read; "
+                            "the file is damaged: copy or make it anew") from error
+
+    def _gather(self, indices: NDArray[np.int64]) -> Stamps:
+        """Read the blocks in which `indices` lie, each once (HDF5's own index lists are far slower)."""
+        out = np.empty((len(indices), *self.shape), dtype=np.float32)
+        order = np.argsort(indices, kind="stable")
+        ordered = indices[order]
+        ends = np.flatnonzero(np.diff(ordered // self.block)) + 1
+        for places in np.split(order, ends) if len(order) else []:
+            rows = indices[places]
+            low = int(rows[0])
+            out[places] = _float32(self.pixels[low : int(rows[-1]) + 1])[rows - low]
+        return out
+
+
+def find_bad(split: Split, progress: bool = False) -> NDArray[np.int64]:
+    """The indices of the stamps with NaN or infinite pixels, found block by block."""
+    bad = [np.zeros(0, dtype=np.int64)]
+    for start, block in _blocks(split, progress):
+        finite = np.isfinite(block).reshape(len(block), -1).all(axis=1)
+        bad.append(start + np.flatnonzero(~finite))
+    return np.concatenate(bad)
+
+
+def count_constant(split: Split, side: int | None = None, progress: bool = False) -> int:
+    """How many channels of the stamps, cut to `side` pixels, are constant and so become zeros."""
+    return sum(prepare(block, split.normalisation, side)[1] for _, block in _blocks(split, progress))
+
+
+def usable(split: Split, on_bad: str, progress: bool = False) -> NDArray[np.int64]:
+    """The indices of the stamps whose pixels are all finite.
+
+    Raises UserError if there are others and `on_bad` is 'error', or if none is left.
+    """
+    bad = find_bad(split, progress)
+    if len(bad) and on_bad == "error":
+        raise UserError(f"{split.path}: {len(bad)} of {len(split)} stamps in '{split.name}' have NaN "
+                        f"or infinite pixels (index {_first_few(bad)}); --on-bad drop leaves them out")
+    if len(bad) == len(split):
+        raise UserError(f"{split.path}: no stamp in '{split.name}' is left, for all {len(bad)} have NaN or "
+                        "infinite pixels")
+    return np.setdiff1d(np.arange(len(split)), bad, assume_unique=True)
+
+
+def check_labels(where: str, label: NDArray[Any]) -> NDArray[np.uint8]:
+    """The labels as uint8. Raises UserError, naming the first, if any is not 0 or 1."""
+    wrong = np.flatnonzero(~np.isin(label, (0, 1)))
+    if len(wrong):
+        raise UserError(f"{where}: {len(wrong)} of {len(label)} labels are not 0 or 1 "
+                        f"(the first is {label[wrong[0]]!s} at index {wrong[0]}); 1 is candidate, 0 artifact")
+    return label.astype(np.uint8)
+
+
+def _blocks(split: Split, progress: bool) -> Iterator[tuple[int, Stamps]]:
+    """All raw stamps of a split, block by block, each with the index of its first."""
+    step = max(1, _SCAN // int(np.prod(split.shape)) // split.block) * split.block
+    starts = range(0, len(split), step)
+    for start in tqdm(starts, desc="checking pixels", disable=not progress, leave=False):
+        yield start, split.raw(start, min(start + step, len(split)))
+
+
+def _float32(pixels: ArrayLike) -> Stamps:
+    """A copy in float32; what float32 cannot hold becomes infinite, and is found by find_bad."""
+    with np.errstate(over="ignore"):
+        return np.array(pixels, dtype=np.float32, order="C")
+
+
+def _first_few(indices: NDArray[np.int64]) -> str:
+    return ", ".join(map(str, indices[:5])) + (", ..." if len(indices) > 5 else "")

@@ -1,0 +1,100 @@
+"""Candidates: stars of the same science exposure, cut out with their noise and inserted elsewhere (recipe 19).
+
+A star's total signal-to-noise S follows the survey's real distribution (selection.py); its flux is the f of
+
+    S = f / sqrt(1 / w^2 + g f),   w the detection filter's weight at the site, g f the star's own photons.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from rotinv.survey import detector, kinds, psf
+from rotinv.survey.sky import Sky
+
+DONORS = 48  # stars of one exposure that are cut out (tuned)
+DONOR_FLUX = (2e3, 3e5)  # e-, log-uniform (tuned: bright enough for most, below saturation)
+HALF = 13  # px: cut-outs are 27 x 27
+OWN_PHOTONS = 0.7  # g: the share of a star's photon noise that the filter lets through (tuned)
+SPACING = 26  # px between two candidates of an image: no stamp shows another's centre
+NEAR_GALAXY = 0.3  # share inserted 2-4 px from a galaxy (recipe 19)
+SPOILED_SITE = 0.0015  # share on saturated or edge sites (recipe 20)
+STARS_NEAR = 40.0  # per Mpx: the density of stars near sites is at most this (recipe 4)
+PER_FIELD = 150  # candidates tried in a field of 768 x 768 px (tuned)
+
+
+class Sites(NamedTuple):
+    """Where candidates go: pixels of the science exposure."""
+
+    row: np.ndarray
+    column: np.ndarray
+
+
+def cut_donors(rng: np.random.Generator, shape: psf.Psf, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """Fluxes (N,) in increasing order and cut-outs (N, 27, 27) of stars of this exposure, sky subtracted.
+
+    They stand in a part of the exposure that is not searched, each somewhere in its central pixel.
+    """
+    flux = np.sort(np.exp(rng.uniform(*np.log(DONOR_FLUX), DONORS)))
+    width = 2 * HALF + 1
+    scene = np.zeros((DONORS * width, width), np.float32)
+    centres = np.arange(DONORS) * width + HALF + rng.uniform(-0.5, 0.5, DONORS)
+    for n in range(DONORS):  # one by one, so that no star's wings fall on the next
+        own = scene[n * width : (n + 1) * width]
+        psf.add_stars(
+            own, centres[n : n + 1] - n * width, HALF + rng.uniform(-0.5, 0.5, 1), flux[n : n + 1], psf.shape_of(shape)
+        )
+    counts = detector.expose(rng, scene, level) - np.float32(level)
+    return flux, counts.reshape(DONORS, width, width)
+
+
+def choose_sites(rng: np.random.Generator, sky: Sky, kind_map: np.ndarray) -> Sites:
+    """Sites at least SPACING apart, some near galaxies, few near stars, hardly any on spoiled pixels."""
+    size = kind_map.shape[0]
+    tries = 2 * PER_FIELD * size**2 // 768**2
+    row, column = _propose(rng, sky, size, tries)
+    spoiled = kinds.read(kind_map, row, column, 6)
+    bad = np.isin(spoiled, (kinds.NUMBER["saturation"], kinds.NUMBER["edge"], kinds.NUMBER["masked variance"]))
+    density = sky.stars.y.size / size**2 * 1e6
+    near = np.min(np.hypot(*(np.subtract.outer(a, b) for a, b in ((row, sky.stars.y), (column, sky.stars.x)))),
+                  axis=1, initial=np.inf) < 14
+    chance = rng.random(tries)
+    keep = np.where(near, chance < STARS_NEAR / max(density, STARS_NEAR), True)
+    keep &= ~bad | (chance < SPOILED_SITE * 6)  # about a sixth of the sky is spoiled
+    taken: list[int] = []
+    for n in np.flatnonzero(keep):
+        apart = np.maximum(abs(row[taken] - row[n]), abs(column[taken] - column[n])) >= SPACING
+        if apart.all() and len(taken) < tries // 2:
+            taken.append(int(n))
+    return Sites(row[taken], column[taken])
+
+
+def _propose(rng: np.random.Generator, sky: Sky, size: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    margin = HALF + 1
+    place = rng.uniform(margin, size - margin, (2, count))
+    if sky.galaxies.y.size:
+        host = rng.integers(0, sky.galaxies.y.size, count)
+        distance, angle = rng.uniform(2, 4, count), rng.uniform(0, 2 * np.pi, count)
+        beside = np.stack([sky.galaxies.y[host] + distance * np.sin(angle),
+                           sky.galaxies.x[host] + distance * np.cos(angle)])
+        place = np.where(rng.random(count) < NEAR_GALAXY, beside, place)
+    row, column = np.clip(np.round(place), margin, size - margin - 1).astype(np.int64)
+    return row, column
+
+
+def insert(counts: np.ndarray, sites: Sites, snr: np.ndarray, weight: np.ndarray,
+           donors: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """A copy of the science counts (e-) with a candidate of signal-to-noise `snr` at each site.
+
+    Each donor is the faintest that is brighter than its candidate, so that its noise is scaled down.
+    """
+    half = 0.5 * OWN_PHOTONS * snr**2
+    local = weight[sites.row, sites.column].astype(float)
+    flux = half + np.sqrt(half**2 + (snr / np.maximum(local, 1e-6)) ** 2)
+    fluxes, cutouts = donors
+    donor = np.minimum(np.searchsorted(fluxes, flux), fluxes.size - 1)
+    result = counts.copy()
+    for row, column, n, f in zip(sites.row, sites.column, donor, flux, strict=True):
+        place = (slice(row - HALF, row + HALF + 1), slice(column - HALF, column + HALF + 1))
+        result[place] += np.float32(min(f, 1e6) / fluxes[n]) * cutouts[n]
+    return np.minimum(result, np.float32(detector.FULL_WELL), out=result)

@@ -1,0 +1,162 @@
+"""The camera: noise, saturation and bleeding, cosmic rays, bad pixels and rows, lost edges, bad variances.
+
+DECam: read noise 7 e-, full well about 1.3e5 e- (recipe, "Instrument" and 8-13). Images are in electrons.
+"""
+
+import math
+from typing import NamedTuple
+
+import numba as nb
+import numpy as np
+
+from rotinv.survey import kinds
+
+READ_NOISE = 7.0  # e- (DECam)
+FULL_WELL = 1.3e5  # e- (recipe 8)
+SPIKES_ABOVE = 2e6  # e-: total flux of a star that shows diffraction spikes (recipe 8)
+FIELD = 768.0**2  # px: the counts below are for a field of this area
+COSMIC_RAYS = {"science": 45.0, "template": 45.0 * 0.35}  # per field (recipe 9; templates are cleaned)
+BAD_PIXELS = 30.0  # per field (recipe 10)
+BAD_ROWS = 2.0  # segments per field (recipe 11)
+COLLAPSED = 10.0  # spots of too small variance per field (recipe 12; tuned)
+MASKED = 4.0  # spots of vanishing variance per field (recipe 12; tuned to 2.2% of the artifacts kept)
+MASKED_VARIANCE = 1e-8  # e-^2 (recipe 12)
+LOST_SIDES = 0.35  # chance that a side of the pair is zero-filled (recipe 13; tuned to 1-2% of artifacts)
+AMPLIFIER_STEPS = 0.1  # chance of a step between amplifiers (recipe 13; tuned)
+
+
+class Spoiled(NamedTuple):
+    """What is wrong with the differenced pair, drawn once and applied to each version of it."""
+
+    spots: np.ndarray  # (N, 5): row, column, height, width, factor (0: masked)
+    lost: tuple[slice, slice] | None  # the zero-filled side
+
+
+def expose(rng: np.random.Generator, scene: np.ndarray, level: float) -> np.ndarray:
+    """Counts (e-) of `scene` on a sky of `level` e-/px: photon and read noise, saturation."""
+    first = rng.standard_normal(scene.shape, np.float32)
+    second = rng.standard_normal(scene.shape, np.float32)
+    return _counts(scene, np.float32(level), first, second)
+
+
+@nb.njit(cache=True)
+def _counts(scene, level, first, second):  # type: ignore[no-untyped-def]
+    """Poisson(scene + level) + N(0, read noise), the Poisson by its Cornish-Fisher expansion
+
+        lambda + sqrt(lambda) z + (z^2 - 1) / 6,   right to 1% of a count's noise for lambda > 50.
+    """
+    counts = np.empty_like(scene)
+    for i in range(scene.shape[0]):
+        for j in range(scene.shape[1]):
+            mean = scene[i, j] + level
+            z = first[i, j]
+            value = mean + math.sqrt(mean) * z + (z * z - np.float32(1)) / np.float32(6)
+            counts[i, j] = min(value + np.float32(READ_NOISE) * second[i, j], np.float32(FULL_WELL))
+    return counts
+
+
+def bleed(rng: np.random.Generator, counts: np.ndarray, kind_map: np.ndarray, y: np.ndarray, x: np.ndarray,
+          flux: np.ndarray, peak: float) -> None:
+    """Bleed trails along rows, and diffraction spikes, of stars brighter than the full well (recipe 8).
+
+    `peak` is the share of a star's flux in its central pixel.
+    """
+    for n in np.flatnonzero(flux * peak > FULL_WELL):
+        excess = flux[n] * (1 - FULL_WELL / (flux[n] * peak))
+        width = int(rng.integers(1, 4))  # px
+        half = int(min(excess / FULL_WELL / width, counts.shape[1])) // 2 + 3
+        row, column = round(y[n]), round(x[n])
+        rows = slice(max(row - width // 2, 0), max(row - width // 2 + width, 0))
+        columns = slice(max(column - half, 0), max(column + half + 1, 0))
+        trail = counts[rows, columns]
+        trail[:] = np.maximum(trail, FULL_WELL * rng.uniform(0.85, 1.0, trail.shape))
+        marked = kind_map[max(row - 5, 0) : max(row + 6, 0), columns]
+        np.maximum(marked, kinds.NUMBER["saturation"], out=marked)
+        if flux[n] > SPIKES_ABOVE:
+            _add_spikes(counts, row, column, flux[n], rng.uniform(0, math.pi / 2))
+            kinds.paint(kind_map, y[n], x[n], 40, kinds.NUMBER["saturation"])
+
+
+def _add_spikes(counts: np.ndarray, row: int, column: int, flux: float, angle: float) -> None:
+    """A cross of 1e-5 of the flux per pixel at one pixel, falling as 1/r to 100 px (tuned)."""
+    r = np.arange(3, 100)
+    for turn in range(4):
+        i = np.round(row + r * math.sin(angle + turn * math.pi / 2)).astype(int)
+        j = np.round(column + r * math.cos(angle + turn * math.pi / 2)).astype(int)
+        inside = (i >= 0) & (i < counts.shape[0]) & (j >= 0) & (j < counts.shape[1])
+        counts[i[inside], j[inside]] += 1e-5 * flux * 10 / r[inside]
+
+
+def add_cosmic_rays(rng: np.random.Generator, counts: np.ndarray, kind_map: np.ndarray, rate: float) -> None:
+    """Tracks one pixel wide, length Exp(3) px, log10 of the peak 1.75 + Exp(.38) (recipe 9)."""
+    for _ in range(rng.poisson(rate * counts.size / FIELD)):
+        y, x = rng.uniform(0, counts.shape[0], 2)
+        angle, length = rng.uniform(0, math.pi), rng.exponential(3)
+        peak = 10 ** (1.75 + rng.exponential(0.38))
+        steps = np.arange(max(math.ceil(length), 1)) / max(abs(math.sin(angle)), abs(math.cos(angle)))
+        i = np.clip(np.round(y + steps * math.sin(angle)), 0, counts.shape[0] - 1).astype(int)
+        j = np.clip(np.round(x + steps * math.cos(angle)), 0, counts.shape[1] - 1).astype(int)
+        counts[i, j] += (peak * rng.uniform(0.6, 1, i.size)).astype(np.float32)
+        kind_map[i, j] = np.maximum(kind_map[i, j], kinds.NUMBER["cosmic ray"])
+
+
+def add_bad_pixels(rng: np.random.Generator, counts: np.ndarray, kind_map: np.ndarray) -> None:
+    """Hot pixels, and dead ones (40%), log10 of the size 1.75 + Exp(.30) (recipe 10)."""
+    count = rng.poisson(BAD_PIXELS * counts.size / FIELD)
+    i, j = rng.integers(0, counts.shape[0], (2, count))
+    dead = rng.random(count) < 0.4
+    value = 10 ** (1.75 + rng.exponential(0.30, count))
+    counts[i, j] = np.maximum(counts[i, j] + np.where(dead, -value, value), 0)
+    kind_map[i, j] = np.where(dead, kinds.NUMBER["dead pixel"], kinds.NUMBER["hot pixel"])
+
+
+def add_bad_rows(rng: np.random.Generator, counts: np.ndarray, kind_map: np.ndarray) -> None:
+    """Segments of rows or columns that are too bright, or too dark (60%) (recipe 11)."""
+    for _ in range(rng.poisson(BAD_ROWS * counts.size / FIELD)):
+        length, start = int(rng.integers(10, 121)), int(rng.integers(0, counts.shape[0]))
+        across, width = int(rng.integers(0, counts.shape[0])), 1 if rng.random() < 0.8 else 2
+        value = 10 ** rng.uniform(1.5, 3) * (-1 if rng.random() < 0.6 else 1)
+        place = (slice(across, across + width), slice(start, start + length))
+        if rng.random() < 0.5:
+            place = place[::-1]
+        counts[place] = np.maximum(counts[place] + np.float32(value), 0)
+        kind_map[place] = np.maximum(kind_map[place], kinds.NUMBER["bad row"])
+
+
+def add_amplifier_step(rng: np.random.Generator, counts: np.ndarray) -> None:
+    """Half the image 2-10 e- higher, in some exposures (recipe 13)."""
+    if rng.random() < AMPLIFIER_STEPS:
+        column = int(rng.integers(counts.shape[1] // 4, 3 * counts.shape[1] // 4))
+        counts[:, column:] += np.float32(rng.uniform(2, 10))
+
+
+def draw_spoiled(rng: np.random.Generator, kind_map: np.ndarray) -> Spoiled:
+    """Draw the variance defects and the lost side of a pair (recipe 12-13), and mark them."""
+    size, spots = kind_map.shape[0], []
+    for kind, rate in (("collapsed variance", COLLAPSED), ("masked variance", MASKED)):
+        for _ in range(rng.poisson(rate * size**2 / FIELD)):
+            factor = rng.uniform(0.02, 0.1) if kind == "collapsed variance" else 0.0
+            row, column = rng.integers(0, size, 2)
+            high, wide = rng.integers(1, 3, 2) if factor else rng.integers(1, 7, 2)
+            spots.append((row, column, high, wide, factor))
+            kinds.paint(kind_map, row + high // 2, column + wide // 2, 1 + max(high, wide) // 2, kinds.NUMBER[kind])
+    lost = None
+    if rng.random() < LOST_SIDES:
+        width = int(rng.integers(4, 40))  # px
+        side = [slice(0, width), slice(size - width, size)][int(rng.integers(2))]
+        reach = slice(0, width + 8) if side.start == 0 else slice(size - width - 8, size)
+        turn = rng.random() < 0.5
+        lost = (side, slice(None)) if turn else (slice(None), side)
+        marked = kind_map[reach] if turn else kind_map[:, reach]
+        np.maximum(marked, kinds.NUMBER["edge"], out=marked)
+    return Spoiled(np.array(spots, float).reshape(-1, 5), lost)
+
+
+def spoil(spoiled: Spoiled, science: np.ndarray, template: np.ndarray, variance: np.ndarray) -> None:
+    """Apply the variance defects and the zero-filled side, in place."""
+    for row, column, high, wide, factor in spoiled.spots:
+        spot = variance[int(row) : int(row + high), int(column) : int(column + wide)]
+        spot[:] = spot * np.float32(factor) if factor else MASKED_VARIANCE
+    if spoiled.lost is not None:
+        science[spoiled.lost] = template[spoiled.lost] = 0
+        variance[spoiled.lost] = 1e12  # no weight

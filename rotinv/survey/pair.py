@@ -1,0 +1,98 @@
+"""One pair of exposures from the sky to its stamps: the survey's whole chain, in order.
+
+    sky -> two exposures -> defects -> registration, matching, subtraction -> detection -> artifacts
+                         -> the same with candidates inserted              -> detection -> candidates
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from rotinv.survey import candidates, detection, detector, differencing, kinds, psf, selection, sky
+
+SIZE = 768  # px: side of a simulated image
+MATCH = 2  # px: a detection this near a site is the candidate inserted there
+
+
+class Stamps(NamedTuple):
+    """What an image yields, candidates first."""
+
+    stamps: np.ndarray  # (N, 21, 21, 4) float32, raw pixels
+    snr: np.ndarray  # (N,) float32, signed
+    kind: np.ndarray  # (N,) uint8, see kinds.KINDS
+
+
+class Exposures(NamedTuple):
+    """Two exposures with their defects, and how they come together."""
+
+    field: sky.Sky
+    template: np.ndarray  # e-
+    science: np.ndarray  # e-, off by matching.shift
+    science_psf: psf.Psf
+    matching: differencing.Matching
+    spoiled: detector.Spoiled
+    kind_map: np.ndarray
+
+
+def simulate(key: tuple[int, ...], band: str, size: int = SIZE) -> Stamps:
+    """All stamps of one simulated pair; `key` (seed, split, image) is all its randomness."""
+    rng = np.random.default_rng(key)
+    pair = expose(rng, band, size)
+    template = differencing.prepare_template(pair.template, pair.field.template_level, pair.matching)
+    plain = _subtract(pair, pair.science, template)
+    snr_map, weight = detection.filter_pair(plain, pair.matching.fwhm)
+    artifacts = detection.detect(snr_map)
+    kind = kinds.read(pair.kind_map, artifacts.row, artifacts.column, 2)
+
+    sites = candidates.choose_sites(rng, pair.field, pair.kind_map)
+    donors = candidates.cut_donors(rng, pair.science_psf, pair.field.science_level)
+    snr = selection.draw_candidate_snr(rng, sites.row.size)
+    injected = _subtract(pair, candidates.insert(pair.science, sites, snr, weight, donors), template)
+    found = _at_sites(detection.detect(detection.filter_pair(injected, pair.matching.fwhm)[0]), sites, size)
+    return Stamps(
+        np.concatenate([detection.cut(injected, found), detection.cut(plain, artifacts)]),
+        np.concatenate([found.snr, artifacts.snr]),
+        np.concatenate([np.full(found.row.size, kinds.CANDIDATE, np.uint8), kind]),
+    )
+
+
+def expose(rng: np.random.Generator, band: str, size: int) -> Exposures:
+    """Take a template and a science exposure of one field."""
+    field, kind_map = sky.draw(rng, size, band), kinds.blank(size)
+    sky.mark(kind_map, field)
+    template_psf, science_psf = psf.draw_pair(rng)
+    matching = differencing.draw_matching(rng, template_psf, science_psf)
+    scenes = sky.render(field, template_psf, science_psf, matching.shift)
+    shape = psf.shape_of(science_psf)
+    area = (matching.fwhm / 2.355) ** 2 * 4 * np.pi  # px: the sky's pixels that a point source's flux is read from
+    noise = np.sqrt(area * (field.template_level + field.science_level + 2 * detector.READ_NOISE**2))
+    sky.add_transients(rng, scenes[1], kind_map, shape, noise)
+    template = detector.expose(rng, scenes[0], field.template_level)
+    science = detector.expose(rng, scenes[1], field.science_level)
+    stars = field.stars
+    for counts, flux, form in ((template, stars.template_flux, psf.shape_of(template_psf)),
+                               (science, stars.science_flux, shape)):
+        detector.bleed(rng, counts, kind_map, stars.y, stars.x, flux, form[4])
+    detector.add_cosmic_rays(rng, template, kind_map, detector.COSMIC_RAYS["template"])
+    detector.add_cosmic_rays(rng, science, kind_map, detector.COSMIC_RAYS["science"])
+    detector.add_bad_pixels(rng, science, kind_map)
+    detector.add_bad_rows(rng, science, kind_map)
+    detector.add_amplifier_step(rng, science)
+    spoiled = detector.draw_spoiled(rng, kind_map)
+    return Exposures(field, template, science, science_psf, matching, spoiled, kind_map)
+
+
+def _subtract(pair: Exposures, counts: np.ndarray, template: tuple[np.ndarray, np.ndarray]) -> differencing.Difference:
+    """The differenced pair for a version of the science counts."""
+    science, variance = differencing.prepare_science(counts, pair.field.science_level, pair.matching)
+    result = differencing.Difference(template[0].copy(), science, variance + template[1])
+    detector.spoil(pair.spoiled, result.science, result.template, result.variance)
+    return result
+
+
+def _at_sites(found: detection.Detections, sites: candidates.Sites, size: int) -> detection.Detections:
+    """The positive detections that stand at a site."""
+    place = np.zeros((size, size), np.uint8)
+    place[sites.row, sites.column] = 1
+    keep = (found.snr > 0) & (kinds.read(place, found.row, found.column, MATCH) == 1)
+    return detection.Detections(found.row[keep], found.column[keep], found.snr[keep])
