@@ -121,7 +121,8 @@ def _name_kinds(path: Path, arrays: dict[str, NDArray[Any]]) -> list[str]:
     return [str(name) for name in names]
 
 
-def _divide(path: Path, image: NDArray[Any], fractions: Sequence[float], seed: int) -> list[NDArray[np.int64]]:
+def _divide(path: Path, image: NDArray[Any], fractions: Sequence[float],
+            seed: int) -> list[NDArray[np.int64]]:
     """The indices of the stamps of each split: images in random order, cut where the fractions say.
 
     An image goes where its middle stamp lies. Raises UserError if a split that should have stamps
