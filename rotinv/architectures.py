@@ -56,7 +56,8 @@ def build(arch: str, size: int = 21, channels: int = 4, dropout: float = DROPOUT
     if arch not in ARCHITECTURES:
         raise UserError(f"architecture {arch!r} is not known; choose one of {', '.join(ARCHITECTURES)}")
     if size < SMALLEST_STAMP:
-        raise UserError(f"stamps of {size}x{size} are too small; {arch} needs {SMALLEST_STAMP}x{SMALLEST_STAMP}")
+        least = f"{SMALLEST_STAMP}x{SMALLEST_STAMP}"
+        raise UserError(f"stamps of {size}x{size} are too small; {arch} needs at least {least}")
     layers, slope, _ = ARCHITECTURES[arch]
     return Network(layers(slope, dropout), (size, size, channels))
 

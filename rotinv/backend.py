@@ -251,7 +251,7 @@ def _require_cuda() -> None:
         import cupy
     except ImportError:
         raise UserError(
-            "--device cuda needs CuPy, which is not installed: pip install 'rotinv[cuda]', or use --device cpu"
+            "--device cuda needs CuPy: pip install 'rotinv[cuda]', or use --device cpu"
         ) from None
     try:
         count = cupy.cuda.runtime.getDeviceCount()

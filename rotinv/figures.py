@@ -34,12 +34,12 @@ def learning_curve(path: Path, rows: Sequence[Row], title: str) -> None:
     errors.plot(*zip(*validated, strict=True), "o-", color="tab:blue", ms=4, label="validation error")
     errors.set_ylabel("validation error (%)", color="tab:blue")
     errors.set_ylim(bottom=0)
-    axes.legend(*[a + b for a, b in zip(*(x.get_legend_handles_labels() for x in (axes, errors)), strict=True)])
+    figure.legend(loc="outside lower center", ncols=2)
     _save(figure, path)
 
 
 def det_curves(path: Path, curves: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
-    """FNR against FPR for each model by name, from its labels and probabilities, as PNG (the paper's Fig. 2)."""
+    """FNR against FPR for each model by name, from its labels and probabilities, as PNG (Fig. 2)."""
     figure = _figure()
     axes = figure.subplots()
     for name, (label, probability) in curves.items():

@@ -30,6 +30,9 @@ class Score:
     """The mode of a forward pass that only wants the scores: no dropout."""
 
 
+SCORE = Score()
+
+
 @dataclass(frozen=True)
 class Train:
     """The mode of a training step: dropout is drawn from (seed, step)."""
@@ -221,7 +224,7 @@ class Flatten:
 
 @dataclass(frozen=True)
 class Dropout:
-    """In training each element is dropped with probability `rate`; `key` tells the network's dropouts apart."""
+    """In training each element is dropped with probability `rate`; `key` tells the dropouts apart."""
 
     rate: float
     key: int

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats
 
 from rotinv.backend import Array, Kernels
-from rotinv.layers import Layer, Mode, Params, Score, Shape
+from rotinv.layers import SCORE, Layer, Mode, Params, Shape
 
 Tape = list[Any]  # what each layer saved, in the order of the layers
 
@@ -60,7 +60,7 @@ class Network:
             views.append(layer)
         return views
 
-    def forward(self, k: Kernels, params: Array, x: Array, mode: Mode = Score()) -> Array:
+    def forward(self, k: Kernels, params: Array, x: Array, mode: Mode = SCORE) -> Array:
         """The logits (n, classes) of stamps (n, h, w, c); nothing is kept."""
         for layer, p in zip(self.layers, self.views(params), strict=True):
             x, _ = layer.forward(k, p, x, mode)
@@ -100,7 +100,7 @@ class Network:
             if hasattr(layer, "each_rotation"):
                 x = layer.each_rotation(k, x)
             else:
-                x, _ = layer.forward(k, p, x, Score())
+                x, _ = layer.forward(k, p, x, SCORE)
         return x.reshape(4, n, -1)
 
 

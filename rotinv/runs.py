@@ -11,7 +11,7 @@ from rotinv import __version__, architectures, checkpoints, weights
 from rotinv.errors import UserError
 from rotinv.files import written_whole
 from rotinv.network import Network
-from rotinv.protocol import Schedule
+from rotinv.protocol import PAPER, Schedule
 
 CONFIG, HISTORY, METRICS = "config.json", "history.csv", "metrics.json"
 BEST, LAST = "best.h5", "last.h5"
@@ -29,7 +29,7 @@ class Config:
     data: str = ""  # the stamp store; empty where the weights come from elsewhere
     crop: int | None = None
     on_bad: str = "error"
-    schedule: Schedule = Schedule()
+    schedule: Schedule = PAPER
     version: str = __version__
 
     def network(self) -> Network:

@@ -1,0 +1,51 @@
+"""What the tests share: the devices, the tolerances, the folder of real data."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rotinv.backend import get_kernels
+
+# The largest deviation from the float64 reference, relative to the largest value, of one kernel.
+TOLERANCE = {np.dtype(np.float64): 1e-12, np.dtype(np.float32): 2e-5}
+
+
+@pytest.fixture(params=["reference", "cpu"])
+def k(request):
+    """The kernels of each device that every machine has."""
+    return get_kernels(request.param)
+
+
+@pytest.fixture
+def cpu():
+    return get_kernels("cpu")
+
+
+@pytest.fixture
+def reference():
+    return get_kernels("reference")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20181101)
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder of real data; tests that need it are skipped where it is absent."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("ROTINV_REAL_DATA") or default)
+    if not folder.is_dir():
+        pytest.skip("the real data are not on this machine (ROTINV_REAL_DATA names their folder)")
+    return folder
+
+
+def assert_close(actual, expected):
+    """actual agrees with the float64 `expected` to its own dtype's tolerance."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.shape == expected.shape
+    scale = np.max(np.abs(expected), initial=1e-30)
+    np.testing.assert_allclose(actual / scale, expected / scale, rtol=0, atol=TOLERANCE[actual.dtype])
