@@ -1,0 +1,86 @@
+"""Convolution with its epilogue and its adjoints: z = b + sum x w over the taps (Conv2dKernels)."""
+
+import numpy as np
+from numba import prange
+from rotinv.kernels.cpu import direct
+from rotinv.kernels.cpu.activation import masked
+from rotinv.kernels.cpu.jit import kernel
+
+
+def forward(x, w, b, pad, slope, pool):
+    return direct.convolve(x, w, b, pad, slope, pool, _shape(x, w, pad))
+
+
+def epilogue_backward(dy, y, index, slope, shape):
+    dz = np.empty(shape, np.float32)
+    if index is None:
+        masked(dy.reshape(-1), y.reshape(-1), np.float32(slope), dz.reshape(-1))
+    else:
+        _unpool(dy, y, index, np.float32(slope), dz)
+    return dz
+
+
+def backward_input(dz, w, pad, shape):
+    # The adjoint is a convolution too: of dz, with flipped taps, and padded so that the sizes come out.
+    flipped = direct.transposed(w)
+    return direct.convolve(dz, flipped, np.float32(0), w.shape[0] - 1 - pad, 1.0, 1, shape)[0]
+
+
+def backward_params(x, dz, pad, dw, db):
+    direct.backward_params(x, dz, pad, dw, db)
+
+
+def contributions(x, w, b, pad):
+    o = w.shape[3]
+    w_pos, w_neg = _split(w)
+    both = np.concatenate([w_pos, w_neg], axis=3)  # z+ and z- side by side
+    if (x < 0).any():  # negative x: their products with w- are positive
+        both = np.concatenate([both, np.concatenate([w_neg, w_pos], axis=3)], axis=2)
+        x = np.concatenate(_split(x), axis=3)
+    z = direct.convolve(x, both, np.concatenate(_split(b)), pad, 1.0, 1, _shape(x, w, pad))[0]
+    return np.ascontiguousarray(z[..., :o]), np.ascontiguousarray(z[..., o:])
+
+
+def redistribute(x, w, c_pos, c_neg, pad):
+    """R = x+ (c+ w+ + c- w-) + x- (c+ w- + c- w+), the sums over the outputs that an x feeds."""
+    w_pos, w_neg = _split(w)
+    c = np.concatenate([c_pos, c_neg], axis=3)
+    x_pos, x_neg = _split(x)
+    r = x_pos * backward_input_direct(c, np.concatenate([w_pos, w_neg], axis=3), pad, x.shape)
+    if (x < 0).any():
+        r += x_neg * backward_input_direct(c, np.concatenate([w_neg, w_pos], axis=3), pad, x.shape)
+    return r
+
+
+def backward_input_direct(dz, w, pad, shape):
+    return direct.convolve(
+        dz, direct.transposed(w), np.float32(0), w.shape[0] - 1 - pad, 1.0, 1, shape
+    )[0]
+
+
+def _shape(x, w, pad):
+    """The shape of z."""
+    n, height, width, _ = x.shape
+    return n, height + 2 * pad - w.shape[0] + 1, width + 2 * pad - w.shape[1] + 1, w.shape[3]
+
+
+def _split(a):
+    return np.maximum(a, np.float32(0)), np.minimum(a, np.float32(0))
+
+
+@kernel
+def _unpool(dy, y, index, slope, dz):
+    n, height, width, c = dz.shape
+    p, q = height // 2, width // 2
+    for image in prange(n):
+        for h in range(height):
+            for w in range(width):
+                if h >= 2 * p or w >= 2 * q:
+                    dz[image, h, w, :] = 0
+                    continue
+                place = np.uint8(2 * (h % 2) + w % 2)
+                for k in range(c):
+                    value = dy[image, h // 2, w // 2, k]
+                    value = value if y[image, h // 2, w // 2, k] > 0 else slope * value
+                    won = index[image, h // 2, w // 2, k] == place
+                    dz[image, h, w, k] = value if won else np.float32(0)

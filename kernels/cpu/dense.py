@@ -1,0 +1,116 @@
+"""Dense layer, z[n,o] = b[o] + sum_c x[n,c] w[c,o], and its adjoints, on the register tile."""
+
+import numpy as np
+from numba import prange
+from rotinv.kernels.cpu.direct import activate, panels
+from rotinv.kernels.cpu.jit import kernel
+from rotinv.kernels.cpu.simd import (
+    LANES,
+    PANEL,
+    ROWS,
+    load,
+    load_part,
+    splat,
+    store,
+    store_part,
+    tile_1,
+    tile_tall,
+)
+
+
+def forward(x, w, b, slope):
+    return _product(x, w, b, slope)
+
+
+def backward_input(dz, w):
+    return _product(dz, w.T, np.float32(0), 1.0)
+
+
+def backward_params(x, dz, dw, db):
+    n, c = x.shape
+    _params(x.reshape(-1), dz.reshape(-1), n, c, dz.shape[1], dw.reshape(-1), db)
+
+
+def contributions(x, w, b):
+    o = w.shape[1]
+    w_pos, w_neg = _split(w)
+    both = np.concatenate([w_pos, w_neg], axis=1)  # z+ and z- side by side
+    if (x < 0).any():  # negative x: their products with w- are positive
+        both = np.concatenate([both, np.concatenate([w_neg, w_pos], axis=1)])
+        x = np.concatenate(_split(x), axis=1)
+    z = _product(x, both, np.concatenate(_split(b)), 1.0)
+    return np.ascontiguousarray(z[:, :o]), np.ascontiguousarray(z[:, o:])
+
+
+def redistribute(x, w, c_pos, c_neg):
+    """R = x+ (c+ w+ + c- w-) + x- (c+ w- + c- w+), the sums over the outputs."""
+    w_pos, w_neg = _split(w)
+    x_pos, x_neg = _split(x)
+    c = np.concatenate([c_pos, c_neg], axis=1)
+    r = x_pos * backward_input(c, np.concatenate([w_pos, w_neg], axis=1))
+    if (x < 0).any():
+        r += x_neg * backward_input(c, np.concatenate([w_neg, w_pos], axis=1))
+    return r
+
+
+def _product(x, w, b, slope):
+    """act(b + x w)."""
+    (n, c), o = x.shape, w.shape[1]
+    bias = np.zeros(-(-o // PANEL) * PANEL, np.float32)
+    bias[:o] = b
+    y = np.empty((n, o), np.float32)
+    _forward(x.reshape(-1), n, c, panels(w), bias, np.float32(slope), y.reshape(-1), o)
+    return y
+
+
+def _split(a):
+    return np.maximum(a, np.float32(0)), np.minimum(a, np.float32(0))
+
+
+@kernel
+def _forward(x, n, c, weights, bias, slope, y, o):
+    o_pad = (o + PANEL - 1) // PANEL * PANEL
+    leak = splat(slope)
+    for block in prange((n + ROWS - 1) // ROWS):
+        first = block * ROWS
+        rows = min(ROWS, n - first)
+        z = np.empty(ROWS * o_pad, np.float32)
+        for panel in range(0, o_pad, PANEL):
+            if rows == ROWS:
+                tile_tall(x, first * c, c, 1, 0, c, 1, weights, panel * c, 0, PANEL, z, panel, o_pad, False)
+            else:
+                for r in range(rows):
+                    tile_1(x, (first + r) * c, c, 1, 0, c, 1, weights, panel * c, 0, PANEL,
+                           z, r * o_pad + panel, o_pad, False)  # fmt: skip
+        for r in range(rows):
+            for k in range(0, o, LANES):
+                value = activate(load(z, r * o_pad + k) + load(bias, k), leak)
+                store_part(y, (first + r) * o + k, value, o - k)
+
+
+@kernel
+def _params(x, dz, n, c, o, dw, db):
+    """dw as tiles whose rows are c and whose sum runs over the images, in their order; db alike."""
+    o_pad = (o + PANEL - 1) // PANEL * PANEL
+    padded = np.empty(n * o_pad, np.float32)
+    for k in range(0, o, LANES):
+        total = splat(np.float32(0))
+        for image in range(n):
+            value = load_part(dz, image * o + k, o - k)
+            store(padded, image * o_pad + k, value)
+            total = total + value
+        store_part(db, k, total, o - k)
+    for block in prange((c + ROWS - 1) // ROWS):
+        first = block * ROWS
+        rows = min(ROWS, c - first)
+        sums = np.empty(ROWS * o_pad, np.float32)
+        for panel in range(0, o_pad, PANEL):
+            if rows == ROWS:
+                tile_tall(x, first, 1, 1, 0, n, c, padded, panel, 0, o_pad, sums, panel, o_pad, False)
+            else:
+                for r in range(rows):
+                    tile_1(x, first + r, 1, 1, 0, n, c, padded, panel, 0, o_pad,
+                           sums, r * o_pad + panel, o_pad, False)  # fmt: skip
+        for r in range(rows):
+            for k in range(0, o, LANES):
+                store_part(dw, (first + r) * o + k, load(sums, r * o_pad + k), o - k)

@@ -1,0 +1,192 @@
+"""Direct convolution, z[n,p,q,o] = sum_{i,j,c} x[n, p+i-pad, q+j-pad, c] w[i,j,c,o], on the register tile.
+
+A tile is a few neighbouring pixels q of a row by PANEL output channels. In an image copied with its padding,
+the taps j and the channels c of a tap row i lie side by side, so that the sum over (j, c) is one run through
+memory, and neighbouring pixels are rows at distance c.
+"""
+
+import numpy as np
+from numba import prange
+from rotinv.kernels.cpu.jit import inline, kernel
+from rotinv.kernels.cpu.simd import (
+    LANES,
+    PANEL,
+    ROWS,
+    load,
+    load_part,
+    splat,
+    store,
+    store_bytes,
+    store_part,
+    tile_4,
+    tile_8,
+    tile_tall,
+    where_positive,
+    where_wins,
+)
+
+SLOTS = 8  # partial sums of the weight gradients: fixed, so that no bit depends on the threads
+
+
+def panels(w):
+    """Weights (…, o) as panels of PANEL output channels, (panels, …, PANEL) and zeros beyond o, flat."""
+    matrix = w.reshape(-1, w.shape[-1])
+    k, o = matrix.shape
+    count = -(-o // PANEL)
+    packed = np.zeros((count, k, PANEL), np.float32)
+    for panel in range(count):
+        part = matrix[:, panel * PANEL : (panel + 1) * PANEL]
+        packed[panel, :, : part.shape[1]] = part
+    return packed.reshape(-1)
+
+
+def transposed(w):
+    """The weights whose convolution is the adjoint's: taps flipped, channels exchanged."""
+    return np.ascontiguousarray(w[::-1, ::-1].transpose(0, 1, 3, 2))
+
+
+def convolve(x, w, b, pad, slope, pool, shape):
+    """y and index (None without pool), as Conv2dKernels.forward; y's maps before pooling are shape[1:3]."""
+    n, p, q = len(x), shape[1] // pool, shape[2] // pool
+    o = w.shape[3]
+    y = np.empty((n, p, q, o), np.float32)
+    index = np.empty((n, p, q, o) if pool == 2 else 0, np.uint8)
+    bias = np.zeros(-(-o // PANEL) * PANEL, np.float32)
+    bias[:o] = b
+    _convolve(x.reshape(-1), *x.shape, panels(w), *w.shape[:2], bias, pad, np.float32(slope), pool,
+              y.reshape(-1), index.reshape(-1), n, shape[1], shape[2], o)  # fmt: skip
+    return y, index if pool == 2 else None
+
+
+def backward_params(x, dz, pad, dw, db):
+    """As Conv2dKernels.backward_params."""
+    si, sj, c, o = dw.shape
+    rows, o_pad = -(-sj * c // 4) * 4, -(-o // PANEL) * PANEL
+    parts_w = np.zeros(SLOTS * si * rows * o_pad, np.float32)
+    parts_b = np.zeros(SLOTS * o_pad, np.float32)
+    _params(x.reshape(-1), *x.shape, dz.reshape(-1), *dz.shape[1:], si, sj, pad, rows, parts_w, parts_b)
+    add_slots(parts_w.reshape(SLOTS, si, rows, o_pad)[:, :, : sj * c, :o], dw.reshape(si, sj * c, o))
+    add_slots(parts_b.reshape(SLOTS, o_pad)[:, :o], db)
+
+
+def add_slots(parts, total):
+    """total = the sum of the slots, always in the same order."""
+    np.copyto(total, parts[0])
+    for part in parts[1:]:
+        total += part
+
+
+@inline
+def activate(z, slope):
+    """act(z) = z where z > 0, slope z elsewhere."""
+    return where_positive(z, z, slope * z)
+
+
+@inline
+def copy_padded(x, start, h, w, c, pad, padded, height, width):
+    """padded[i, j] = x[i - pad, j - pad] of the image at `start`, zeros outside it; (height, width, c)."""
+    for i in range(height):
+        for j in range(width):
+            inside = pad <= i < h + pad and pad <= j < w + pad
+            source = start + ((i - pad) * w + j - pad) * c
+            target = (i * width + j) * c
+            for k in range(c):
+                padded[target + k] = x[source + k] if inside else np.float32(0)
+
+
+@kernel
+def _convolve(x, n, h, w, c, weights, si, sj, bias, pad, slope, pool, y, index, n_y, p_z, q_z, o):
+    height, width = p_z + si - 1, q_z + sj - 1
+    o_pad = (o + PANEL - 1) // PANEL * PANEL
+    q_pad = (q_z + 3) // 4 * 4
+    p_y, q_y = p_z // pool, q_z // pool
+    leak = splat(slope)
+    for image in prange(n):
+        # The last tile of a row may run up to three pixels over: into the next row, or the slack at the end.
+        padded = np.zeros((height * width + 4) * c, np.float32)
+        copy_padded(x, image * h * w * c, h, w, c, pad, padded, height, width)
+        z = np.zeros(pool * q_pad * o_pad, np.float32)
+        for p in range(p_y):
+            for r in range(pool):
+                _row(padded, (p * pool + r) * width * c, width * c, c, weights, si, sj * c,
+                     z, r * q_pad * o_pad, q_pad, o_pad)  # fmt: skip
+            at = (image * p_y + p) * q_y * o
+            if pool == 1:
+                _write_row(z, o_pad, bias, leak, y, at, q_y, o)
+            else:
+                _write_pooled_row(z, q_pad * o_pad, o_pad, bias, leak, y, index, at, q_y, o)
+
+
+@inline
+def _row(x, x0, x_row, c, weights, taps, run, z, z0, q_pad, o_pad):
+    """One row of z: (q_pad, o_pad), from the padded image."""
+    for panel in range(o_pad // PANEL):
+        w0 = panel * taps * run * PANEL
+        q = 0
+        while q < q_pad:
+            z_q = z0 + q * o_pad + panel * PANEL
+            if q + ROWS <= q_pad:
+                tile_tall(x, x0 + q * c, c, taps, x_row, run, 1, weights, w0, run * PANEL, PANEL,
+                          z, z_q, o_pad, False)  # fmt: skip
+                q += ROWS
+            else:
+                tile_4(x, x0 + q * c, c, taps, x_row, run, 1, weights, w0, run * PANEL, PANEL,
+                       z, z_q, o_pad, False)  # fmt: skip
+                q += 4
+
+
+@inline
+def _write_row(z, o_pad, bias, leak, y, at, q_y, o):
+    for q in range(q_y):
+        for k in range(0, o, LANES):
+            value = activate(load(z, q * o_pad + k) + load(bias, k), leak)
+            store_part(y, at + q * o + k, value, o - k)
+
+
+@inline
+def _write_pooled_row(z, z_row, o_pad, bias, leak, y, index, at, q_y, o):
+    """The first maximum of each 2x2 window of activated values."""
+    for q in range(q_y):
+        for k in range(0, o, LANES):
+            b = load(bias, k)
+            best = activate(load(z, 2 * q * o_pad + k) + b, leak)
+            winner = splat(np.float32(0))
+            for place in range(1, 4):
+                value = load(z, place // 2 * z_row + (2 * q + place % 2) * o_pad + k) + b
+                value = activate(value, leak)
+                winner = where_wins(value, best, splat(np.float32(place)), winner)
+                best = where_wins(value, best, value, best)
+            store_part(y, at + q * o + k, best, o - k)
+            store_bytes(index, at + q * o + k, winner, o - k)
+
+
+@kernel
+def _params(x, n, h, w, c, dz, p_z, q_z, o, si, sj, pad, rows, parts_w, parts_b):
+    """dw as tiles whose rows are (j, c) and whose sum runs over the pixels, per slot of images."""
+    height, width = p_z + si - 1, q_z + sj - 1
+    o_pad = (o + PANEL - 1) // PANEL * PANEL
+    for slot in prange(SLOTS):
+        padded = np.zeros((height * width + 4) * c + 8, np.float32)
+        dz_padded = np.zeros(p_z * q_z * o_pad, np.float32)
+        for image in range(slot * n // SLOTS, (slot + 1) * n // SLOTS):
+            copy_padded(x, image * h * w * c, h, w, c, pad, padded, height, width)
+            for k in range(0, o, LANES):
+                total = splat(np.float32(0))
+                for pixel in range(p_z * q_z):
+                    value = load_part(dz, (image * p_z * q_z + pixel) * o + k, o - k)
+                    store(dz_padded, pixel * o_pad + k, value)
+                    total = total + value
+                store(parts_b, slot * o_pad + k, load(parts_b, slot * o_pad + k) + total)
+            for i in range(si):
+                row = 0
+                while row < rows:
+                    x0, wide = i * width * c + row, row + 8 <= rows and LANES == 16
+                    for k in range(0, o_pad, PANEL):
+                        at = ((slot * si + i) * rows + row) * o_pad + k
+                        if wide:
+                            tile_8(padded, x0, 1, p_z, width * c, q_z, c, dz_padded, k,
+                                   q_z * o_pad, o_pad, parts_w, at, o_pad, True)  # fmt: skip
+                        else:
+                            tile_4(padded, x0, 1, p_z, width * c, q_z, c, dz_padded, k,
+                                   q_z * o_pad, o_pad, parts_w, at, o_pad, True)  # fmt: skip
+                    row += 8 if wide else 4

@@ -1,0 +1,51 @@
+"""Softmax p_k = exp(z_k) / sum exp(z) and the cross-entropy -log p_label (SoftmaxKernels).
+
+A row is a few classes of a few hundred images: too little to share between threads.
+"""
+
+import numpy as np
+from rotinv.kernels.cpu.jit import inline, kernel
+
+
+def forward(z):
+    p = np.empty(z.shape, np.float32)
+    _forward(z, p)
+    return p
+
+
+def cross_entropy(z, label):
+    loss, dz = np.empty(len(z), np.float32), np.empty(z.shape, np.float32)
+    _cross_entropy(z, label, loss, dz)
+    return loss, dz
+
+
+@kernel
+def _forward(z, p):
+    for n in range(len(z)):
+        _row(z[n], p[n])
+
+
+@kernel
+def _cross_entropy(z, label, loss, dz):
+    for n in range(len(z)):
+        largest, total = _row(z[n], dz[n])
+        loss[n] = np.log(total) - (z[n, label[n]] - largest)
+        dz[n, label[n]] -= np.float32(1)
+        for k in range(z.shape[1]):
+            dz[n, k] /= np.float32(len(z))
+
+
+@inline
+def _row(z, p):
+    """Write p; return max z and sum exp(z - max z): of exponents that are not above 0, none overflows."""
+    largest = z[0]
+    for k in range(1, z.size):
+        # Not `z[k] > largest`: a NaN has to come through.
+        largest = largest if largest >= z[k] or largest != largest else z[k]
+    total = np.float32(0)
+    for k in range(z.size):
+        p[k] = np.exp(z[k] - largest)
+        total += p[k]
+    for k in range(z.size):
+        p[k] /= total
+    return largest, total
