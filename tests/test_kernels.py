@@ -152,7 +152,10 @@ def test_an_empty_side_of_the_contributions_is_exactly_zero(k, rng):
     assert not np.any(k.dense.contributions(rows, matrix, k.zeros((5,)))[1])
 
 
-@pytest.mark.parametrize("n, c, o", [(1, 1, 1), (3, 7, 5), (200, 2304, 64), (50, 64, 2), (17, 64, 64), (5, 33, 40)])
+DENSE = [(1, 1, 1), (3, 7, 5), (200, 2304, 64), (50, 64, 2), (17, 64, 64), (5, 33, 40)]
+
+
+@pytest.mark.parametrize("n, c, o", DENSE)
 def test_dense(k, rng, n, c, o):
     x, w, b, dz = draw(k, rng, n, c), draw(k, rng, c, o), draw(k, rng, o), draw(k, rng, n, o)
     x64, w64, b64, dz64 = (np.asarray(a, np.float64) for a in (x, w, b, dz))
@@ -184,14 +187,16 @@ def test_pooling(k, rng, side, size):
     x = draw(k, rng, 2, side, side, 3)
     y, index = k.pool2d.max_forward(x, size)
     p = side // size
+    means = np.empty(y.shape)
     for n, i, j, c in np.ndindex(2, p, p, 3):
         window = x[n, i * size : (i + 1) * size, j * size : (j + 1) * size, c]
         assert y[n, i, j, c] == window.max() and index[n, i, j, c] == window.argmax()
-        assert_close(k.pool2d.average_forward(x, size)[n, i, j, c], np.mean(window, dtype=float))
+        means[n, i, j, c] = np.mean(window, dtype=float)
+    assert_close(k.pool2d.average_forward(x, size), means)
     dy = draw(k, rng, *y.shape)
     dx = k.pool2d.max_backward(dy, index, size, x.shape)
-    assert_close(np.asarray(np.sum(dx, dtype=float)), np.sum(dy, dtype=float))
-    np.testing.assert_array_equal(k.pool2d.max_forward(dx * x * 0 + dx, size)[0] * (dy > 0), np.maximum(dy, 0))
+    assert np.count_nonzero(dx) == dy.size
+    assert np.isclose(np.sum(dx * x, dtype=float), np.sum(dy * y, dtype=float), rtol=1e-4)
     average = k.pool2d.average_backward(dy, size, x.shape)
     inner = np.sum(np.asarray(k.pool2d.average_forward(x, size), float) * dy)
     assert abs(np.sum(np.asarray(average, float) * x) - inner) < 1e-5 * np.sqrt(x.size)
@@ -210,7 +215,8 @@ def test_average_relevance_is_proportional_and_zero_where_all_is_zero(k, rng):
     r = draw(k, rng, 2, 2, 2, 3)
     below = k.pool2d.average_relevance(x, r, 2)
     assert not np.any(below[0, :2, :2])
-    assert_close(below[1, :2, :2], np.asarray(x[1, :2, :2], float) / x[1, :2, :2].sum((0, 1)) * r[1, 0, 0])
+    window = np.asarray(x[1, :2, :2], float)
+    assert_close(below[1, :2, :2], window / window.sum((0, 1)) * r[1, 0, 0])
 
 
 def test_cyclic_slice_and_its_adjoint(k, rng):
@@ -221,7 +227,8 @@ def test_cyclic_slice_and_its_adjoint(k, rng):
     np.testing.assert_array_equal(k.cyclic.align(y), np.concatenate([x] * 4))
     np.testing.assert_array_equal(k.cyclic.align_backward(k.cyclic.align(y)), y)
     dy = draw(k, rng, *y.shape)
-    assert np.isclose(np.sum(y * dy, dtype=float), np.sum(x * k.cyclic.slice_backward(dy), dtype=float), rtol=1e-4)
+    dx = k.cyclic.slice_backward(dy)
+    assert np.isclose(np.sum(y * dy, dtype=float), np.sum(x * dx, dtype=float), rtol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(8, 6), (8, 3, 3, 5)])
@@ -233,7 +240,8 @@ def test_cyclic_joins(k, rng, shape):
     rolled = k.cyclic.roll(x)
     assert_close(rolled, np.concatenate([np.concatenate(a[q:] + a[:q], axis=-1) for q in range(4)]))
     dy = draw(k, rng, *rolled.shape)
-    assert np.isclose(np.sum(rolled * dy, dtype=float), np.sum(x * k.cyclic.roll_backward(dy), dtype=float), rtol=1e-4)
+    dx = k.cyclic.roll_backward(dy)
+    assert np.isclose(np.sum(rolled * dy, dtype=float), np.sum(x * dx, dtype=float), rtol=1e-4)
     mean, (largest, index), rms = k.cyclic.mean(x), k.cyclic.max(x), k.cyclic.rms(x)
     assert_close(mean, np.mean(a, axis=0))
     assert_close(largest, np.max(a, axis=0))

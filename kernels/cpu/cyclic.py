@@ -23,11 +23,11 @@ def slice_backward(dy):
 
 
 def align(x):
-    return x.copy() if x.ndim == 2 else _turned(x, -1)
+    return x if x.ndim == 2 else _turned(x, -1)
 
 
 def align_backward(dy):
-    return dy.copy() if dy.ndim == 2 else _turned(dy, 1)
+    return dy if dy.ndim == 2 else _turned(dy, 1)
 
 
 def stack(x):
@@ -36,6 +36,17 @@ def stack(x):
 
 def stack_backward(dy):
     return np.concatenate(np.split(dy, 4, axis=-1))
+
+
+def roll(x):
+    quarters = np.split(x, 4)
+    return np.concatenate([np.concatenate(quarters[k:] + quarters[:k], axis=-1) for k in range(4)])
+
+
+def roll_backward(dy):
+    parts = [np.split(quarter, 4, axis=-1) for quarter in np.split(dy, 4)]  # parts[k][j] is dx of x_(k+j)
+    turned = [[parts[(m - j) % 4][j] for j in range(4)] for m in range(4)]
+    return np.concatenate([(p[0] + p[2]) + (p[1] + p[3]) for p in turned])
 
 
 def mean(x):

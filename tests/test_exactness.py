@@ -1,0 +1,78 @@
+"""Bit for bit: turned stamps, stamps in other batches, other numbers of threads."""
+
+import numba
+import numpy as np
+import pytest
+
+from rotinv import architectures
+from rotinv.backend import get_kernels
+from rotinv.layers import SCORE, Train
+from rotinv.pixels import normalise
+
+NETWORK = architectures.build("cap")
+
+
+def scores(k, stamps):
+    return NETWORK.forward(k, k.asarray(NETWORK.initial("he", 1)), k.asarray(normalise(stamps)[0]))
+
+
+@pytest.fixture
+def stamps(rng):
+    return np.float32(rng.normal(100, 30, size=(23, 21, 21, 4)))
+
+
+def test_four_turns_of_a_stamp_score_alike(k, stamps):
+    upright = scores(k, stamps)
+    for turns in (1, 2, 3):
+        np.testing.assert_array_equal(scores(k, np.rot90(stamps, turns, axes=(1, 2))), upright)
+
+
+def test_scores_come_from_four_copies_of_the_stamp(k, stamps):
+    """Each of the four rotated copies counts: perturbing any one of them changes the score.
+
+    It is perturbed between the slice and the first convolution, so no canonical orientation and no
+    remembered score could pass.
+    """
+    params = k.asarray(NETWORK.initial("he", 1))
+    views, sliced = NETWORK.views(params), k.asarray(normalise(stamps[:2])[0])
+    for layer in NETWORK.layers[:2]:
+        sliced, _ = layer.forward(k, {}, sliced, SCORE)
+
+    def finish(x):
+        for layer, p in list(zip(NETWORK.layers, views, strict=True))[2:]:
+            x, _ = layer.forward(k, p, x, SCORE)
+        return x
+
+    whole = finish(sliced)
+    np.testing.assert_array_equal(whole, scores(k, stamps[:2]))
+    for copy in range(4):
+        perturbed = sliced.copy()
+        perturbed[2 * copy, 10:15, 10:15] += 0.5
+        assert (finish(perturbed)[0] != whole[0]).any()
+        np.testing.assert_array_equal(finish(perturbed)[1], whole[1])
+
+
+def test_a_stamp_scores_the_same_in_any_batch(k, stamps):
+    together = scores(k, stamps)
+    for i in (0, 7, 22):
+        np.testing.assert_array_equal(scores(k, stamps[i : i + 1])[0], together[i])
+    order = np.random.default_rng(0).permutation(len(stamps))
+    np.testing.assert_array_equal(scores(k, stamps[order]), together[order])
+    np.testing.assert_array_equal(scores(k, stamps[3:20]), together[3:20])
+
+
+@pytest.mark.parametrize("arch", architectures.ARCHITECTURES)
+@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="this machine has one thread")
+def test_gradients_do_not_depend_on_the_threads(arch, rng):
+    network = architectures.build(arch)
+    params, x = network.initial("he", 2), rng.uniform(size=(9, 21, 21, 4))
+    results = []
+    for threads in (1, 2):
+        k = get_kernels("cpu", threads)
+        p, grads = k.asarray(params), k.zeros((network.size,))
+        logits, tape = network.record(k, p, k.asarray(x), Train(3, 4))
+        loss, dz = k.softmax.cross_entropy(logits, k.asindex(np.arange(9) % 2))
+        network.backward(k, p, grads, tape, dz)
+        results.append((logits, loss, grads))
+    for one, two in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, two)

@@ -1,0 +1,170 @@
+"""Layers, networks, architectures and weights from elsewhere."""
+
+import h5py
+import numpy as np
+import pytest
+
+from rotinv import architectures, weights
+from rotinv.backend import get_kernels
+from rotinv.cyclic import CyclicConcat, CyclicMax, CyclicMean, CyclicRms, CyclicRoll, CyclicSlice
+from rotinv.errors import UserError
+from rotinv.layers import Activation, AveragePool2d, Conv2d, Dense, Dropout, Flatten, MaxPool2d, Train, ZeroPad
+from rotinv.network import Network
+
+SMALL = {
+    "cap": architectures.build("cap", 13, 2),
+    "deephits": architectures.build("deephits", 14, 3),
+    "deephits-relu": architectures.build("deephits-relu", 13, 1),
+    "cyclic max": Network(
+        (CyclicSlice(), Conv2d(3, 3, 1, slope=0.01), CyclicMax(), MaxPool2d(2), Flatten(), Dense(2)), (6, 6, 2)
+    ),
+    "cyclic rms": Network(
+        (CyclicSlice(), Conv2d(3, 2), CyclicRms(), Flatten(), Dense(4), Activation(0.1), Dense(2)), (5, 5, 2)
+    ),
+    "cyclic roll": Network(
+        (CyclicSlice(), Conv2d(2, 3, slope=0.1), CyclicRoll(), Conv2d(3, 2), CyclicMean(), Flatten(), Dense(2)),
+        (6, 6, 1),
+    ),
+    "average pooling": Network(
+        (ZeroPad(1), Conv2d(3, 3, pool=2), AveragePool2d(2), Flatten(), Dropout(0.3, 5), Dense(3)), (9, 9, 2)
+    ),
+    "concatenated maps": Network(
+        (CyclicSlice(), Conv2d(2, 3, 1), CyclicConcat(), Conv2d(2, 3, slope=0.2), Flatten(), Dense(2)), (5, 5, 2)
+    ),
+}
+
+
+def stamps(rng, network, n=3):
+    return rng.uniform(size=(n, *network.in_shape))
+
+
+@pytest.mark.parametrize("arch, count", [("deephits", 697_858), ("deephits-relu", 697_858), ("cap", 255_490)])
+def test_parameter_counts_are_the_papers(arch, count):
+    assert architectures.build(arch).size == count
+
+
+def test_table_of_cap(capsys):
+    assert architectures.main(["cap"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in lines[1:5]] == ["21x21x4", "27x27x4", "27x27x4", "24x24x32"]
+    assert lines[-1].split() == ["total", "255,490"]
+    assert sum(int(line[26:38].replace(",", "")) for line in lines[1:-1]) == 255_490
+
+
+@pytest.mark.parametrize("arch", architectures.ARCHITECTURES)
+@pytest.mark.parametrize("size, channels", [(13, 1), (14, 3), (21, 4), (22, 2), (63, 3)])
+def test_any_stamp_scores(cpu, rng, arch, size, channels):
+    network = architectures.build(arch, size, channels)
+    logits = network.forward(cpu, cpu.asarray(network.initial("he", 0)), cpu.asarray(stamps(rng, network, 1)))
+    assert logits.shape == (1, 2) and np.isfinite(logits).all()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [(("resnet",), "not known"), (("cap", 12), "too small"), (("deephits", 5), "too small")],
+)
+def test_what_cannot_be_built_is_said(arguments, message):
+    with pytest.raises(UserError, match=message):
+        architectures.build(*arguments)
+
+
+def test_only_square_stamps_are_turned():
+    with pytest.raises(UserError, match="square"):
+        Network((CyclicSlice(),), (5, 6, 1))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_gradients_are_the_slope_of_the_logits(reference, rng, name):
+    """Along random directions, <gradient, direction> is the centred difference of <logits, dy>.
+
+    A step that crosses a kink of an activation or a maximum is no test of the gradient; the smallest
+    deviation over a few directions is of one that crosses none.
+    """
+    network, k = SMALL[name], reference
+    params, x = network.initial("he", 3), stamps(rng, network)
+    dy = rng.normal(size=network.forward(k, params, x).shape)
+    mode = Train(seed=5, step=9)
+    _, tape = network.record(k, params, x, mode)
+    grads = np.zeros(network.size)
+    dx = network.backward(k, params, grads, tape, dy, to_input=True)
+
+    def value(eps, u, v):
+        y, _ = network.record(k, params + eps * u, x + eps * v, mode)
+        return np.sum(y * dy)
+
+    deviations = []
+    for eps in (1e-8, 1e-9):
+        for _ in range(4):
+            u, v = rng.normal(size=network.size), rng.normal(size=x.shape)
+            slope = (value(eps, u, v) - value(-eps, u, v)) / (2 * eps)
+            deviations.append(abs(grads @ u + np.sum(dx * v) - slope) / (1 + abs(slope)))
+    assert min(deviations) < 1e-6
+    assert np.median(deviations) < 1e-4
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_cpu_agrees_with_the_reference(reference, cpu, rng, name):
+    """To 1e-3 in the gradients: where float32 flips an activation or a maximum they differ by more than
+    rounding (the kernels themselves are held to 2e-5 in test_kernels)."""
+    network = SMALL[name]
+    params, x = network.initial("he", 3), np.float32(stamps(rng, network))
+    results = []
+    for k in (reference, cpu):
+        p, grads = k.asarray(params), k.zeros((network.size,))
+        y, tape = network.record(k, p, k.asarray(x), Train(1, 2))
+        network.backward(k, p, grads, tape, k.asarray(np.ones(y.shape) / y.size))
+        results.append((y, grads))
+    (y64, grads64), (y32, grads32) = results
+    np.testing.assert_allclose(y32, y64, atol=1e-5 * np.abs(y64).max())
+    np.testing.assert_allclose(grads32, grads64, atol=1e-3 * np.abs(grads64).max())
+
+
+def test_initial_weights():
+    network = architectures.build("cap")
+    named = weights.to_named(network, network.initial("he", 0))
+    for name, fan_in in (("conv2/w", 288), ("dense1/w", 2304)):
+        assert named[name].std() == pytest.approx(np.sqrt(2 / fan_in), rel=0.03)
+    assert not named["conv2/b"].any()
+    named = weights.to_named(network, network.initial("authors", 0))
+    assert np.abs(named["dense1/w"]).max() <= 0.1 and named["dense1/w"].std() == pytest.approx(0.044, rel=0.02)
+    assert (named["dense3/b"] == 0.05).all()
+    assert not np.array_equal(network.initial("he", 0), network.initial("he", 1))
+
+
+def test_weights_by_name_come_back():
+    network = architectures.build("deephits", 13, 2)
+    params = network.initial("he", 0)
+    named = weights.to_named(network, params)
+    assert list(named)[:3] == ["conv1/w", "conv1/b", "conv2/w"] and list(named)[-1] == "dense3/b"
+    np.testing.assert_array_equal(weights.from_named(network, named, "test"), params)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda a: a.pop("dense2/b"), "has no weights dense2/b"),
+        (lambda a: a.update({"conv9/w": a["conv1/w"]}), "conv9/w belongs to no layer"),
+        (lambda a: a.update({"conv1/w": a["conv1/w"][:, :, :1]}), "conv1/w has shape"),
+        (lambda a: a.update({"conv1/b": np.full(32, np.nan)}), "not finite"),
+        (lambda a: a.update({"conv1/b": np.full(32, "x")}), "not finite"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(change, message):
+    network = architectures.build("cap", 13, 2)
+    named = weights.to_named(network, network.initial("he", 0))
+    change(named)
+    with pytest.raises(UserError, match=message):
+        weights.from_named(network, named, "FILE")
+
+
+@pytest.mark.parametrize("device", ["reference", "cpu"])
+def test_authors_cap_on_real_alerts(real_data, device):
+    """The paper's own network gives its known probabilities on 47 Rubin alerts."""
+    k, path = get_kernels(device), real_data / "authors_cap_3channel.h5"
+    network = architectures.build("cap", 21, 3)
+    params = k.asarray(weights.from_named(network, weights.read_named(path), str(path)))
+    with h5py.File(path) as file:
+        x = np.moveaxis(file["check/rubin_input_nchw"][()], 1, 3)
+        expected = file["check/rubin_p_candidate"][()]
+    p = k.softmax.forward(network.forward(k, params, k.asarray(x)))[:, 1]
+    np.testing.assert_allclose(p, expected, atol=1e-5)
