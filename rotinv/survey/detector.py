@@ -15,10 +15,10 @@ READ_NOISE = 7.0  # e- (DECam)
 FULL_WELL = 1.3e5  # e- (recipe 8)
 SPIKES_ABOVE = 2e6  # e-: total flux of a star that shows diffraction spikes (recipe 8)
 FIELD = 768.0**2  # px: the counts below are for a field of this area
-COSMIC_RAYS = {"science": 45.0, "template": 45.0 * 0.35}  # per field (recipe 9; templates are cleaned)
-BAD_PIXELS = 30.0  # per field (recipe 10)
+COSMIC_RAYS = {"science": 120.0, "template": 120.0 * 0.35}  # per field (recipe 9 has 45; more, for speed)
+BAD_PIXELS = 80.0  # per field (recipe 10 has 30; more, for speed)
 BAD_ROWS = 2.0  # segments per field (recipe 11)
-COLLAPSED = 10.0  # spots of too small variance per field (recipe 12; tuned)
+COLLAPSED = 16.0  # spots of too small variance per field (recipe 12; tuned)
 MASKED = 4.0  # spots of vanishing variance per field (recipe 12; tuned to 2.2% of the artifacts kept)
 MASKED_VARIANCE = 1e-8  # e-^2 (recipe 12)
 LOST_SIDES = 0.35  # chance that a side of the pair is zero-filled (recipe 13; tuned to 1-2% of artifacts)
@@ -135,7 +135,7 @@ def draw_spoiled(rng: np.random.Generator, kind_map: np.ndarray) -> Spoiled:
     size, spots = kind_map.shape[0], []
     for kind, rate in (("collapsed variance", COLLAPSED), ("masked variance", MASKED)):
         for _ in range(rng.poisson(rate * size**2 / FIELD)):
-            factor = rng.uniform(0.02, 0.1) if kind == "collapsed variance" else 0.0
+            factor = 10 ** rng.uniform(-5, -1) if kind == "collapsed variance" else 0.0
             row, column = rng.integers(0, size, 2)
             high, wide = rng.integers(1, 3, 2) if factor else rng.integers(1, 7, 2)
             spots.append((row, column, high, wide, factor))

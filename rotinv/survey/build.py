@@ -1,0 +1,162 @@
+"""Making a survey: image after image, in several processes, into one stamp store.
+
+The bits depend on the seed alone. An image's randomness is (seed, split, image), and images are
+consumed in their order whichever process made them, until every split holds its stamps exactly.
+"""
+
+import collections
+import contextlib
+import itertools
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from rotinv import stamps as store
+from rotinv.files import refuse_existing
+from rotinv.survey import detection, kinds, pair, selection, sky
+
+VERSION = 1  # of the survey's content: another number, other data for the same seed
+BANDS = tuple(sky.SKY)
+CHANNELS = ("template", "science", "difference", "snr_difference")
+SPLITS = ("train", "validate", "test")
+PILOT = len(SPLITS)  # the fourth "split": images from which the yields are learned, then thrown away
+PILOT_IMAGES = 16
+BLOCK = 8192  # stamps that are shuffled together
+THREADS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+STRIDE = 10**9  # image ids of a split begin at its index times this
+
+
+def make_survey(path: str | Path, counts: dict[str, int], seed: int, workers: int, band: str = "g",
+                progress: bool = False, size: int = pair.SIZE, pilot_images: int = PILOT_IMAGES) -> dict[str, int]:
+    """Simulate a survey with counts[split] stamps, half of them candidates, into a new store at `path`.
+
+    `size` is the side of a simulated image (px). Returns the number of images simulated for each split.
+    Raises UserError if `path` exists or cannot be written.
+    """
+    refuse_existing(Path(path))
+    attributes = {"survey_version": VERSION, "seed": seed, "band": band, "image_size": size}
+    images = {}
+    with (
+        _processes(workers, band, size) as simulate,
+        store.create_store(path, channels=CHANNELS, size=detection.STAMP, normalisation="none",
+                           kinds=kinds.KINDS, attributes=attributes) as writer,
+        tqdm(total=sum(counts.values()), unit=" stamps", desc="survey", disable=not progress) as bar,
+    ):
+        seen = _pilot(simulate, seed, pilot_images)
+        for index, split in enumerate(SPLITS):
+            chosen = selection.Selection(counts.get(split, 0), seen, pilot_images)
+            images[split] = _fill(simulate, writer, split, (seed, index), chosen, bar)
+    return images
+
+
+def _pilot(simulate: "Simulate", seed: int, count: int) -> np.ndarray:
+    """Stamps of each bin in `count` images that belong to no split."""
+    seen = np.zeros(3 * selection.BINS, np.int64)
+    with contextlib.closing(simulate((seed, PILOT), count)) as results:
+        for result in results:
+            bins = _bins(result)
+            seen += np.bincount(bins[bins >= 0], minlength=seen.size)
+    return seen
+
+
+def _fill(simulate: "Simulate", writer: store.Writer, split: str, key: tuple[int, int],
+          chosen: selection.Selection, bar: tqdm) -> int:
+    """Simulate images until a split is full; returns how many."""
+    waiting: list[tuple[np.ndarray, ...]] = []
+    image = 0
+    if chosen.left:
+        with contextlib.closing(simulate(key, None)) as results:
+            for image, result in enumerate(results, start=1):
+                rng = np.random.default_rng((*key, image - 1, 1))
+                kept = chosen.take(_bins(result), rng)
+                ids = np.full(kept.size, key[1] * STRIDE + image - 1, np.int64)
+                waiting.append((result.stamps[kept], result.snr[kept], result.kind[kept], ids))
+                bar.update(kept.size)
+                if not chosen.left or sum(len(part[1]) for part in waiting) >= BLOCK:
+                    _write(writer, split, waiting, rng)
+                    waiting = []
+                if not chosen.left:
+                    break
+    return image
+
+
+def _write(writer: store.Writer, split: str, waiting: list[tuple[np.ndarray, ...]], rng: np.random.Generator) -> None:
+    """Append the stamps of several images in random order."""
+    pixels, snr, kind, image = (np.concatenate(parts) for parts in zip(*waiting, strict=True))
+    order = rng.permutation(snr.size)
+    label = (kind == kinds.CANDIDATE).astype(np.uint8)
+    writer.append(split, pixels[order], label[order], snr[order], kind[order], image[order])
+
+
+def _bins(result: pair.Stamps) -> np.ndarray:
+    return selection.bin_of(result.snr, result.kind == kinds.CANDIDATE)
+
+
+class Simulate:
+    """Pairs simulated ahead by a pool of processes, or here and now without one; in order in both cases."""
+
+    def __init__(self, pool: ProcessPoolExecutor | None, workers: int, band: str, size: int) -> None:
+        self._pool = pool
+        self._ahead = 2 * workers + 2
+        self._one = partial(pair.simulate, band=band, size=size)
+
+    def __call__(self, key: tuple[int, int], count: int | None) -> Iterator[pair.Stamps]:
+        """The stamps of images 0, 1, … of `key` (seed, split): `count` of them, or without end."""
+        images = itertools.count() if count is None else range(count)
+        keys = ((*key, image) for image in images)
+        return map(self._one, keys) if self._pool is None else self._in_order(self._pool, keys)
+
+    def _in_order(self, pool: ProcessPoolExecutor, keys: Iterator[tuple[int, int, int]]) -> Iterator[pair.Stamps]:
+        queue: collections.deque[Future[pair.Stamps]] = collections.deque()
+        try:
+            for key in itertools.islice(keys, self._ahead):
+                queue.append(pool.submit(self._one, key))
+            while queue:
+                result = queue.popleft().result()
+                for key in itertools.islice(keys, 1):
+                    queue.append(pool.submit(self._one, key))
+                yield result
+        finally:
+            for future in queue:
+                future.cancel()
+
+
+@contextlib.contextmanager
+def _processes(workers: int, band: str, size: int) -> Iterator[Simulate]:
+    """A pool of `workers` processes of one thread each; none for one worker."""
+    if workers == 1:
+        yield Simulate(None, workers, band, size)
+        return
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))  # read by the processes as they start
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_begin_process)
+    try:
+        yield Simulate(pool, workers, band, size)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _begin_process() -> None:
+    """Leave Ctrl-C to the parent, and end when it ends, however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)
