@@ -2,13 +2,14 @@
 
 import numpy as np
 from numba import prange
-from rotinv.kernels.cpu import direct
+from rotinv.kernels.cpu import direct, winograd
 from rotinv.kernels.cpu.activation import masked
 from rotinv.kernels.cpu.jit import kernel
 
 
 def forward(x, w, b, pad, slope, pool):
-    return direct.convolve(x, w, b, pad, slope, pool, _shape(x, w, pad))
+    convolve = winograd.convolve if winograd.suits(w) else direct.convolve
+    return convolve(x, w, b, pad, slope, pool, _shape(x, w, pad))
 
 
 def epilogue_backward(dy, y, index, slope, shape):
@@ -21,13 +22,11 @@ def epilogue_backward(dy, y, index, slope, shape):
 
 
 def backward_input(dz, w, pad, shape):
-    # The adjoint is a convolution too: of dz, with flipped taps, and padded so that the sizes come out.
-    flipped = direct.transposed(w)
-    return direct.convolve(dz, flipped, np.float32(0), w.shape[0] - 1 - pad, 1.0, 1, shape)[0]
+    return _adjoint(winograd if winograd.suits(w) else direct, dz, w, pad, shape)
 
 
 def backward_params(x, dz, pad, dw, db):
-    direct.backward_params(x, dz, pad, dw, db)
+    (winograd if winograd.suits(dw) else direct).backward_params(x, dz, pad, dw, db)
 
 
 def contributions(x, w, b, pad):
@@ -46,16 +45,16 @@ def redistribute(x, w, c_pos, c_neg, pad):
     w_pos, w_neg = _split(w)
     c = np.concatenate([c_pos, c_neg], axis=3)
     x_pos, x_neg = _split(x)
-    r = x_pos * backward_input_direct(c, np.concatenate([w_pos, w_neg], axis=3), pad, x.shape)
+    r = x_pos * _adjoint(direct, c, np.concatenate([w_pos, w_neg], axis=3), pad, x.shape)
     if (x < 0).any():
-        r += x_neg * backward_input_direct(c, np.concatenate([w_neg, w_pos], axis=3), pad, x.shape)
+        r += x_neg * _adjoint(direct, c, np.concatenate([w_neg, w_pos], axis=3), pad, x.shape)
     return r
 
 
-def backward_input_direct(dz, w, pad, shape):
-    return direct.convolve(
-        dz, direct.transposed(w), np.float32(0), w.shape[0] - 1 - pad, 1.0, 1, shape
-    )[0]
+def _adjoint(method, dz, w, pad, shape):
+    """The convolution that sends dz back: flipped taps, channels exchanged, padded so that the sizes fit."""
+    flipped = np.ascontiguousarray(w[::-1, ::-1].transpose(0, 1, 3, 2))
+    return method.convolve(dz, flipped, np.float32(0), len(w) - 1 - pad, 1.0, 1, shape)[0]
 
 
 def _shape(x, w, pad):

@@ -12,6 +12,7 @@ from rotinv.kernels.cpu.simd import (
     LANES,
     PANEL,
     ROWS,
+    SHORT,
     load,
     load_part,
     splat,
@@ -19,7 +20,7 @@ from rotinv.kernels.cpu.simd import (
     store_bytes,
     store_part,
     tile_4,
-    tile_8,
+    tile_short,
     tile_tall,
     where_positive,
     where_wins,
@@ -38,11 +39,6 @@ def panels(w):
         part = matrix[:, panel * PANEL : (panel + 1) * PANEL]
         packed[panel, :, : part.shape[1]] = part
     return packed.reshape(-1)
-
-
-def transposed(w):
-    """The weights whose convolution is the adjoint's: taps flipped, channels exchanged."""
-    return np.ascontiguousarray(w[::-1, ::-1].transpose(0, 1, 3, 2))
 
 
 def convolve(x, w, b, pad, slope, pool, shape):
@@ -180,13 +176,13 @@ def _params(x, n, h, w, c, dz, p_z, q_z, o, si, sj, pad, rows, parts_w, parts_b)
             for i in range(si):
                 row = 0
                 while row < rows:
-                    x0, wide = i * width * c + row, row + 8 <= rows and LANES == 16
+                    x0, wide = i * width * c + row, row + SHORT <= rows
                     for k in range(0, o_pad, PANEL):
                         at = ((slot * si + i) * rows + row) * o_pad + k
                         if wide:
-                            tile_8(padded, x0, 1, p_z, width * c, q_z, c, dz_padded, k,
+                            tile_short(padded, x0, 1, p_z, width * c, q_z, c, dz_padded, k,
                                    q_z * o_pad, o_pad, parts_w, at, o_pad, True)  # fmt: skip
                         else:
                             tile_4(padded, x0, 1, p_z, width * c, q_z, c, dz_padded, k,
                                    q_z * o_pad, o_pad, parts_w, at, o_pad, True)  # fmt: skip
-                    row += 8 if wide else 4
+                    row += SHORT if wide else 4

@@ -24,6 +24,7 @@ _FEATURES = llvm.get_host_cpu_features()
 LANES = 16 if _FEATURES.get("avx512f") else 8 if _FEATURES.get("avx") else 4
 PANEL = 2 * LANES  # output channels of a tile
 ROWS = 12 if LANES == 16 else 6  # rows of the tall tile: 24 of 32, or 12 of 16, registers accumulate
+SHORT = 8 if LANES == 16 else 4  # rows of the short tile, which divide LANES and, from there, channels
 
 _FLOAT, _INT8, _INT32 = ir.FloatType(), ir.IntType(8), ir.IntType(32)
 _VECTOR = ir.VectorType(_FLOAT, LANES)
@@ -257,7 +258,7 @@ def make_tile(rows):
 
 
 tile_tall = make_tile(ROWS)
-tile_8 = make_tile(8 if LANES == 16 else 4)
+tile_short = make_tile(SHORT)
 tile_4 = make_tile(4)
 tile_1 = make_tile(1)
 

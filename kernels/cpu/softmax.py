@@ -1,9 +1,7 @@
-"""Softmax p_k = exp(z_k) / sum exp(z) and the cross-entropy -log p_label (SoftmaxKernels).
-
-A row is a few classes of a few hundred images: too little to share between threads.
-"""
+"""Softmax p_k = exp(z_k) / sum exp(z) and the cross-entropy -log p_label (SoftmaxKernels)."""
 
 import numpy as np
+from numba import prange
 from rotinv.kernels.cpu.jit import inline, kernel
 
 
@@ -21,13 +19,13 @@ def cross_entropy(z, label):
 
 @kernel
 def _forward(z, p):
-    for n in range(len(z)):
+    for n in prange(len(z)):
         _row(z[n], p[n])
 
 
 @kernel
 def _cross_entropy(z, label, loss, dz):
-    for n in range(len(z)):
+    for n in prange(len(z)):
         largest, total = _row(z[n], dz[n])
         loss[n] = np.log(total) - (z[n, label[n]] - largest)
         dz[n, label[n]] -= np.float32(1)
