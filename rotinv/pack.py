@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     kept = usable(everything, options.on_bad)
     if len(kept) < len(everything):
         print(f"dropped {len(everything) - len(kept)} of {len(everything)} stamps: NaN or infinite pixels")
-    image = arrays.get("image", np.arange(len(everything)))
+    image = arrays.setdefault("image", np.arange(len(everything)))  # else each stamp is its own
     parts = _divide(options.arrays, image[kept], options.split, options.seed)
     kinds = _name_kinds(options.arrays, arrays)
     attributes = {"source": options.arrays.name, "split": options.split, "seed": options.seed}

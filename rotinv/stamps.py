@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from rotinv.arrays import channels_last, check_shape, read_arrays
 from rotinv.errors import UserError
-from rotinv.files import open_hdf5, written_whole
+from rotinv.files import open_hdf5
+from rotinv.hdf5 import create_hdf5
 from rotinv.pixels import NORMALISATIONS, crop, normalise, prepare
 from rotinv.splits import BLOCK, Split, check_labels, count_constant, find_bad, usable
 
@@ -161,7 +162,7 @@ def create_store(path: str | Path, *, channels: Sequence[str], size: int,
                  normalisation: Literal["none", "minmax"] = "none", kinds: Sequence[str] = (),
                  attributes: Mapping[str, Any] | None = None, overwrite: bool = False) -> Iterator[Writer]:
     """Make a store of stamps (size, size, len(channels)); the file appears whole, or not at all."""
-    with written_whole(path, overwrite=overwrite) as temporary, h5py.File(temporary, "w") as file:
+    with create_hdf5(path, overwrite=overwrite) as file:
         file.attrs["format"] = FORMAT
         file.attrs["normalisation"] = normalisation
         for name, texts in (("channels", channels), ("kinds", kinds)):
