@@ -122,9 +122,10 @@ def _blocks(split: Split, progress: bool) -> Iterator[tuple[int, Stamps]]:
 
 
 def _float32(pixels: ArrayLike) -> Stamps:
-    """A copy in float32; what float32 cannot hold becomes infinite, and is found by find_bad."""
+    """The pixels in float32, in memory; what float32 cannot hold becomes infinite: find_bad finds it."""
     with np.errstate(over="ignore"):
-        return np.array(pixels, dtype=np.float32, order="C")
+        found = np.asarray(pixels, dtype=np.float32, order="C")
+        return found if found.flags.owndata else found.copy()  # no view of a memory map
 
 
 def _first_few(indices: NDArray[np.int64]) -> str:
