@@ -7,12 +7,12 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from rotinv import weights
 from rotinv.errors import UserError
-from rotinv.files import open_hdf5, written_whole
+from rotinv.files import open_hdf5
+from rotinv.hdf5 import create_hdf5
 from rotinv.network import Network
 from rotinv.protocol import Progress
 
@@ -30,7 +30,7 @@ class Checkpoint:
 
 def save(path: Path, network: Network, checkpoint: Checkpoint) -> None:
     """Write a checkpoint in place of the last one. Raises UserError if the disk does not take it."""
-    with written_whole(path, overwrite=True) as temporary, h5py.File(temporary, "w") as file:
+    with create_hdf5(path, overwrite=True) as file:
         file.attrs["format"] = FORMAT
         file.attrs["iteration"] = checkpoint.iteration
         file.attrs["progress"] = json.dumps(asdict(checkpoint.progress))

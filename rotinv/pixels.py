@@ -52,6 +52,13 @@ def crop(stamps: NDArray[Any], side: int) -> NDArray[Any]:
     Raises UserError if it is not, or if it is larger than S.
     """
     size = stamps.shape[1]
+    check_side(size, side)
+    start = (size - side) // 2
+    return stamps[:, start : start + side, start : start + side]
+
+
+def check_side(size: int, side: int) -> None:
+    """Raise UserError unless stamps of `size` pixels can be cut to their centre of `side` (see crop)."""
     if not 1 <= side <= size:
         raise UserError(f"crop {side}: the stamps have {size} x {size} pixels; "
                         f"give a number from 1 to {size}")
@@ -59,8 +66,6 @@ def crop(stamps: NDArray[Any], side: int) -> NDArray[Any]:
         parity = "odd" if size % 2 else "even"
         raise UserError(f"crop {side}: stamps of {size} x {size} pixels have no centre of {side} x {side}; "
                         f"give an {parity} number")
-    start = (size - side) // 2
-    return stamps[:, start : start + side, start : start + side]
 
 
 @numba.njit(nogil=True, cache=True)

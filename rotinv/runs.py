@@ -55,13 +55,20 @@ def create_folder(folder: Path | None, arch: str) -> Path:
     try:
         if folder is None:
             return _next_free(Path("runs"), arch)
-        if folder.is_dir() and any(folder.iterdir()):
-            hint = "--resume continues the run in it" if (folder / CONFIG).exists() else "it is not empty"
-            raise UserError(f"{folder}: exists already; {hint}, or name another folder")
+        check_free(folder)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder or 'runs'}: cannot be made ({error.strerror})") from error
     return folder
+
+
+def check_free(folder: Path) -> None:
+    """Raise UserError if `folder` is a file or holds anything already."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; name a folder")
+    if folder.is_dir() and any(folder.iterdir()):
+        holds = "a run (--resume goes on with it)" if (folder / CONFIG).exists() else "files"
+        raise UserError(f"{folder}: holds {holds} already; name another folder")
 
 
 def write_config(folder: Path, config: Config) -> None:

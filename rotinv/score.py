@@ -59,8 +59,8 @@ def _rows(
 ) -> Iterator[list[object]]:
     """The table's rows, a block of stamps at a time."""
     params = [k.asarray(model.params) for model in models]
-    done = 0
-    for stamps in scoring.blocks(split, indices, models[0].config.size):
+    done = blank = 0
+    for stamps, constant in scoring.blocks(split, indices, models[0].config.size):
         here = indices[done : done + len(stamps)]
         done += len(stamps)
         pairs = list(zip(models, params, strict=True))
@@ -70,6 +70,9 @@ def _rows(
         known = [column[here] for column in (split.label, split.snr) if column is not None]
         columns = [here, probability, predicted, *known, *each, *spread]
         yield from map(list, zip(*columns, strict=True))
+        blank += constant
+    if blank:
+        _say(f"{split.path}: {blank} channels of stamps are constant; they were scored as zeros")
 
 
 def _header(models: list[Model], split: Split) -> list[str]:

@@ -15,18 +15,20 @@ BATCH = 100  # stamps scored together; a stamp's score does not depend on it
 _BLOCK = 2000  # stamps read together
 
 
-def blocks(split: Split, indices: NDArray[np.int64], side: int | None) -> Iterator[NDArray[np.float32]]:
-    """The stamps at `indices` as the network reads them (cut to `side`, normalised), _BLOCK at a time."""
+def blocks(
+    split: Split, indices: NDArray[np.int64], side: int | None
+) -> Iterator[tuple[NDArray[np.float32], int]]:
+    """The stamps at `indices` as the network reads them (cut to `side`, normalised), a block at a time,
+    each with the number of its constant channels."""
     for start in range(0, len(indices), _BLOCK):
-        stamps, _ = prepare(split.raw(indices[start : start + _BLOCK]), split.normalisation, side)
-        yield stamps
+        yield prepare(split.raw(indices[start : start + _BLOCK]), split.normalisation, side)
 
 
 def probabilities(
     k: Kernels, network: Network, params: Array, split: Split, indices: NDArray[np.int64], side: int | None
 ) -> NDArray[np.floating]:
     """p(candidate) of each stamp at `indices`; params on the device."""
-    parts = [probability(k, network, params, stamps) for stamps in blocks(split, indices, side)]
+    parts = [probability(k, network, params, stamps) for stamps, _ in blocks(split, indices, side)]
     return np.concatenate(parts) if parts else np.zeros(0)
 
 

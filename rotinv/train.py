@@ -17,8 +17,9 @@ from rotinv.backend import DEVICES, Array, Kernels, get_kernels
 from rotinv.batches import Batches
 from rotinv.errors import UserError
 from rotinv.history import Row
+from rotinv.pixels import check_side
 from rotinv.protocol import PAPER, QUICK, Progress, Schedule
-from rotinv.splits import Split, usable
+from rotinv.splits import Split, count_constant, usable
 from rotinv.stamps import StampStore
 
 SCHEDULES = {"quick": QUICK, "paper": PAPER}
@@ -34,11 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder, config = options.resume, runs.read_config(options.resume)
         begin = training.resume
     else:
-        config = _config(options)
-        folder = runs.create_folder(options.out, config.arch)
+        folder, config = options.out, _config(options)
         begin = training.begin
     with StampStore(config.data) as store:
         data = _Data.check(store, config, progress=sys.stderr.isatty())
+        if not options.resume:
+            folder = runs.create_folder(folder, config.arch)
         run = begin(k, config, folder)
         _say(f"{config.arch}: {run.network.size:,} parameters; run folder {folder}")
         if not _train(run, data, config):
@@ -70,6 +72,8 @@ class _Data:
         for name, split in splits.items():
             if dropped := len(split) - len(indices[name]):
                 _say(f"{store.path}: {dropped} stamps of {name} left out, their pixels are not finite")
+            if constant := count_constant(split, config.crop, progress):
+                _say(f"{store.path}: {constant} channels of stamps of {name} are constant; they become zeros")
         return cls(splits, indices, config.crop)
 
 
@@ -181,12 +185,12 @@ def _config(options: argparse.Namespace) -> runs.Config:
     if options.iterations is not None:
         schedule = replace(schedule, extend_by=0)
     architectures.build(options.arch)  # an unknown name is told before any data is made
-    if options.out is not None and options.out.exists():
-        runs.create_folder(options.out, options.arch)
+    if options.out is not None:
+        runs.check_free(options.out)
     data = options.data or _default_survey(options.threads or os.cpu_count() or 1)
     with StampStore(data) as store:
-        channels = list(store.channels)
-        size = store.size if options.crop is None else options.crop
+        channels, size = list(store.channels), options.crop or store.size
+        check_side(store.size, size)
     config = runs.Config(
         arch=options.arch,
         size=size,

@@ -13,14 +13,14 @@ from rotinv.survey import detector, kinds, psf
 from rotinv.survey.sky import Sky
 
 DONORS = 48  # stars of one exposure that are cut out (tuned)
-DONOR_FLUX = (2e3, 3e5)  # e-, log-uniform (tuned: bright enough for most, below saturation)
+DONOR_FLUX = (2e4, 3e5)  # e-, log-uniform (tuned: their sky noise does not drown a faint candidate; unsaturated)
 HALF = 13  # px: cut-outs are 27 x 27
 OWN_PHOTONS = 0.7  # g: the share of a star's photon noise that the filter lets through (tuned)
 SPACING = 26  # px between two candidates of an image: no stamp shows another's centre
 NEAR_GALAXY = 0.3  # share inserted 2-4 px from a galaxy (recipe 19)
 SPOILED_SITE = 0.0015  # share on saturated or edge sites (recipe 20)
 STARS_NEAR = 40.0  # per Mpx: the density of stars near sites is at most this (recipe 4)
-PER_FIELD = 150  # candidates tried in a field of 768 x 768 px (tuned)
+PER_FIELD = 100  # candidates tried in a field of 768 x 768 px (tuned)
 
 
 class Sites(NamedTuple):

@@ -15,20 +15,20 @@ READ_NOISE = 7.0  # e- (DECam)
 FULL_WELL = 1.3e5  # e- (recipe 8)
 SPIKES_ABOVE = 2e6  # e-: total flux of a star that shows diffraction spikes (recipe 8)
 FIELD = 768.0**2  # px: the counts below are for a field of this area
-COSMIC_RAYS = {"science": 120.0, "template": 120.0 * 0.35}  # per field (recipe 9 has 45; more, for speed)
+COSMIC_RAYS = {"science": 80.0, "template": 80.0 * 0.35}  # per field (recipe 9 has 45; more, for yield)
 BAD_PIXELS = 80.0  # per field (recipe 10 has 30; more, for speed)
-BAD_ROWS = 2.0  # segments per field (recipe 11)
-COLLAPSED = 16.0  # spots of too small variance per field (recipe 12; tuned)
+BAD_ROWS = 1.0  # segments per field (recipe 11 has 2; each gives many detections; tuned)
+COLLAPSED = 8.0  # spots of too small variance per field (recipe 12; tuned)
 MASKED = 4.0  # spots of vanishing variance per field (recipe 12; tuned to 2.2% of the artifacts kept)
-MASKED_VARIANCE = 1e-8  # e-^2 (recipe 12)
+MASKED_VARIANCE = (-8.0, -5.0)  # log10 of e-^2: half at the lower end (recipe 12), half between (tuned)
 LOST_SIDES = 0.35  # chance that a side of the pair is zero-filled (recipe 13; tuned to 1-2% of artifacts)
-AMPLIFIER_STEPS = 0.1  # chance of a step between amplifiers (recipe 13; tuned)
+AMPLIFIER_STEPS = 0.25  # chance of a step between amplifiers (recipe 13; tuned)
 
 
 class Spoiled(NamedTuple):
     """What is wrong with the differenced pair, drawn once and applied to each version of it."""
 
-    spots: np.ndarray  # (N, 5): row, column, height, width, factor (0: masked)
+    spots: np.ndarray  # (N, 6): row, column, height, width, factor (0: masked), masked variance
     lost: tuple[slice, slice] | None  # the zero-filled side
 
 
@@ -124,10 +124,10 @@ def add_bad_rows(rng: np.random.Generator, counts: np.ndarray, kind_map: np.ndar
 
 
 def add_amplifier_step(rng: np.random.Generator, counts: np.ndarray) -> None:
-    """Half the image 2-10 e- higher, in some exposures (recipe 13)."""
+    """Half the image 2-10 e- higher or lower, in some exposures (recipe 13)."""
     if rng.random() < AMPLIFIER_STEPS:
         column = int(rng.integers(counts.shape[1] // 4, 3 * counts.shape[1] // 4))
-        counts[:, column:] += np.float32(rng.uniform(2, 10))
+        counts[:, column:] += np.float32(rng.uniform(2, 10) * rng.choice([-1, 1]))
 
 
 def draw_spoiled(rng: np.random.Generator, kind_map: np.ndarray) -> Spoiled:
@@ -136,9 +136,10 @@ def draw_spoiled(rng: np.random.Generator, kind_map: np.ndarray) -> Spoiled:
     for kind, rate in (("collapsed variance", COLLAPSED), ("masked variance", MASKED)):
         for _ in range(rng.poisson(rate * size**2 / FIELD)):
             factor = 10 ** rng.uniform(-5, -1) if kind == "collapsed variance" else 0.0
+            masked = 10 ** rng.uniform(*MASKED_VARIANCE) if rng.random() < 0.5 else 10 ** MASKED_VARIANCE[0]
             row, column = rng.integers(0, size, 2)
             high, wide = rng.integers(1, 3, 2) if factor else rng.integers(1, 7, 2)
-            spots.append((row, column, high, wide, factor))
+            spots.append((row, column, high, wide, factor, masked))
             kinds.paint(kind_map, row + high // 2, column + wide // 2, 1 + max(high, wide) // 2, kinds.NUMBER[kind])
     lost = None
     if rng.random() < LOST_SIDES:
@@ -149,14 +150,14 @@ def draw_spoiled(rng: np.random.Generator, kind_map: np.ndarray) -> Spoiled:
         lost = (side, slice(None)) if turn else (slice(None), side)
         marked = kind_map[reach] if turn else kind_map[:, reach]
         np.maximum(marked, kinds.NUMBER["edge"], out=marked)
-    return Spoiled(np.array(spots, float).reshape(-1, 5), lost)
+    return Spoiled(np.array(spots, float).reshape(-1, 6), lost)
 
 
 def spoil(spoiled: Spoiled, science: np.ndarray, template: np.ndarray, variance: np.ndarray) -> None:
     """Apply the variance defects and the zero-filled side, in place."""
-    for row, column, high, wide, factor in spoiled.spots:
+    for row, column, high, wide, factor, masked in spoiled.spots:
         spot = variance[int(row) : int(row + high), int(column) : int(column + wide)]
-        spot[:] = spot * np.float32(factor) if factor else MASKED_VARIANCE
+        spot[:] = spot * np.float32(factor) if factor else masked
     if spoiled.lost is not None:
         science[spoiled.lost] = template[spoiled.lost] = 0
         variance[spoiled.lost] = 1e12  # no weight

@@ -10,6 +10,8 @@ import numba as nb
 import numpy as np
 
 FAINTEST = 0.3  # e-/px: a star's wings are drawn down to here, well below the sky's noise (tuned)
+SCIENCE_FWHM = (3.25, 0.2)  # px: mean, spread; stars in real stamps measure 3.3-3.6 px after matching
+TEMPLATE_EXCESS = (0.25, 0.2)  # px: the template is mostly the worse image: real templates' noise is white (tuned)
 MAX_RADIUS = 150  # px: wings of the brightest stars end here (tuned, for speed)
 
 
@@ -24,15 +26,11 @@ class Psf(NamedTuple):
 
 def draw_pair(rng: np.random.Generator) -> tuple[Psf, Psf]:
     """PSFs of a template and of a science exposure (recipe 3)."""
-    science = float(np.clip(rng.normal(SCIENCE_FWHM, 0.55), 2.9, 6.2))
-    template = float(np.clip(science + rng.normal(TEMPLATE_EXCESS, 0.45), 2.8, 6.0))
+    science = float(np.clip(rng.normal(*SCIENCE_FWHM), 3.0, 6.2))
+    template = float(np.clip(science + rng.normal(*TEMPLATE_EXCESS), 3.0, 6.0))
     beta = rng.uniform(2.5, 4.5)
     shapes = [(rng.uniform(0, 0.12), rng.uniform(0, math.pi)) for _ in range(2)]
     return Psf(template, beta, *shapes[0]), Psf(science, beta, *shapes[1])
-
-
-SCIENCE_FWHM = 3.9  # px, about 1.03" on DECam (recipe 3)
-TEMPLATE_EXCESS = 0.35  # px: the template is mostly the worse image, as the white noise of real templates says
 
 
 def shape_of(psf: Psf) -> np.ndarray:

@@ -1,0 +1,40 @@
+"""Running the programs as a user does, and small data to run them on."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def run(*arguments, **options):
+    """A finished `python -m rotinv.…`, its output as text."""
+    return subprocess.run(command(*arguments), capture_output=True, text=True, env=ENVIRONMENT, **options)
+
+
+def command(program, *arguments):
+    return [sys.executable, "-m", f"rotinv.{program}", *map(str, arguments)]
+
+
+def assert_refused(result, *words):
+    """The program ended with status 2 and one line on standard error that has all these words."""
+    assert result.returncode == 2, result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    for word in words:
+        assert word in lines[0]
+
+
+def toy_arrays(n=300, side=13, channels=1, seed=0):
+    """Stamps of noise, half of them with a star in the middle."""
+    rng = np.random.default_rng(seed)
+    label = np.arange(n) % 2
+    reach = side // 2
+    y, x = np.mgrid[-reach : side - reach, -reach : side - reach]
+    star = 6 * np.exp(-(y**2 + x**2) / 4)[:, :, None]
+    stamps = rng.normal(size=(n, side, side, channels)) + label[:, None, None, None] * star
+    return {"stamps": stamps.astype(np.float32), "label": label, "snr": rng.uniform(5, 50, n).astype(np.float32)}

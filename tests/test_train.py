@@ -1,0 +1,229 @@
+"""The program rotinv.train: what it leaves behind, resuming after a kill, bad input."""
+
+import csv
+import json
+import signal
+import subprocess
+import time
+
+import h5py
+import numpy as np
+import pytest
+from programs import ENVIRONMENT, assert_refused, command, run, toy_arrays
+
+from rotinv import checkpoints, figures, history, pack, runs, score, train
+from rotinv.errors import UserError
+from rotinv.protocol import Progress
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    np.savez(folder / "toy.npz", **toy_arrays())
+    assert pack.main([str(folder / "toy.npz"), "--out", str(folder / "toy.h5"), "--channels", "difference"]) == 0
+    return folder / "toy.h5"
+
+
+def options(store, out, *more):
+    return ["--data", str(store), "--out", str(out), *map(str, more)]
+
+
+@pytest.fixture(scope="module")
+def finished(store, tmp_path_factory):
+    """A run of 60 iterations."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    assert train.main(options(store, out, "--iterations", 60, "--validate-every", 25, "--batch", 20)) == 0
+    return out
+
+
+def weights_of(path):
+    with h5py.File(path) as file:
+        found = {}
+        file["params"].visititems(lambda n, d: found.update({n: d[()]} if isinstance(d, h5py.Dataset) else {}))
+    return found
+
+
+def assert_same_weights(one, other):
+    one, other = weights_of(one), weights_of(other)
+    assert one.keys() == other.keys() and len(one) == 16
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_a_run_leaves_what_it_promises(finished):
+    config = json.loads((finished / "config.json").read_text())
+    assert (config["arch"], config["size"], config["channels"]) == ("cap", 13, ["difference"])
+    with (finished / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["iteration", "seconds", "loss", "learning_rate", "validation_error"]
+    assert [int(row["iteration"]) for row in rows] == [20, 25, 40, 50, 60]
+    assert [bool(row["validation_error"]) for row in rows] == [False, True, False, True, True]
+    assert all(float(a["seconds"]) < float(b["seconds"]) for a, b in zip(rows, rows[1:], strict=False))
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert {"accuracy", "precision", "recall", "f1", "confusion", "fnr_at_fpr"} <= metrics.keys()
+    assert list(metrics["fnr_at_fpr"]) == ["0.001", "0.002", "0.005", "0.01"]
+    assert sum(metrics["confusion"].values()) == metrics["stamps"] == 30
+    with h5py.File(finished / "last.h5") as file:
+        assert file.attrs["iteration"] == 60
+    if figures.available():
+        for name in ("learning_curve.png", "det_curve.png"):
+            assert (finished / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_it_learns(finished):
+    rows = history.read(finished / "history.csv")
+    assert rows[-1].loss < 0.5 * rows[0].loss
+
+
+def test_the_same_command_gives_the_same_bits(store, finished, tmp_path):
+    arguments = ("--iterations", 60, "--validate-every", 25, "--batch", 20, "--threads", 1)
+    assert train.main(options(store, tmp_path / "again", *arguments)) == 0
+    assert_same_weights(tmp_path / "again" / "last.h5", finished / "last.h5")
+    assert_same_weights(tmp_path / "again" / "best.h5", finished / "best.h5")
+
+
+def test_another_seed_gives_other_weights(store, finished, tmp_path):
+    assert train.main(options(store, tmp_path / "run", "--iterations", 1, "--seed", 1)) == 0
+    one, other = weights_of(tmp_path / "run" / "last.h5"), weights_of(finished / "last.h5")
+    assert not np.array_equal(one["conv1/w"], other["conv1/w"])
+
+
+def start(store, out, *more):
+    """A training in its own process that has taken some steps."""
+    arguments = options(store, out, "--iterations", 2000, "--validate-every", 1000, "--batch", 20, *more)
+    process = subprocess.Popen(command("train", *arguments), env=ENVIRONMENT, stdout=subprocess.PIPE,
+                               stderr=subprocess.DEVNULL, text=True)  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not ((out / "history.csv").exists() and len((out / "history.csv").read_text().splitlines()) > 2):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    return process
+
+
+def finish(out, iterations):
+    """Shorten a run that was stopped, and go on to its end."""
+    config = json.loads((out / "config.json").read_text())
+    config["schedule"]["iterations"] = iterations
+    (out / "config.json").write_text(json.dumps(config))
+    network = runs.read_config(out).network()
+    last = checkpoints.load(out / "last.h5", network)
+    checkpoints.save(out / "last.h5", network, checkpoints.Checkpoint(last.params, last.iteration, Progress(iterations)))
+    assert train.main(["--resume", str(out)]) == 0
+    return last.iteration
+
+
+def test_a_killed_run_resumes_to_the_same_bits(store, tmp_path):
+    process = start(store, tmp_path / "killed")
+    process.kill()
+    process.wait()
+    assert finish(tmp_path / "killed", 120) < 120
+    whole = ("--iterations", 120, "--validate-every", 1000, "--batch", 20)
+    assert train.main(options(store, tmp_path / "whole", *whole)) == 0
+    assert_same_weights(tmp_path / "killed" / "last.h5", tmp_path / "whole" / "last.h5")
+
+
+def test_ctrl_c_saves_and_says_how_to_resume(store, tmp_path):
+    process = start(store, tmp_path / "stopped")
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"--resume {tmp_path / 'stopped'}" in output
+    with h5py.File(tmp_path / "stopped" / "last.h5") as file:
+        stopped_at = int(file.attrs["iteration"])
+    assert finish(tmp_path / "stopped", stopped_at + 7) == stopped_at >= 40
+    whole = ("--iterations", stopped_at + 7, "--validate-every", 1000, "--batch", 20)
+    assert train.main(options(store, tmp_path / "whole", *whole)) == 0
+    assert_same_weights(tmp_path / "stopped" / "last.h5", tmp_path / "whole" / "last.h5")
+
+
+def test_a_torn_history_is_mended_by_resuming(store, tmp_path):
+    arguments = ("--iterations", 40, "--batch", 20)
+    assert train.main(options(store, tmp_path / "run", *arguments)) == 0
+    with (tmp_path / "run" / "history.csv").open("a") as file:
+        file.write("60,1.0")  # killed while writing
+    assert train.main(["--resume", str(tmp_path / "run")]) == 0
+    assert [row.iteration for row in history.read(tmp_path / "run" / "history.csv")] == [20, 40]
+
+
+def test_larger_stamps_are_cut(tmp_path):
+    np.savez(tmp_path / "big.npz", **toy_arrays(n=100, side=33))
+    pack.main([str(tmp_path / "big.npz"), "--out", str(tmp_path / "big.h5"), "--channels", "difference"])
+    arguments = ("--iterations", 2, "--crop", 15, "--arch", "deephits", "--init", "authors")
+    assert train.main(options(tmp_path / "big.h5", tmp_path / "run", *arguments)) == 0
+    assert runs.read_config(tmp_path / "run").size == 15
+    assert score.main([str(tmp_path / "run"), str(tmp_path / "big.h5"), "--out", str(tmp_path / "s.csv")]) == 0
+
+
+BAD_OPTIONS = [
+    (["--rate", "-1"], "--rate"),
+    (["--rate", "nan"], "--rate"),
+    (["--batch", "0"], "--batch"),
+    (["--dropout", "1"], "--dropout"),
+    (["--iterations", "many"], "--iterations"),
+    (["--arch", "resnet"], "resnet"),
+    (["--threads", "4096"], "4096"),
+    (["--device", "tpu"], "tpu"),
+    (["--crop", "99"], "99"),
+    (["--crop", "12"], "12"),
+    (["--crop", "5"], "5x5"),
+    (["--data", "absent.h5"], "absent.h5"),
+    (["--resume", "nowhere"], "nowhere"),
+]
+
+
+@pytest.mark.parametrize("bad, word", BAD_OPTIONS, ids=lambda value: str(value))
+def test_bad_options_are_refused(store, tmp_path, bad, word):
+    result = run("train", *options(store, tmp_path / "run"), *bad, cwd=tmp_path)
+    assert_refused(result, word)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_gpu_is_said(store, tmp_path):
+    with pytest.raises(UserError, match="--device cpu"):
+        train.main(options(store, tmp_path / "run", "--device", "cuda"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_run_is_not_overwritten(store, finished):
+    before = (finished / "best.h5").read_bytes()
+    with pytest.raises(UserError, match="--resume"):
+        train.main(options(store, finished, "--iterations", 1))
+    assert (finished / "best.h5").read_bytes() == before
+
+
+def test_bad_pixels_are_counted_or_dropped(tmp_path):
+    arrays = toy_arrays(n=60)
+    arrays["stamps"][[3, 17], 0, 0, 0] = np.nan, np.inf
+    arrays["image"] = np.arange(60)
+    np.savez(tmp_path / "bad.npz", **arrays)
+    pack.main([str(tmp_path / "bad.npz"), "--out", str(tmp_path / "clean.h5"), "--channels", "d", "--on-bad", "drop"])
+    with h5py.File(tmp_path / "clean.h5", "a") as file:
+        file["train/stamps"][4, 0, 0, 0] = np.nan
+    result = run("train", *options(tmp_path / "clean.h5", tmp_path / "run", "--iterations", 1))
+    assert_refused(result, "clean.h5", "index 4", "--on-bad drop")
+    assert not (tmp_path / "run").exists()
+    arguments = options(tmp_path / "clean.h5", tmp_path / "run", "--iterations", 1, "--on-bad", "drop")
+    assert train.main(arguments) == 0
+
+
+def test_a_disk_that_fills_up_is_told(store, tmp_path):
+    """A limit on the size of files stands in for the disk: the first checkpoint does not fit."""
+    resource = pytest.importorskip("resource")
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))  # noqa: E731
+    result = run("train", *options(store, tmp_path / "run", "--iterations", 1), preexec_fn=limit)
+    assert_refused(result, "last.h5", "written")
+    assert not list((tmp_path / "run").glob("*.h5")) and not list((tmp_path / "run").glob(".*"))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "foreign", "other network"])
+def test_a_damaged_checkpoint_is_refused(store, finished, tmp_path, damage):
+    for name in ("config.json", "history.csv"):
+        (tmp_path / name).write_bytes((finished / name).read_bytes())
+    content = (finished / "last.h5").read_bytes()
+    if damage == "other network":
+        config = json.loads((tmp_path / "config.json").read_text())
+        (tmp_path / "config.json").write_text(json.dumps({**config, "arch": "deephits"}))
+    bad = {"truncated": content[:-5000], "foreign": b"not HDF5 at all", "other network": content}[damage]
+    (tmp_path / "last.h5").write_bytes(bad)
+    with pytest.raises(UserError, match=r"last\.h5"):
+        train.main(["--resume", str(tmp_path)])
