@@ -12,7 +12,7 @@ import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ PILOT = len(SPLITS)  # the fourth "split": images from which the yields are lear
 PILOT_IMAGES = 16
 BLOCK = 8192  # stamps that are shuffled together
 THREADS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+Results = Generator[pair.Stamps, None, None]
 STRIDE = 10**9  # image ids of a split begin at its index times this
 
 
@@ -109,13 +110,16 @@ class Simulate:
         self._ahead = 2 * workers + 2
         self._one = partial(pair.simulate, band=band, size=size)
 
-    def __call__(self, key: tuple[int, int], count: int | None) -> Iterator[pair.Stamps]:
+    def __call__(self, key: tuple[int, int], count: int | None) -> Results:
         """The stamps of images 0, 1, … of `key` (seed, split): `count` of them, or without end."""
         images = itertools.count() if count is None else range(count)
         keys = ((*key, image) for image in images)
-        return map(self._one, keys) if self._pool is None else self._in_order(self._pool, keys)
+        if self._pool is None:
+            yield from map(self._one, keys)
+        else:
+            yield from self._in_order(self._pool, keys)
 
-    def _in_order(self, pool: ProcessPoolExecutor, keys: Iterator[tuple[int, int, int]]) -> Iterator[pair.Stamps]:
+    def _in_order(self, pool: ProcessPoolExecutor, keys: Iterator[tuple[int, int, int]]) -> Results:
         queue: collections.deque[Future[pair.Stamps]] = collections.deque()
         try:
             for key in itertools.islice(keys, self._ahead):

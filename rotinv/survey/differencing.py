@@ -2,8 +2,10 @@
 
     difference = science - template        SNR difference = difference / sqrt(V)        (recipe 14-17)
 
-V adds the pixels' own variances and forgets the covariances that resampling and matching made, as the
-survey's pipeline did: this is what lets peaks of correlated noise pass for detections.
+V adds the pixels' own variances and forgets the covariances that resampling made, as the survey's
+pipeline did: this is what lets peaks of correlated noise pass for detections. Matching smooths the
+variance as it smooths the image, by the kernel and not by its square: so the classifiers of the real
+survey find faint candidates as clear as real ones of the same SNR (the square makes them much fainter).
 """
 
 import math
@@ -108,4 +110,4 @@ def _smooth(image: np.ndarray, variance: np.ndarray, sigma: float) -> tuple[np.n
     if sigma == 0:
         return image, variance
     k = psf.gaussian(sigma)
-    return convolve(image, k, k), convolve(variance, k * k, k * k)
+    return convolve(image, k, k), convolve(variance, k, k)
