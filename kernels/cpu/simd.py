@@ -221,6 +221,7 @@ def make_tile(rows):
         sums = [cgutils.alloca_once(builder, _VECTOR) for _ in where_out]
         for total in sums:
             builder.store(_zero(), total)
+        odd_steps = _odd_steps(builder, builder.mul(row_step, index(4)), rows)
         with cgutils.for_range(builder, outer) as i:
             a_i = builder.add(a0, builder.mul(i.index, a_outer))
             w_i = builder.add(w0, builder.mul(i.index, w_outer))
@@ -230,12 +231,10 @@ def make_tile(rows):
                 w_low = _pointer(context, builder, signature.args[7], w, w_k, to=_VECTOR)
                 w_high = builder.gep(w_low, [_INT32(1)])
                 weights = [builder.load(address, align=4) for address in (w_low, w_high)]
+                first = builder.bitcast(_pointer(context, builder, signature.args[0], a, a_k), _INT8.as_pointer())
                 for r in range(rows):
-                    # One base register for three rows, the others at base + step and base + 2 step,
-                    # which x86 adds for nothing: a pointer a row would not fit the registers.
-                    base = builder.add(a_k, builder.mul(row_step, index(r // 3 * 3)))
-                    address = _pointer(context, builder, signature.args[0], a, base)
-                    address = builder.gep(address, [builder.mul(row_step, index(r % 3))])
+                    address = first if r == 0 else builder.gep(first, [_multiple(builder, odd_steps, r)])
+                    address = builder.bitcast(address, _FLOAT.as_pointer())
                     x = _splat(builder, builder.load(address))
                     for v, weight in enumerate(weights):
                         total = sums[2 * r + v]
@@ -261,6 +260,25 @@ tile_tall = make_tile(ROWS)
 tile_short = make_tile(SHORT)
 tile_4 = make_tile(4)
 tile_1 = make_tile(1)
+
+
+def _odd_steps(builder, step, rows):
+    """{r: r step} of the odd r below rows, each in a register.
+
+    x86 adds step, 2 step, 4 step or 8 step to an address for nothing, so that the odd multiples reach all rows
+    with a handful of registers. Left to itself LLVM walks from row to row by a chain of additions, which
+    takes the multiply-adds' issue slots; it does not see through the empty assembly.
+    """
+    kind = ir.FunctionType(step.type, [step.type])
+    multiples = {r: builder.mul(step, step.type(r)) for r in range(1, rows, 2)}
+    return {r: builder.asm(kind, "", "=r,0", [value], False) for r, value in multiples.items()}
+
+
+def _multiple(builder, odd_steps, r):
+    """r step, from the odd multiple it is a power of two of."""
+    shift = (r & -r).bit_length() - 1
+    step = odd_steps[r >> shift]
+    return builder.shl(step, step.type(shift))
 
 
 def make_linear_map(matrix):

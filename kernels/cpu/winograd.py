@@ -25,7 +25,6 @@ some ten times that of a direct sum, as the points +-2 to the fifth power amplif
 
 import numpy as np
 from numba import prange
-
 from rotinv.kernels.cpu.direct import SLOTS, activate, add_slots
 from rotinv.kernels.cpu.jit import inline, kernel
 from rotinv.kernels.cpu.simd import (
@@ -152,8 +151,9 @@ def _transform_input(x, start, h, w, c, i0, j0, half, v, v0, plane):
     """V = B^T x B of the 8x8 pixels at (i0, j0) of the image at `start`; v[e plane + channel] from v0 on."""
     for k in range(0, c, LANES):
         rest, step = c - k, w * c
-        n0, n1, n2, n3 = _count(i0, h, rest), _count(i0 + 1, h, rest), _count(i0 + 2, h, rest), _count(i0 + 3, h, rest)
-        n4, n5, n6, n7 = _count(i0 + 4, h, rest), _count(i0 + 5, h, rest), _count(i0 + 6, h, rest), _count(i0 + 7, h, rest)
+        n0, n1, n2 = _count(i0, h, rest), _count(i0 + 1, h, rest), _count(i0 + 2, h, rest)
+        n3, n4, n5 = _count(i0 + 3, h, rest), _count(i0 + 4, h, rest), _count(i0 + 5, h, rest)
+        n6, n7 = _count(i0 + 6, h, rest), _count(i0 + 7, h, rest)
         for j in range(8):
             if 0 <= j0 + j < w:
                 at = start + (i0 * w + j0 + j) * c + k
@@ -190,7 +190,8 @@ def _convolve(x, n, h, w, c, u, bias, pad, slope, pool, y, index, p_z, q_z, o):
         for e in range(PLANES):
             for panel in range(0, o_pad, PANEL):
                 for t in range(0, count, ROWS):  # rows beyond count are computed and never read
-                    tile_tall(v, e * v_plane + t * c_pad, c_pad, 1, 0, c, 1, u, (e * o_pad + panel) * c, 0, PANEL,
+                    tile_tall(v, e * v_plane + t * c_pad, c_pad, 1, 0, c, 1,
+                              u, (e * o_pad + panel) * c, 0, PANEL,
                               m, e * m_plane + t * o_pad + panel, o_pad, False)  # fmt: skip
         for t in range(count):
             image, tile = (group * GROUP + t) // tiles, (group * GROUP + t) % tiles
@@ -289,7 +290,8 @@ def _params(x, n, h, w, c, dz, p_z, q_z, o, pad, du, parts_b):
             for e in range(PLANES):
                 for panel in range(0, o_pad, PANEL):
                     for row in range(0, c_pad, SHORT):
-                        tile_short(v, e * v_plane + row, 1, 1, 0, count, c_pad, d, e * d_plane + panel, 0, o_pad,
+                        tile_short(v, e * v_plane + row, 1, 1, 0, count, c_pad,
+                                   d, e * d_plane + panel, 0, o_pad,
                                    du, du0 + (e * c_pad + row) * o_pad + panel, o_pad, started)  # fmt: skip
             started = True
 
