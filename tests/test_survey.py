@@ -166,7 +166,7 @@ def test_detection_finds_an_injected_source_at_its_pixel():
     found = detection.detect(snr_map)
     best = np.argmax(found.snr)
     assert abs(found.row[best] - 40) <= 1 and abs(found.column[best] - 25) <= 1
-    np.testing.assert_allclose(found.snr[best], 2000 * weight[40, 25], rtol=0.2)
+    np.testing.assert_allclose(found.snr[best], 2000 * weight[40, 25] * candidates.FILTER_LOSS, rtol=0.2)
     stamp = detection.cut(image, found)[best]
     assert stamp.shape == (21, 21, 4)
     assert np.unravel_index(stamp[..., 1].argmax(), (21, 21)) in [(i, j) for i in range(8, 13) for j in range(8, 13)]

@@ -15,12 +15,13 @@ READ_NOISE = 7.0  # e- (DECam)
 FULL_WELL = 1.3e5  # e- (recipe 8)
 SPIKES_ABOVE = 2e6  # e-: total flux of a star that shows diffraction spikes (recipe 8)
 FIELD = 768.0**2  # px: the counts below are for a field of this area
-COSMIC_RAYS = {"science": 60.0, "template": 60.0 * 0.35}  # per field (recipe 9 has 45; more, for yield)
-BAD_PIXELS = 120.0  # per field (recipe 10 has 30; more, for speed)
-BAD_ROWS = 1.0  # segments per field (recipe 11 has 2; each gives many detections; tuned)
-COLLAPSED = 8.0  # spots of too small variance per field (recipe 12; tuned)
+COSMIC_RAYS = {"science": 90.0, "template": 90.0 * 0.35}  # per field (recipe 9 has 45; more, for yield)
+BAD_PIXELS = 180.0  # per field (recipe 10 has 30; more, for speed)
+BAD_ROWS = 1.5  # segments per field (recipe 11 has 2; each gives many detections; tuned)
+COLLAPSED = 12.0  # spots of too small variance per field (recipe 12; tuned)
 MASKED = 4.0  # spots of vanishing variance per field (recipe 12; tuned to 2.2% of the artifacts kept)
 MASKED_VARIANCE = (-8.0, -5.0)  # log10 of e-^2: half at the lower end (recipe 12), half between (tuned)
+FILTER_REACH = 5  # px: a pixel of vanishing variance rules the detection filter this far away
 LOST_SIDES = 0.35  # chance that a side of the pair is zero-filled (recipe 13; tuned to 1-2% of artifacts)
 AMPLIFIER_STEPS = 0.4  # chance of a step between amplifiers (recipe 13; tuned)
 
@@ -34,24 +35,23 @@ class Spoiled(NamedTuple):
 
 def expose(rng: np.random.Generator, scene: np.ndarray, level: float) -> np.ndarray:
     """Counts (e-) of `scene` on a sky of `level` e-/px: photon and read noise, saturation."""
-    first = rng.standard_normal(scene.shape, np.float32)
-    second = rng.standard_normal(scene.shape, np.float32)
-    return _counts(scene, np.float32(level), first, second)
+    return _counts(scene, np.float32(level), rng.standard_normal(scene.shape, np.float32))
 
 
 @nb.njit(cache=True)
-def _counts(scene, level, first, second):  # type: ignore[no-untyped-def]
-    """Poisson(scene + level) + N(0, read noise), the Poisson by its Cornish-Fisher expansion
+def _counts(scene, level, normal):  # type: ignore[no-untyped-def]
+    """Poisson(mean) + N(0, read noise) from a normal z, by their sum's Cornish-Fisher expansion
 
-        lambda + sqrt(lambda) z + (z^2 - 1) / 6,   right to 1% of a count's noise for lambda > 50.
+        mean + sigma z + mean / sigma^2 (z^2 - 1) / 6,    sigma^2 = mean + read noise^2.
     """
     counts = np.empty_like(scene)
     for i in range(scene.shape[0]):
         for j in range(scene.shape[1]):
             mean = scene[i, j] + level
-            z = first[i, j]
-            value = mean + math.sqrt(mean) * z + (z * z - np.float32(1)) / np.float32(6)
-            counts[i, j] = min(value + np.float32(READ_NOISE) * second[i, j], np.float32(FULL_WELL))
+            square = mean + np.float32(READ_NOISE**2)
+            z = normal[i, j]
+            skew = mean / square * (z * z - np.float32(1)) / np.float32(6)
+            counts[i, j] = min(mean + math.sqrt(square) * z + skew, np.float32(FULL_WELL))
     return counts
 
 
@@ -140,7 +140,8 @@ def draw_spoiled(rng: np.random.Generator, kind_map: np.ndarray) -> Spoiled:
             row, column = rng.integers(0, size, 2)
             high, wide = rng.integers(1, 3, 2) if factor else rng.integers(1, 7, 2)
             spots.append((row, column, high, wide, factor, masked))
-            kinds.paint(kind_map, row + high // 2, column + wide // 2, 1 + max(high, wide) // 2, kinds.NUMBER[kind])
+            reach = max(high, wide) // 2 + (1 if factor else FILTER_REACH)
+            kinds.paint(kind_map, row + high // 2, column + wide // 2, int(reach), kinds.NUMBER[kind])
     lost = None
     if rng.random() < LOST_SIDES:
         width = int(rng.integers(4, 40))  # px

@@ -18,6 +18,9 @@ from rotinv.survey import psf
 from rotinv.survey.detector import READ_NOISE
 
 
+OPTIMISM = (0.6, 1.0)  # of the variance planes, image by image: gains and flat fields are not known better (tuned)
+
+
 class Matching(NamedTuple):
     """How a pair is brought together."""
 
@@ -25,6 +28,7 @@ class Matching(NamedTuple):
     sigma: float  # px, of the Gaussian that matches the PSFs; 0: none
     on_template: bool  # the template is the better image and is the one convolved
     fwhm: float  # px, after matching
+    optimism: float = 1.0  # the variances are believed to be this much of what the counts say
 
 
 class Difference(NamedTuple):
@@ -43,7 +47,8 @@ def draw_matching(rng: np.random.Generator, template: psf.Psf, science: psf.Psf)
         error = rng.choice([-0.15, 0.15])  # leaves rings
     sigma = math.sqrt(abs(science.fwhm**2 - template.fwhm**2)) / 2.355
     sigma = 0.0 if sigma < 0.15 else sigma * (1 + error)
-    return Matching(shift, sigma, template.fwhm < science.fwhm, max(template.fwhm, science.fwhm))
+    optimism = rng.uniform(*OPTIMISM)
+    return Matching(shift, sigma, template.fwhm < science.fwhm, max(template.fwhm, science.fwhm), optimism)
 
 
 def lanczos2(shift: float) -> np.ndarray:

@@ -85,7 +85,8 @@ def expose(rng: np.random.Generator, band: str, size: int) -> Exposures:
 def _subtract(pair: Exposures, counts: np.ndarray, template: tuple[np.ndarray, np.ndarray]) -> differencing.Difference:
     """The differenced pair for a version of the science counts."""
     science, variance = differencing.prepare_science(counts, pair.field.science_level, pair.matching)
-    result = differencing.Difference(template[0].copy(), science, variance + template[1])
+    variance = np.float32(pair.matching.optimism) * (variance + template[1])
+    result = differencing.Difference(template[0].copy(), science, variance)
     detector.spoil(pair.spoiled, result.science, result.template, result.variance)
     return result
 

@@ -15,16 +15,11 @@ CANDIDATE_SNR = np.array([5.37, 5.97, 6.37, 7.01, 7.58, 9.13, 12.33, 19.26, 32.8
 ARTIFACT_SNR = np.array([5.21, 5.61, 5.89, 6.21, 6.41, 6.89, 7.81, 11.3, 23.7, 57, 2426, 18411, 2.4e5, 7.5e6])
 NEGATIVE = 0.3045  # share of artifacts with SNR < 0
 BINS = QUANTILES.size - 1  # of each of: candidates, positive artifacts, negative artifacts
-LARGEST_THINNING = 0.9  # candidates are drawn this much below the table, noise moves them up (tuned)
 
 
 def draw_candidate_snr(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Signal-to-noise to insert: the real distribution by its inverse CDF, log-linear between quantiles.
-
-    The faint end is drawn more often: fewer of those are detected.
-    """
-    u = rng.random(count)
-    return np.exp(np.interp(u, QUANTILES, np.log(CANDIDATE_SNR)))
+    """Signal-to-noise to insert: the real distribution by its inverse CDF, log-linear between quantiles."""
+    return np.exp(np.interp(rng.random(count), QUANTILES, np.log(CANDIDATE_SNR)))
 
 
 def bin_of(snr: np.ndarray, candidate: np.ndarray) -> np.ndarray:
