@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rotinv import cli, survey
 from rotinv.files import refuse_existing
-from rotinv.survey import build
+from rotinv.survey import build, preview
 
 MOST = 100_000_000  # stamps of one split: about 0.7 TB
 
@@ -18,7 +18,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     options = _parser().parse_args(argv)
     counts = {split: getattr(options, split) for split in build.SPLITS}
-    refuse_existing(options.out)
+    for path in (options.out, options.preview):
+        if path is not None:
+            refuse_existing(path)
     begin = time.perf_counter()
     images = survey.make_survey(options.out, counts, options.seed, options.workers, options.band,
                                 progress=sys.stderr.isatty())
@@ -26,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     total = sum(counts.values())
     made = ", ".join(f"{split} {counts[split]:,} of {images[split]:,} images" for split in counts)
     print(f"{options.out}: {made}; {seconds:.1f} s, {total / seconds:.0f} stamps/s")
+    if options.preview is not None:
+        preview.draw(options.out, options.preview)
     return 0
 
 
@@ -39,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=cli.integer(1, 1024), default=os.cpu_count() or 1,
                         help="processes; the data do not depend on it")
     parser.add_argument("--band", choices=survey.BANDS, default="g", help="filter: u has a dark sky, g a bright one")
+    parser.add_argument("--preview", type=Path, metavar="PNG", help="also draw a contact sheet of the test split")
     return parser
 
 

@@ -6,8 +6,18 @@ import pytest
 
 from rotinv import simulate
 from rotinv.errors import UserError
-from rotinv.survey import candidates, check, detection, detector, differencing, kinds, make_survey, pair, psf
-from rotinv.survey import selection
+from rotinv.survey import (
+    candidates,
+    check,
+    detection,
+    detector,
+    differencing,
+    kinds,
+    make_survey,
+    pair,
+    psf,
+    selection,
+)
 
 SMALL = {"size": 256, "pilot_images": 3}  # px; the images of a quick survey
 COUNTS = {"train": 60, "validate": 20, "test": 31}
@@ -131,8 +141,9 @@ def test_a_star_has_its_flux_and_width():
 
 def test_registration_undoes_a_known_shift():
     shift = (0.3, -0.4)
-    moved = star(ROUND, 32 + shift[0], 32 + shift[1], 1e4)
-    still = star(ROUND, 32, 32, 1e4)
+    smooth = psf.Psf(4.5, 3.0, 0.0, 0.0)  # well sampled: Lanczos-2 itself errs on sharper stars
+    moved = star(smooth, 32 + shift[0], 32 + shift[1], 1e4)
+    still = star(smooth, 32, 32, 1e4)
     back = differencing.register(moved, shift)
     assert abs(back - still).max() < 0.15 * abs(moved - still).max()
     np.testing.assert_allclose(back.sum(), still.sum(), rtol=1e-3)
@@ -189,3 +200,27 @@ def test_kinds_have_precedence():
     kinds.paint(kind_map, 11, 11, 4, kinds.NUMBER["galaxy residual"])
     found = kinds.read(kind_map, np.array([10, 15, 30]), np.array([10, 15, 30]), 1)
     assert [kinds.KINDS[k] for k in found] == ["cosmic ray", "galaxy residual", "noise peak"]
+
+
+def report(path, capsys):
+    status = check.main([str(path)])
+    return status, capsys.readouterr().out
+
+
+def test_check_fails_on_shuffled_labels_and_on_white_noise(survey, tmp_path, capsys):
+    _, before = report(survey, capsys)
+    shuffled, white = tmp_path / "shuffled.h5", tmp_path / "white.h5"
+    for copy in (shuffled, white):
+        copy.write_bytes(survey.read_bytes())
+    with h5py.File(shuffled, "r+") as file:
+        file["test/label"][:] = np.random.default_rng(0).permutation(file["test/label"][()])
+    with h5py.File(white, "r+") as file:
+        stamps = file["test/stamps"][()]
+        stamps[..., 1] = np.random.default_rng(0).normal(0, 10, stamps.shape[:3])
+        stamps[..., 2] = stamps[..., 1] - stamps[..., 0]
+        file["test/stamps"][:] = stamps
+    for copy, gate in ((shuffled, "labels that agree"), (white, "noise correlation of science at lag 1")):
+        status, after = report(copy, capsys)
+        assert status == 1
+        assert gate in "".join(line for line in after.splitlines() if line.startswith("FAIL"))
+        assert gate not in "".join(line for line in before.splitlines() if line.startswith("FAIL"))

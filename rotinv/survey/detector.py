@@ -15,14 +15,14 @@ READ_NOISE = 7.0  # e- (DECam)
 FULL_WELL = 1.3e5  # e- (recipe 8)
 SPIKES_ABOVE = 2e6  # e-: total flux of a star that shows diffraction spikes (recipe 8)
 FIELD = 768.0**2  # px: the counts below are for a field of this area
-COSMIC_RAYS = {"science": 90.0, "template": 90.0 * 0.35}  # per field (recipe 9 has 45; more, for yield)
-BAD_PIXELS = 180.0  # per field (recipe 10 has 30; more, for speed)
+COSMIC_RAYS = {"science": 80.0, "template": 80.0 * 0.35}  # per field (recipe 9 has 45; more, for yield)
+BAD_PIXELS = 200.0  # per field (recipe 10 has 30; more, for speed)
 BAD_ROWS = 1.5  # segments per field (recipe 11 has 2; each gives many detections; tuned)
 COLLAPSED = 12.0  # spots of too small variance per field (recipe 12; tuned)
 MASKED = 4.0  # spots of vanishing variance per field (recipe 12; tuned to 2.2% of the artifacts kept)
 MASKED_VARIANCE = (-8.0, -5.0)  # log10 of e-^2: half at the lower end (recipe 12), half between (tuned)
 FILTER_REACH = 5  # px: a pixel of vanishing variance rules the detection filter this far away
-LOST_SIDES = 0.35  # chance that a side of the pair is zero-filled (recipe 13; tuned to 1-2% of artifacts)
+LOST_SIDES = 0.6  # chance that a side of the pair is zero-filled (recipe 13; tuned)
 AMPLIFIER_STEPS = 0.4  # chance of a step between amplifiers (recipe 13; tuned)
 
 

@@ -10,8 +10,8 @@ import numba as nb
 import numpy as np
 
 FAINTEST = 0.3  # e-/px: a star's wings are drawn down to here, well below the sky's noise (tuned)
-SCIENCE_FWHM = (3.15, 0.15)  # px: mean, spread; stars in real stamps measure 3.3-3.6 px after matching
-TEMPLATE_EXCESS = (0.22, 0.15)  # px: the template is mostly the worse image: real templates' noise is white (tuned)
+SCIENCE_FWHM = (3.10, 0.15)  # px: mean, spread; stars in real stamps measure 3.3-3.6 px after matching
+TEMPLATE_EXCESS = (0.30, 0.15)  # px: the template is mostly the worse image: real templates' noise is white (tuned)
 MAX_RADIUS = 150  # px: wings of the brightest stars end here (tuned, for speed)
 
 

@@ -16,8 +16,8 @@ from rotinv.survey import kinds, psf
 SKY = {"u": (80.0, 220.0), "g": (500.0, 900.0)}  # e-/px of one exposure, by band (recipe 2)
 STAR_DENSITY = (40.0, 400.0)  # per Mpx, log-uniform over images: from the pole to moderate latitudes (tuned)
 GALAXY_DENSITY = 270.0  # per Mpx: about 50,000 a square degree to g = 24 (tuned)
-TRANSIENTS = 0.5  # true transients an image that are labelled as artifacts (recipe 20; tuned to .4%)
-TRAILS = 0.12  # short trails of asteroids an image (recipe 20; tuned to .1%)
+TRANSIENTS = 0.14  # true transients an image that are labelled as artifacts (recipe 20; tuned to .4%)
+TRAILS = 0.05  # short trails of asteroids an image (recipe 20; tuned to .1%)
 
 
 class Stars(NamedTuple):

@@ -1,0 +1,54 @@
+"""A contact sheet of a survey: rows by candidate SNR and artifact kind, four channels of each stamp."""
+
+from pathlib import Path
+
+import numpy as np
+
+from rotinv.errors import UserError
+from rotinv.files import written_whole
+from rotinv.stamps import StampStore
+from rotinv.survey import kinds
+
+SNR_ROWS = ((0, 7), (7, 9), (9, 15), (15, 30), (30, np.inf))
+ACROSS = 4  # stamps in a row
+READ = 20_000  # stamps looked through
+
+
+def draw(survey: Path, sheet: Path) -> None:
+    """Write the sheet of the survey's test split as PNG. Raises UserError without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise UserError("--preview needs matplotlib: pip install 'rotinv[plot]'") from None
+    with StampStore(survey) as store:
+        split = store.split("test")
+        rows = _rows(split.snr[:READ], split.kind[:READ])
+        figure = Figure(figsize=(14, 0.8 * len(rows) + 0.5))
+        axes = figure.subplots(len(rows), 4 * ACROSS, squeeze=False, gridspec_kw={"wspace": 0.05, "hspace": 0.1})
+        for line, (name, chosen) in zip(axes, rows, strict=True):
+            for panel in line:
+                panel.axis("off")
+            line[0].text(-0.2, 0.5, name, ha="right", va="center", transform=line[0].transAxes, fontsize=8)
+            for n, index in enumerate(chosen):
+                for channel in range(4):
+                    _show(line[4 * n + channel], split.pixels[index, :, :, channel])
+    for n, channel in enumerate(("template", "science", "difference", "SNR diff.") * ACROSS):
+        axes[0, n].set_title(channel, fontsize=7)
+    with written_whole(sheet) as temporary:
+        figure.savefig(temporary, dpi=120, format="png", bbox_inches="tight")
+
+
+def _rows(snr: np.ndarray, kind: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Name and indices of the stamps of each row that has any."""
+    rows = [
+        (f"candidate, SNR {low}-{high:g}", (kind == kinds.CANDIDATE) & (snr >= low) & (snr < high))
+        for low, high in SNR_ROWS
+    ]
+    rows += [(name, kind == number) for number, name in enumerate(kinds.KINDS) if number]
+    return [(name, np.flatnonzero(chosen)[:ACROSS]) for name, chosen in rows if chosen.any()]
+
+
+def _show(panel, image: np.ndarray) -> None:  # type: ignore[no-untyped-def]
+    """One channel in grey, from its 1st to its 99.5th percentile, north at the top."""
+    low, high = np.percentile(image, (1, 99.5))
+    panel.imshow(image, cmap="gray", origin="lower", vmin=low, vmax=max(high, low + 1e-6))
