@@ -17,11 +17,12 @@ import operator
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import cgutils, config, types
 from numba.extending import intrinsic, models, overload, register_model
 
-_FEATURES = llvm.get_host_cpu_features()
-LANES = 16 if _FEATURES.get("avx512f") else 8 if _FEATURES.get("avx") else 4
+# What Numba compiles for: its NUMBA_CPU_FEATURES, or else the host.
+_FEATURES = (config.CPU_FEATURES or llvm.get_host_cpu_features().flatten()).split(",")
+LANES = 16 if "+avx512f" in _FEATURES else 8 if "+avx" in _FEATURES else 4
 PANEL = 2 * LANES  # output channels of a tile
 ROWS = 12 if LANES == 16 else 6  # rows of the tall tile: 24 of 32, or 12 of 16, registers accumulate
 SHORT = 8 if LANES == 16 else 4  # rows of the short tile, which divide LANES and, from there, channels
@@ -231,7 +232,7 @@ def make_tile(rows):
                 w_low = _pointer(context, builder, signature.args[7], w, w_k, to=_VECTOR)
                 w_high = builder.gep(w_low, [_INT32(1)])
                 weights = [builder.load(address, align=4) for address in (w_low, w_high)]
-                first = builder.bitcast(_pointer(context, builder, signature.args[0], a, a_k), _INT8.as_pointer())
+                first = _pointer(context, builder, signature.args[0], a, a_k, to=_INT8)
                 for r in range(rows):
                     address = first if r == 0 else builder.gep(first, [_multiple(builder, odd_steps, r)])
                     address = builder.bitcast(address, _FLOAT.as_pointer())
@@ -265,9 +266,9 @@ tile_1 = make_tile(1)
 def _odd_steps(builder, step, rows):
     """{r: r step} of the odd r below rows, each in a register.
 
-    x86 adds step, 2 step, 4 step or 8 step to an address for nothing, so that the odd multiples reach all rows
-    with a handful of registers. Left to itself LLVM walks from row to row by a chain of additions, which
-    takes the multiply-adds' issue slots; it does not see through the empty assembly.
+    x86 adds step, 2 step, 4 step or 8 step to an address for nothing, so that the odd multiples reach
+    all rows with a handful of registers. Left to itself LLVM walks from row to row by a chain of additions,
+    which takes the multiply-adds' issue slots; it does not see through the empty assembly.
     """
     kind = ir.FunctionType(step.type, [step.type])
     multiples = {r: builder.mul(step, step.type(r)) for r in range(1, rows, 2)}

@@ -45,6 +45,7 @@ from rotinv.kernels.cpu.simd import (
 )
 
 GROUP = 24  # tiles computed together, a multiple of ROWS
+GROUP_PARAMS = 25  # tiles at most between two additions to dU, shared out evenly
 PLANES = 64
 
 B_T = np.array([
@@ -270,14 +271,16 @@ def _params(x, n, h, w, c, dz, p_z, q_z, o, pad, du, parts_b):
     """dU[slot][e][c][o] = sum over the slot's tiles of V[e]^T D[e], and the sums of dz."""
     c_pad, o_pad = (c + LANES - 1) // LANES * LANES, (o + PANEL - 1) // PANEL * PANEL
     across, tiles = (q_z + 5) // 6, (p_z + 5) // 6 * ((q_z + 5) // 6)
-    v_plane, d_plane = GROUP * c_pad + 16, GROUP * o_pad + 16
+    v_plane, d_plane = GROUP_PARAMS * c_pad + 16, GROUP_PARAMS * o_pad + 16
     for slot in prange(SLOTS):
         v, d = np.empty(PLANES * v_plane, np.float32), np.zeros(PLANES * d_plane, np.float32)
         half = np.empty(64 * LANES, np.float32)
         begin, end = slot * n // SLOTS * tiles, (slot + 1) * n // SLOTS * tiles
-        du0, started = slot * PLANES * c_pad * o_pad, False
-        for first in range(begin, max(end, begin + 1), GROUP):  # once at least: an empty slot is zeros
-            count = min(GROUP, end - first)
+        du0 = slot * PLANES * c_pad * o_pad
+        groups = max(1, (end - begin + GROUP_PARAMS - 1) // GROUP_PARAMS)  # one of no tile writes zeros
+        for group in range(groups):
+            first = begin + group * (end - begin) // groups
+            count = begin + (group + 1) * (end - begin) // groups - first
             for t in range(count):
                 image, tile = (first + t) // tiles, (first + t) % tiles
                 i, j = tile // across * 6, tile % across * 6
@@ -292,26 +295,25 @@ def _params(x, n, h, w, c, dz, p_z, q_z, o, pad, du, parts_b):
                     for row in range(0, c_pad, SHORT):
                         tile_short(v, e * v_plane + row, 1, 1, 0, count, c_pad,
                                    d, e * d_plane + panel, 0, o_pad,
-                                   du, du0 + (e * c_pad + row) * o_pad + panel, o_pad, started)  # fmt: skip
-            started = True
+                                   du, du0 + (e * c_pad + row) * o_pad + panel, o_pad, group > 0)  # fmt: skip
 
 
 @kernel
 def _gather_weights(du, c, o, dw):
     """dw = G^T dU G, of the slots' sum in their order."""
     c_pad, o_pad = (c + LANES - 1) // LANES * LANES, (o + PANEL - 1) // PANEL * PANEL
+    plane = c_pad * o_pad
+    for e in prange(PLANES):
+        for at in range(e * plane, (e + 1) * plane, LANES):
+            total = load(du, at)
+            for slot in range(1, SLOTS):
+                total = total + load(du, slot * PLANES * plane + at)
+            store(du, at, total)
     for channel in prange(c):
         half = np.empty(24 * LANES, np.float32)
-        planes = np.empty(PLANES * LANES, np.float32)
         for k in range(0, o, LANES):
-            for e in range(PLANES):
-                at = (e * c_pad + channel) * o_pad + k
-                total = load(du, at)
-                for slot in range(1, SLOTS):
-                    total = total + load(du, slot * PLANES * c_pad * o_pad + at)
-                store(planes, e * LANES, total)
             for j in range(8):
-                column = _map_g_t(_load8(planes, j * LANES, 8 * LANES))
+                column = _map_g_t(_load8(du, j * plane + channel * o_pad + k, 8 * plane))
                 for i in range(3):
                     store(half, (i * 8 + j) * LANES, column[i])
             for i in range(3):
