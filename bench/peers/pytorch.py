@@ -1,0 +1,87 @@
+"""The worker that times PyTorch on the same networks: channels-last, eager or compiled, the faster one."""
+
+import sys
+import time
+
+import torch
+from interleave import serve
+from torch import nn
+from torch.nn import functional as F
+
+BATCH = 50
+
+
+class Net(nn.Module):
+    """Deep-HiTS or CAP as a PyTorch user would write it."""
+
+    def __init__(self, arch: str) -> None:
+        super().__init__()
+        self.cap = arch == "cap"
+        shapes = [(4, 32, 4, 0), (32, 32, 3, 1), (32, 64, 3, 1), (64, 64, 3, 1), (64, 64, 3, 1)]
+        self.convolutions = nn.ModuleList(nn.Conv2d(c, o, s, padding=p) for c, o, s, p in shapes)
+        self.dense = nn.ModuleList([nn.Linear(2304 if self.cap else 9216, 64), nn.Linear(64, 64), nn.Linear(64, 2)])
+        self.slope = 0.01 if arch == "deephits" else 0.0
+
+    def forward(self, x):
+        n = len(x)
+        x = F.pad(x, (3, 3, 3, 3))
+        x = torch.cat([torch.rot90(x, turns, (2, 3)) for turns in range(4)])
+        x = x.contiguous(memory_format=torch.channels_last)
+        for i, convolution in enumerate(self.convolutions):
+            x = F.leaky_relu(convolution(x), self.slope) if self.slope else F.relu(convolution(x))
+            if i in (1, 4):
+                x = F.max_pool2d(x, 2)
+        x = x.flatten(1)
+        if not self.cap:
+            x = torch.cat(x.split(n), dim=1)
+        for dense in self.dense[:2]:
+            x = F.leaky_relu(dense(x), self.slope) if self.slope else F.relu(dense(x))
+            x = F.dropout(x, 0.5, self.training)
+        if self.cap:
+            x = torch.stack(x.split(n)).mean(dim=0)
+        return self.dense[2](x)
+
+
+def operation(net, forward, what):
+    stamps = torch.rand(BATCH, 4, 21, 21).contiguous(memory_format=torch.channels_last)
+    label = torch.arange(BATCH) % 2
+    optimiser = torch.optim.SGD(net.parameters(), lr=0.01)
+
+    def training():
+        optimiser.zero_grad(set_to_none=True)
+        F.cross_entropy(forward(stamps), label).backward()
+        optimiser.step()
+
+    @torch.inference_mode()
+    def scoring():
+        F.softmax(forward(stamps), dim=1)
+
+    net.train(what == "training")
+    return {"training": training, "scoring": scoring}[what]
+
+
+def fastest(net, what):
+    """(name, operation) of the faster of eager and torch.compile, by a short trial of each."""
+    found = []
+    for name, forward in (("eager", net), ("compile", torch.compile(net))):
+        try:
+            run = operation(net, forward, what)
+            times = []
+            for _ in range(6):
+                started = time.perf_counter()
+                run()
+                times.append(time.perf_counter() - started)
+            found.append((min(times), name, run))
+        except Exception as error:  # torch.compile needs a compiler and may fail in many ways
+            print(f"PyTorch {name} left out: {error}", file=sys.stderr)
+    _, name, run = min(found, key=lambda entry: entry[0])
+    return name, run
+
+
+if __name__ == "__main__":
+    (arch, what), threads = sys.argv[1].split(), int(sys.argv[2])
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    net = Net(arch).to(memory_format=torch.channels_last)
+    name, run = fastest(net, what)
+    serve(f"PyTorch {torch.__version__} {name}", run)

@@ -1,0 +1,47 @@
+"""A whole training step and scoring pass: right against the reference, then timed beside PyTorch."""
+
+import importlib.util
+import os
+
+import interleave
+import numpy as np
+import pytest
+
+from rotinv import architectures
+from rotinv.backend import get_kernels
+from rotinv.layers import Train
+
+PEER = interleave.HERE / "peers" / "pytorch.py"
+
+
+@pytest.mark.parametrize("arch", architectures.ARCHITECTURES)
+def test_a_training_step_against_the_reference(arch):
+    """Logits, loss and gradients of one batch, to 1e-4 of the largest.
+
+    The reference goes backward over the tape of the cpu's own forward pass: where float32 takes another
+    branch of an activation or a maximum, both take it, and what is compared is arithmetic.
+    """
+    network, cpu, reference = architectures.build(arch), get_kernels("cpu"), get_kernels("reference")
+    params = np.float32(network.initial("he", 5))
+    stamps = np.random.default_rng(6).uniform(size=(8, *network.in_shape)).astype(np.float32)
+    label, mode = cpu.asindex(np.arange(8) % 2), Train(1, 2)
+    logits, tape = network.record(cpu, params, stamps, mode)
+    loss, dz = cpu.softmax.cross_entropy(logits, label)
+    grads = cpu.zeros((network.size,))
+    network.backward(cpu, params, grads, tape, dz)
+    exact_logits, _ = network.record(reference, np.float64(params), np.float64(stamps), mode)
+    exact_loss, _ = reference.softmax.cross_entropy(exact_logits, label)
+    exact = np.zeros(network.size)
+    network.backward(reference, np.float64(params), exact, tape, np.float64(dz))
+    for found, expected in ((logits, exact_logits), (loss, exact_loss), (grads, exact)):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("threads", sorted({1, min(2, os.cpu_count() or 1)}, reverse=True))
+@pytest.mark.parametrize("operation", ["cap training", "cap scoring", "deephits training", "deephits scoring"])
+def test_time_beside_pytorch(timings, rounds, operation, threads):
+    if importlib.util.find_spec("torch") is None:
+        pytest.skip("PyTorch is not installed (the extra `bench`)")
+    row = interleave.compare(operation, threads, interleave.HERE / "ours.py", PEER, rounds)
+    assert row["ms"] > 0 and row["peer_ms"] > 0
+    timings.append(row)
