@@ -22,8 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if path is not None:
             refuse_existing(path)
     begin = time.perf_counter()
-    images = survey.make_survey(options.out, counts, options.seed, options.workers, options.band,
-                                progress=sys.stderr.isatty())
+    images = survey.make_survey(
+        options.out, counts, options.seed, options.workers, options.band, progress=sys.stderr.isatty()
+    )
     seconds = time.perf_counter() - begin
     total = sum(counts.values())
     made = ", ".join(f"{split} {counts[split]:,} of {images[split]:,} images" for split in counts)
@@ -34,16 +35,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = cli.Parser("simulate", "Simulate a survey and cut its candidates and artifacts into a stamp store.")
+    parser = cli.Parser(
+        "simulate", "Simulate a survey and cut its candidates and artifacts into a stamp store."
+    )
     parser.add_argument("--out", type=Path, required=True, help="the stamp store to make")
     for split, count in (("train", 20_000), ("validate", 2_500), ("test", 5_000)):
-        parser.add_argument(f"--{split}", type=cli.integer(2, MOST), default=count, metavar="N",
-                            help=f"stamps to {split} {'on' if split == 'train' else 'with'}, half of them candidates")
+        parser.add_argument(
+            f"--{split}",
+            type=cli.integer(2, MOST),
+            default=count,
+            metavar="N",
+            help=f"stamps to {split} {'on' if split == 'train' else 'with'}, half of them candidates",
+        )
     parser.add_argument("--seed", type=cli.integer(0, 2**63 - 1), default=1, help="same seed, same data")
-    parser.add_argument("--workers", type=cli.integer(1, 1024), default=os.cpu_count() or 1,
-                        help="processes; the data do not depend on it")
-    parser.add_argument("--band", choices=survey.BANDS, default="g", help="filter: u has a dark sky, g a bright one")
-    parser.add_argument("--preview", type=Path, metavar="PNG", help="also draw a contact sheet of the test split")
+    parser.add_argument(
+        "--workers",
+        type=cli.integer(1, 1024),
+        default=os.cpu_count() or 1,
+        help="processes; the data do not depend on it",
+    )
+    parser.add_argument(
+        "--band", choices=survey.BANDS, default="g", help="filter: u has a dark sky, g a bright one"
+    )
+    parser.add_argument(
+        "--preview", type=Path, metavar="PNG", help="also draw a contact sheet of the test split"
+    )
     return parser
 
 

@@ -1,4 +1,4 @@
-"""The simulated survey: the same bits for any number of processes, exact counts, and each stage on its own."""
+"""The simulated survey: the same bits for any number of processes, exact counts, each stage on its own."""
 
 import h5py
 import numpy as np
@@ -86,7 +86,9 @@ def test_existing_output_is_refused(survey):
     assert survey.read_bytes() == before
 
 
-@pytest.mark.parametrize("arguments", [["--train", "1"], ["--band", "r"], ["--workers", "0"], ["--seed", "-1"]])
+@pytest.mark.parametrize(
+    "arguments", [["--train", "1"], ["--band", "r"], ["--workers", "0"], ["--seed", "-1"]]
+)
 def test_bad_numbers_are_refused(arguments, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         simulate.main(["--out", str(tmp_path / "survey.h5"), *arguments])
@@ -157,7 +159,9 @@ def test_registering_by_nothing_changes_nothing():
 def test_psf_matching_reduces_residuals():
     wide, sharp = psf.Psf(4.2, 3.0, 0.0, 0.0), psf.Psf(3.2, 3.0, 0.0, 0.0)
     template, science = star(wide, 32, 32, 1e5), star(sharp, 32, 32, 1e5)
-    matching = differencing.Matching((0.0, 0.0), (wide.fwhm**2 - sharp.fwhm**2) ** 0.5 / 2.355, False, wide.fwhm)
+    matching = differencing.Matching(
+        (0.0, 0.0), (wide.fwhm**2 - sharp.fwhm**2) ** 0.5 / 2.355, False, wide.fwhm
+    )
     matched, _ = differencing.prepare_science(science, 0.0, matching)
     assert abs(matched - template).max() < 0.3 * abs(science - template).max()
 
@@ -180,7 +184,9 @@ def test_detection_finds_an_injected_source_at_its_pixel():
     np.testing.assert_allclose(found.snr[best], 2000 * weight[40, 25] * candidates.FILTER_LOSS, rtol=0.2)
     stamp = detection.cut(image, found)[best]
     assert stamp.shape == (21, 21, 4)
-    assert np.unravel_index(stamp[..., 1].argmax(), (21, 21)) in [(i, j) for i in range(8, 13) for j in range(8, 13)]
+    assert np.unravel_index(stamp[..., 1].argmax(), (21, 21)) in [
+        (i, j) for i in range(8, 13) for j in range(8, 13)
+    ]
 
 
 def test_insertion_changes_only_the_sites():

@@ -36,8 +36,16 @@ Results = Generator[pair.Stamps, None, None]
 STRIDE = 10**9  # image ids of a split begin at its index times this
 
 
-def make_survey(path: str | Path, counts: dict[str, int], seed: int, workers: int, band: str = "g",
-                progress: bool = False, size: int = pair.SIZE, pilot_images: int = PILOT_IMAGES) -> dict[str, int]:
+def make_survey(
+    path: str | Path,
+    counts: dict[str, int],
+    seed: int,
+    workers: int,
+    band: str = "g",
+    progress: bool = False,
+    size: int = pair.SIZE,
+    pilot_images: int = PILOT_IMAGES,
+) -> dict[str, int]:
     """Simulate a survey with counts[split] stamps, half of them candidates, into a new store at `path`.
 
     `size` is the side of a simulated image (px). Returns the number of images simulated for each split.
@@ -48,8 +56,14 @@ def make_survey(path: str | Path, counts: dict[str, int], seed: int, workers: in
     images = {}
     with (
         _processes(workers, band, size) as simulate,
-        store.create_store(path, channels=CHANNELS, size=detection.STAMP, normalisation="none",
-                           kinds=kinds.KINDS, attributes=attributes) as writer,
+        store.create_store(
+            path,
+            channels=CHANNELS,
+            size=detection.STAMP,
+            normalisation="none",
+            kinds=kinds.KINDS,
+            attributes=attributes,
+        ) as writer,
         tqdm(total=sum(counts.values()), unit=" stamps", desc="survey", disable=not progress) as bar,
     ):
         seen = _pilot(simulate, seed, pilot_images)
@@ -69,8 +83,14 @@ def _pilot(simulate: "Simulate", seed: int, count: int) -> np.ndarray:
     return seen
 
 
-def _fill(simulate: "Simulate", writer: store.Writer, split: str, key: tuple[int, int],
-          chosen: selection.Selection, bar: tqdm) -> int:
+def _fill(
+    simulate: "Simulate",
+    writer: store.Writer,
+    split: str,
+    key: tuple[int, int],
+    chosen: selection.Selection,
+    bar: tqdm,
+) -> int:
     """Simulate images until a split is full; returns how many."""
     waiting: list[tuple[np.ndarray, ...]] = []
     image = 0
@@ -90,7 +110,9 @@ def _fill(simulate: "Simulate", writer: store.Writer, split: str, key: tuple[int
     return image
 
 
-def _write(writer: store.Writer, split: str, waiting: list[tuple[np.ndarray, ...]], rng: np.random.Generator) -> None:
+def _write(
+    writer: store.Writer, split: str, waiting: list[tuple[np.ndarray, ...]], rng: np.random.Generator
+) -> None:
     """Append the stamps of several images in random order."""
     pixels, snr, kind, image = (np.concatenate(parts) for parts in zip(*waiting, strict=True))
     order = rng.permutation(snr.size)

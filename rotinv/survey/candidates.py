@@ -1,4 +1,4 @@
-"""Candidates: stars of the same science exposure, cut out with their noise and inserted elsewhere (recipe 19).
+"""Candidates: stars of the same exposure, cut out with their noise and inserted elsewhere (recipe 19).
 
 A star's total signal-to-noise S follows the survey's real distribution (selection.py); its flux is the f of
 
@@ -15,7 +15,10 @@ from rotinv.survey import detector, kinds, psf
 from rotinv.survey.sky import Sky
 
 DONORS = 48  # stars of one exposure that are cut out (tuned)
-DONOR_FLUX = (2e4, 3e5)  # e-, log-uniform (tuned: their sky noise does not drown a faint candidate; unsaturated)
+DONOR_FLUX = (
+    2e4,
+    3e5,
+)  # e-, log-uniform (tuned: their sky noise does not drown a faint candidate; unsaturated)
 HALF = 13  # px: cut-outs are 27 x 27
 FILTER_LOSS = 0.85  # of the SNR, for a Gaussian filter on stars with Moffat's wings (tuned)
 OWN_PHOTONS = 0.7  # g: the share of a star's photon noise that the filter lets through (tuned)
@@ -38,14 +41,18 @@ def cut_donors(rng: np.random.Generator, shape: psf.Psf, level: float) -> tuple[
 
     They stand in a part of the exposure that is not searched, each somewhere in its central pixel.
     """
-    flux = np.sort(np.exp(rng.uniform(*np.log(DONOR_FLUX), DONORS)))
+    flux = np.sort(np.exp(rng.uniform(np.log(DONOR_FLUX[0]), np.log(DONOR_FLUX[1]), DONORS)))
     width = 2 * HALF + 1
     scene = np.zeros((DONORS * width, width), np.float32)
     centres = np.arange(DONORS) * width + HALF + rng.uniform(-0.5, 0.5, DONORS)
     for n in range(DONORS):  # one by one, so that no star's wings fall on the next
         own = scene[n * width : (n + 1) * width]
         psf.add_stars(
-            own, centres[n : n + 1] - n * width, HALF + rng.uniform(-0.5, 0.5, 1), flux[n : n + 1], psf.shape_of(shape)
+            own,
+            centres[n : n + 1] - n * width,
+            HALF + rng.uniform(-0.5, 0.5, 1),
+            flux[n : n + 1],
+            psf.shape_of(shape),
         )
     counts = detector.expose(rng, scene, level) - np.float32(level)
     return flux, counts.reshape(DONORS, width, width)
@@ -57,10 +64,18 @@ def choose_sites(rng: np.random.Generator, sky: Sky, kind_map: np.ndarray) -> Si
     tries = 2 * PER_FIELD * size**2 // 768**2
     row, column = _propose(rng, sky, size, tries)
     spoiled = kinds.read(kind_map, row, column, 6)
-    bad = np.isin(spoiled, (kinds.NUMBER["saturation"], kinds.NUMBER["edge"], kinds.NUMBER["masked variance"]))
+    bad = np.isin(
+        spoiled, (kinds.NUMBER["saturation"], kinds.NUMBER["edge"], kinds.NUMBER["masked variance"])
+    )
     density = sky.stars.y.size / size**2 * 1e6
-    near = np.min(np.hypot(*(np.subtract.outer(a, b) for a, b in ((row, sky.stars.y), (column, sky.stars.x)))),
-                  axis=1, initial=np.inf) < 14
+    near = (
+        np.min(
+            np.hypot(*(np.subtract.outer(a, b) for a, b in ((row, sky.stars.y), (column, sky.stars.x)))),
+            axis=1,
+            initial=np.inf,
+        )
+        < 14
+    )
     chance = rng.random(tries)
     keep = np.where(near, chance < STARS_NEAR / max(density, STARS_NEAR), True)
     keep &= ~bad | (chance < SPOILED_SITE * 6)  # about a sixth of the sky is spoiled
@@ -78,15 +93,21 @@ def _propose(rng: np.random.Generator, sky: Sky, size: int, count: int) -> tuple
     if sky.galaxies.y.size:
         host = rng.integers(0, sky.galaxies.y.size, count)
         distance, angle = rng.uniform(2, 4, count), rng.uniform(0, 2 * np.pi, count)
-        beside = np.stack([sky.galaxies.y[host] + distance * np.sin(angle),
-                           sky.galaxies.x[host] + distance * np.cos(angle)])
+        beside = np.stack(
+            [sky.galaxies.y[host] + distance * np.sin(angle), sky.galaxies.x[host] + distance * np.cos(angle)]
+        )
         place = np.where(rng.random(count) < NEAR_GALAXY, beside, place)
     row, column = np.clip(np.round(place), margin, size - margin - 1).astype(np.int64)
     return row, column
 
 
-def insert(counts: np.ndarray, sites: Sites, snr: np.ndarray, weight: np.ndarray,
-           donors: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+def insert(
+    counts: np.ndarray,
+    sites: Sites,
+    snr: np.ndarray,
+    weight: np.ndarray,
+    donors: tuple[np.ndarray, np.ndarray],
+) -> np.ndarray:
     """A copy of the science counts (e-) with a candidate of signal-to-noise `snr` at each site.
 
     Each donor is the faintest that is brighter than its candidate, so that its noise is scaled down.

@@ -45,14 +45,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     with StampStore(options.survey) as store:
         if list(store.channels) != ["template", "science", "difference", "snr_difference"]:
-            raise UserError(f"{options.survey}: has the channels {', '.join(store.channels)}; "
-                            "check a survey made by rotinv simulate")
+            raise UserError(
+                f"{options.survey}: has the channels {', '.join(store.channels)}; "
+                "check a survey made by rotinv simulate"
+            )
         full = {name: store.split(name) for name in SPLITS if store.sizes[name]}
         split = store.split(options.split)
         for name, column in (("snr", split.snr), ("kind", split.kind), ("image", split.image)):
             if column is None:
-                raise UserError(f"{options.survey}: {options.split} has no '{name}'; "
-                                "check a survey made by rotinv simulate")
+                raise UserError(
+                    f"{options.survey}: {options.split} has no '{name}'; "
+                    "check a survey made by rotinv simulate"
+                )
         print("\n".join(_tables(split, list(store.kinds))))
         gates = [*_distribution_gates(split), *_pixel_gates(split), *_store_gates(full)]
     print("\n".join(str(gate) for gate in gates))
@@ -98,30 +102,44 @@ def _distribution_gates(split: Split) -> Iterator[Gate]:
 def _pixel_gates(split: Split) -> Iterator[Gate]:
     """Noise of template and science about candidates, and the width of bright candidates."""
     chosen = np.flatnonzero(split.label == 1)
-    stamps = split.pixels[: chosen[min(NOISE_STAMPS, chosen.size) - 1] + 1] if chosen.size else np.empty((0, 21, 21, 4))
+    stamps = (
+        split.pixels[: chosen[min(NOISE_STAMPS, chosen.size) - 1] + 1]
+        if chosen.size
+        else np.empty((0, 21, 21, 4))
+    )
     candidate = split.label[: len(stamps)] == 1
     corners = np.asarray(stamps)[candidate][:, :EDGE]
-    for channel, name, ranges in ((0, "template", ((-0.1, 0.1), (-0.1, 0.1))),
-                                  (1, "science", ((0.45, 0.75), (-0.1, 0.2)))):
+    for channel, name, ranges in (
+        (0, "template", ((-0.1, 0.1), (-0.1, 0.1))),
+        (1, "science", ((0.45, 0.75), (-0.1, 0.2))),
+    ):
         for lag, span in zip((1, 2), ranges, strict=True):
-            yield Gate(f"noise correlation of {name} at lag {lag} px", correlation(corners[..., channel], lag), *span)
+            yield Gate(
+                f"noise correlation of {name} at lag {lag} px", correlation(corners[..., channel], lag), *span
+            )
     bright = np.asarray(stamps)[candidate & (split.snr[: len(stamps)] > 30)]
     width = [fwhm(image) for image in bright[:200, ..., 1]]
     yield Gate("FWHM of bright candidates, px", float(np.median(width)) if width else np.nan, 3.0, 4.0)
     moment = np.abs(bright[:, 8:13, 8:13, 2]).mean((1, 2)) / np.abs(bright[:, :3, :, 2]).mean((1, 2))
-    yield Gate("light of bright candidates, centre over edge", float(np.median(moment)) if len(moment) else np.nan,
-               3, np.inf)
+    yield Gate(
+        "light of bright candidates, centre over edge",
+        float(np.median(moment)) if len(moment) else np.nan,
+        3,
+        np.inf,
+    )
 
 
 def correlation(noise: np.ndarray, lag: int) -> float:
     """Median over patches (N, rows, columns) of the pixels' correlation at `lag` px along rows."""
     x = noise.astype(float) - noise.mean((1, 2), keepdims=True, dtype=float)
     variance = np.maximum(x.var((1, 2)), 1e-30)
-    return float(np.median((x[:, :, lag:] * x[:, :, :-lag]).mean((1, 2)) / variance)) if len(x) else float("nan")
+    return (
+        float(np.median((x[:, :, lag:] * x[:, :, :-lag]).mean((1, 2)) / variance)) if len(x) else float("nan")
+    )
 
 
 def fwhm(image: np.ndarray) -> float:
-    """Full width at half maximum (px) of the Gaussian that fits the central 9 x 9 pixels best; NaN for none."""
+    """FWHM (px) of the Gaussian that fits the central 9 x 9 pixels best; NaN for none."""
     middle = image.shape[0] // 2
     core = image[middle - 4 : middle + 5, middle - 4 : middle + 5].astype(float)
     y, x = np.mgrid[-4:5, -4:5]
@@ -130,7 +148,9 @@ def fwhm(image: np.ndarray) -> float:
         height, y0, x0, sigma, floor = parameters
         return (height * np.exp(-((y - y0) ** 2 + (x - x0) ** 2) / (2 * sigma**2)) + floor - core).ravel()
 
-    fit = optimize.least_squares(residual, [core[4, 4], 0, 0, 1.5, 0], x_scale=[max(abs(core[4, 4]), 1), 1, 1, 1, 1])
+    fit = optimize.least_squares(
+        residual, [core[4, 4], 0, 0, 1.5, 0], x_scale=[max(abs(core[4, 4]), 1), 1, 1, 1, 1]
+    )
     return 2.3548 * abs(fit.x[3]) if fit.success else float("nan")
 
 
@@ -148,9 +168,13 @@ def _store_gates(splits: dict[str, Split]) -> Iterator[Gate]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = cli.Parser("survey.check", "Hold a simulated survey against the real one; exit 1 if a gate fails.")
+    parser = cli.Parser(
+        "survey.check", "Hold a simulated survey against the real one; exit 1 if a gate fails."
+    )
     parser.add_argument("survey", type=Path, help="a stamp store made by rotinv simulate")
-    parser.add_argument("--split", choices=SPLITS, default="test", help="the split whose distributions are measured")
+    parser.add_argument(
+        "--split", choices=SPLITS, default="test", help="the split whose distributions are measured"
+    )
     return parser
 
 

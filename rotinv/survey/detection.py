@@ -1,6 +1,6 @@
 """Finding sources in a difference image, and cutting stamps about them (recipe 18).
 
-    F = sum(p D / V) / sqrt(sum(p^2 / V))      SNR of a point source at each pixel, p the PSF
+F = sum(p D / V) / sqrt(sum(p^2 / V))      SNR of a point source at each pixel, p the PSF
 """
 
 from typing import NamedTuple
@@ -39,7 +39,7 @@ def detect(snr_map: np.ndarray) -> Detections:
 
 
 @nb.njit(cache=True)
-def _peaks(snr_map):  # type: ignore[no-untyped-def]
+def _peaks(snr_map):
     height, width = snr_map.shape
     margin = STAMP // 2
     rows, columns = [], []
@@ -67,4 +67,6 @@ def cut(pair: Difference, found: Detections) -> np.ndarray:
     columns = (found.column[:, None] + offsets)[:, None, :]
     template, science = pair.template[rows, columns], pair.science[rows, columns]
     difference = science - template
-    return np.stack([template, science, difference, difference / np.sqrt(pair.variance[rows, columns])], axis=-1)
+    return np.stack(
+        [template, science, difference, difference / np.sqrt(pair.variance[rows, columns])], axis=-1
+    )

@@ -39,10 +39,10 @@ def expose(rng: np.random.Generator, scene: np.ndarray, level: float) -> np.ndar
 
 
 @nb.njit(cache=True)
-def _counts(scene, level, normal):  # type: ignore[no-untyped-def]
+def _counts(scene, level, normal):
     """Poisson(mean) + N(0, read noise) from a normal z, by their sum's Cornish-Fisher expansion
 
-        mean + sigma z + mean / sigma^2 (z^2 - 1) / 6,    sigma^2 = mean + read noise^2.
+    mean + sigma z + mean / sigma^2 (z^2 - 1) / 6,    sigma^2 = mean + read noise^2.
     """
     counts = np.empty_like(scene)
     for i in range(scene.shape[0]):
@@ -55,8 +55,15 @@ def _counts(scene, level, normal):  # type: ignore[no-untyped-def]
     return counts
 
 
-def bleed(rng: np.random.Generator, counts: np.ndarray, kind_map: np.ndarray, y: np.ndarray, x: np.ndarray,
-          flux: np.ndarray, peak: float) -> None:
+def bleed(
+    rng: np.random.Generator,
+    counts: np.ndarray,
+    kind_map: np.ndarray,
+    y: np.ndarray,
+    x: np.ndarray,
+    flux: np.ndarray,
+    peak: float,
+) -> None:
     """Bleed trails along rows, and diffraction spikes, of stars brighter than the full well (recipe 8).
 
     `peak` is the share of a star's flux in its central pixel.

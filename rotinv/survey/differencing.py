@@ -17,8 +17,10 @@ import numpy as np
 from rotinv.survey import psf
 from rotinv.survey.detector import READ_NOISE
 
-
-OPTIMISM = (0.75, 1.0)  # of the variance planes, image by image: gains and flat fields are not known better (tuned)
+OPTIMISM = (
+    0.75,
+    1.0,
+)  # of the variance planes, image by image: gains and flat fields are not known better (tuned)
 
 
 class Matching(NamedTuple):
@@ -62,7 +64,7 @@ def lanczos2(shift: float) -> np.ndarray:
 
 
 @nb.njit(cache=True)
-def convolve(image, along_y, along_x):  # type: ignore[no-untyped-def]
+def convolve(image, along_y, along_x):
     """Correlate float32 `image` with the outer product of two odd kernels; edge pixels are repeated."""
     height, width = image.shape
     ry, rx = along_y.size // 2, along_x.size // 2
@@ -95,7 +97,9 @@ def register(image: np.ndarray, shift: tuple[float, float]) -> np.ndarray:
 
 def prepare_template(counts: np.ndarray, level: float, matching: Matching) -> tuple[np.ndarray, np.ndarray]:
     """Sky-subtracted template and its variance, matched if it is the better image."""
-    return _smooth(counts - np.float32(level), _variance(counts), matching.sigma if matching.on_template else 0.0)
+    return _smooth(
+        counts - np.float32(level), _variance(counts), matching.sigma if matching.on_template else 0.0
+    )
 
 
 def prepare_science(counts: np.ndarray, level: float, matching: Matching) -> tuple[np.ndarray, np.ndarray]:

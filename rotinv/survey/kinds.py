@@ -39,7 +39,7 @@ def blank(size: int) -> np.ndarray:
 def paint(kind_map: np.ndarray, y: float, x: float, radius: int, kind: int) -> None:
     """Mark the pixels within `radius` of (y, x), unless something of higher precedence is there."""
     size = kind_map.shape[0]
-    row, column = int(round(y)), int(round(x))
+    row, column = round(y), round(x)
     for i in range(max(row - radius, 0), min(row + radius + 1, size)):
         for j in range(max(column - radius, 0), min(column + radius + 1, size)):
             kind_map[i, j] = max(kind_map[i, j], kind)

@@ -1,7 +1,7 @@
 """One pair of exposures from the sky to its stamps: the survey's whole chain, in order.
 
-    sky -> two exposures -> defects -> registration, matching, subtraction -> detection -> artifacts
-                         -> the same with candidates inserted              -> detection -> candidates
+sky -> two exposures -> defects -> registration, matching, subtraction -> detection -> artifacts
+                     -> the same with candidates inserted              -> detection -> candidates
 """
 
 from typing import NamedTuple
@@ -64,14 +64,18 @@ def expose(rng: np.random.Generator, band: str, size: int) -> Exposures:
     matching = differencing.draw_matching(rng, template_psf, science_psf)
     scenes = sky.render(field, template_psf, science_psf, matching.shift)
     shape = psf.shape_of(science_psf)
-    area = (matching.fwhm / 2.355) ** 2 * 4 * np.pi  # px: the sky's pixels that a point source's flux is read from
+    area = (
+        (matching.fwhm / 2.355) ** 2 * 4 * np.pi
+    )  # px: the sky's pixels that a point source's flux is read from
     noise = np.sqrt(area * (field.template_level + field.science_level + 2 * detector.READ_NOISE**2))
     sky.add_transients(rng, scenes[1], kind_map, shape, noise)
     template = detector.expose(rng, scenes[0], field.template_level)
     science = detector.expose(rng, scenes[1], field.science_level)
     stars = field.stars
-    for counts, flux, form in ((template, stars.template_flux, psf.shape_of(template_psf)),
-                               (science, stars.science_flux, shape)):
+    for counts, flux, form in (
+        (template, stars.template_flux, psf.shape_of(template_psf)),
+        (science, stars.science_flux, shape),
+    ):
         detector.bleed(rng, counts, kind_map, stars.y, stars.x, flux, form[4])
     detector.add_cosmic_rays(rng, template, kind_map, detector.COSMIC_RAYS["template"])
     detector.add_cosmic_rays(rng, science, kind_map, detector.COSMIC_RAYS["science"])
@@ -82,7 +86,9 @@ def expose(rng: np.random.Generator, band: str, size: int) -> Exposures:
     return Exposures(field, template, science, science_psf, matching, spoiled, kind_map)
 
 
-def _subtract(pair: Exposures, counts: np.ndarray, template: tuple[np.ndarray, np.ndarray]) -> differencing.Difference:
+def _subtract(
+    pair: Exposures, counts: np.ndarray, template: tuple[np.ndarray, np.ndarray]
+) -> differencing.Difference:
     """The differenced pair for a version of the science counts."""
     science, variance = differencing.prepare_science(counts, pair.field.science_level, pair.matching)
     variance = np.float32(pair.matching.optimism) * (variance + template[1])

@@ -24,7 +24,9 @@ def draw(survey: Path, sheet: Path) -> None:
         split = store.split("test")
         rows = _rows(split.snr[:READ], split.kind[:READ])
         figure = Figure(figsize=(14, 0.8 * len(rows) + 0.5))
-        axes = figure.subplots(len(rows), 4 * ACROSS, squeeze=False, gridspec_kw={"wspace": 0.05, "hspace": 0.1})
+        axes = figure.subplots(
+            len(rows), 4 * ACROSS, squeeze=False, gridspec_kw={"wspace": 0.05, "hspace": 0.1}
+        )
         for line, (name, chosen) in zip(axes, rows, strict=True):
             for panel in line:
                 panel.axis("off")
@@ -48,7 +50,7 @@ def _rows(snr: np.ndarray, kind: np.ndarray) -> list[tuple[str, np.ndarray]]:
     return [(name, np.flatnonzero(chosen)[:ACROSS]) for name, chosen in rows if chosen.any()]
 
 
-def _show(panel, image: np.ndarray) -> None:  # type: ignore[no-untyped-def]
+def _show(panel, image: np.ndarray) -> None:
     """One channel in grey, from its 1st to its 99.5th percentile, north at the top."""
     low, high = np.percentile(image, (1, 99.5))
     panel.imshow(image, cmap="gray", origin="lower", vmin=low, vmax=max(high, low + 1e-6))

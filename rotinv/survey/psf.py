@@ -1,6 +1,6 @@
 """The point-spread function of an exposure: an elliptical Moffat profile (Moffat 1969, A&A 3, 455).
 
-    I(r) = (beta - 1) / (pi alpha^2) (1 + r^2 / alpha^2)^-beta,   FWHM = 2 alpha sqrt(2^(1/beta) - 1)
+I(r) = (beta - 1) / (pi alpha^2) (1 + r^2 / alpha^2)^-beta,   FWHM = 2 alpha sqrt(2^(1/beta) - 1)
 """
 
 import math
@@ -11,7 +11,10 @@ import numpy as np
 
 FAINTEST = 0.3  # e-/px: a star's wings are drawn down to here, well below the sky's noise (tuned)
 SCIENCE_FWHM = (3.10, 0.15)  # px: mean, spread; stars in real stamps measure 3.3-3.6 px after matching
-TEMPLATE_EXCESS = (0.30, 0.15)  # px: the template is mostly the worse image: real templates' noise is white (tuned)
+TEMPLATE_EXCESS = (
+    0.30,
+    0.15,
+)  # px: the template is mostly worse, as its white noise says (tuned)
 MAX_RADIUS = 150  # px: wings of the brightest stars end here (tuned, for speed)
 
 
@@ -53,7 +56,7 @@ def add_stars(image: np.ndarray, y: np.ndarray, x: np.ndarray, flux: np.ndarray,
     for n in range(y.size):
         reach = (max(flux[n] * peak / FAINTEST, 1.0) ** (1 / beta) / min(a, c)) ** 0.5
         radius = int(min(max(reach, 6.0), MAX_RADIUS))
-        row, column = int(round(y[n])), int(round(x[n]))
+        row, column = round(y[n]), round(x[n])
         for i in range(max(row - radius, 0), min(row + radius + 1, height)):
             dy = i - y[n]
             for j in range(max(column - radius, 0), min(column + radius + 1, width)):

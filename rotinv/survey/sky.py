@@ -89,9 +89,9 @@ def _draw_galaxies(rng: np.random.Generator, size: int, count: int) -> Galaxies:
     )
 
 
-def render(sky: Sky, template_psf: psf.Psf, science_psf: psf.Psf, shift: tuple[float, float]) -> (
-    tuple[np.ndarray, np.ndarray]
-):
+def render(
+    sky: Sky, template_psf: psf.Psf, science_psf: psf.Psf, shift: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
     """Noise-free template and science images (e-/px, without the sky level), float32.
 
     The science exposure is displaced by `shift` px as a whole; registration will bring it back.
@@ -103,8 +103,13 @@ def render(sky: Sky, template_psf: psf.Psf, science_psf: psf.Psf, shift: tuple[f
     images = []
     for shape, dy, dx, flux, total in (
         (template_psf, 0.0, 0.0, stars.template_flux, (0.0, 0.0)),
-        (science_psf, stars.dy + shift[0], stars.dx + shift[1], stars.science_flux,
-         (shift[0] + 0.5 * sky.offset[0], shift[1] + 0.5 * sky.offset[1])),
+        (
+            science_psf,
+            stars.dy + shift[0],
+            stars.dx + shift[1],
+            stars.science_flux,
+            (shift[0] + 0.5 * sky.offset[0], shift[1] + 0.5 * sky.offset[1]),
+        ),
     ):
         image = fft.irfft2(spectrum * fft.rfft2(psf.kernel(shape, sky.size, *total)), discs.shape)
         image = np.maximum(image, 0).astype(np.float32)
@@ -114,7 +119,7 @@ def render(sky: Sky, template_psf: psf.Psf, science_psf: psf.Psf, shift: tuple[f
 
 
 @nb.njit(cache=True)
-def _add_discs(image, y, x, flux, radius, ratio, angle):  # type: ignore[no-untyped-def]
+def _add_discs(image, y, x, flux, radius, ratio, angle):
     """Exponential discs exp(-1.678 r / r_e), sampled 2 x 2 a pixel, to 4.5 half-light radii."""
     size = image.shape[0]
     for n in range(y.size):
@@ -138,13 +143,16 @@ def mark(kind_map: np.ndarray, sky: Sky) -> None:
     for y, x, flux in zip(sky.galaxies.y, sky.galaxies.x, sky.galaxies.flux, strict=True):
         if flux > 2000:  # fainter ones leave nothing that is seen above the noise (tuned)
             kinds.paint(kind_map, y, x, 2, kinds.NUMBER["galaxy residual"])
-    for y, x, flux, kind in zip(sky.stars.y, sky.stars.x, sky.stars.template_flux, sky.stars.kind, strict=True):
+    for y, x, flux, kind in zip(
+        sky.stars.y, sky.stars.x, sky.stars.template_flux, sky.stars.kind, strict=True
+    ):
         if flux > 1000:
             kinds.paint(kind_map, y, x, 3 if flux < 1e5 else 6, int(kind))
 
 
-def add_transients(rng: np.random.Generator, science: np.ndarray, kind_map: np.ndarray, shape: np.ndarray,
-                   noise: float) -> None:
+def add_transients(
+    rng: np.random.Generator, science: np.ndarray, kind_map: np.ndarray, shape: np.ndarray, noise: float
+) -> None:
     """Put true transients and short trails, which the survey labels as artifacts, into the science image.
 
     `noise` is the noise of a point source's flux (e-): their SNR is log-uniform in 7-25 (recipe 20).
