@@ -94,7 +94,7 @@ def copy_padded(x, start, h, w, c, pad, padded, height, width):
 def _convolve(x, n, h, w, c, weights, si, sj, bias, pad, slope, pool, y, index, n_y, p_z, q_z, o):
     height, width = p_z + si - 1, q_z + sj - 1
     o_pad = (o + PANEL - 1) // PANEL * PANEL
-    q_pad = (q_z + 3) // 4 * 4
+    q_pad = q_z // ROWS * ROWS + (q_z % ROWS + 3) // 4 * 4  # tall tiles, then tiles of 4
     p_y, q_y = p_z // pool, q_z // pool
     leak = splat(slope)
     for image in prange(n):
@@ -105,7 +105,7 @@ def _convolve(x, n, h, w, c, weights, si, sj, bias, pad, slope, pool, y, index, 
         for p in range(p_y):
             for r in range(pool):
                 _row(padded, (p * pool + r) * width * c, width * c, c, weights, si, sj * c,
-                     z, r * q_pad * o_pad, q_pad, o_pad)  # fmt: skip
+                     z, r * q_pad * o_pad, q_z, q_pad, o_pad)  # fmt: skip
             at = (image * p_y + p) * q_y * o
             if pool == 1:
                 _write_row(z, o_pad, bias, leak, y, at, q_y, o)
@@ -114,14 +114,14 @@ def _convolve(x, n, h, w, c, weights, si, sj, bias, pad, slope, pool, y, index, 
 
 
 @inline
-def _row(x, x0, x_row, c, weights, taps, run, z, z0, q_pad, o_pad):
+def _row(x, x0, x_row, c, weights, taps, run, z, z0, q_z, q_pad, o_pad):
     """One row of z: (q_pad, o_pad), from the padded image."""
     for panel in range(o_pad // PANEL):
         w0 = panel * taps * run * PANEL
         q = 0
         while q < q_pad:
             z_q = z0 + q * o_pad + panel * PANEL
-            if q + ROWS <= q_pad:
+            if q + ROWS <= q_z:
                 tile_tall(x, x0 + q * c, c, taps, x_row, run, 1, weights, w0, run * PANEL, PANEL,
                           z, z_q, o_pad, False)  # fmt: skip
                 q += ROWS
