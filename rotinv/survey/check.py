@@ -6,7 +6,7 @@ Real figures are those of HiTS's test set. A gate that fails makes the program e
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import optimize
@@ -20,6 +20,16 @@ from rotinv.survey import selection
 SHOWN = slice(2, 10)  # quantiles from 1% to 95% of the tables
 NOISE_STAMPS = 2000  # stamps from which noise and widths are measured
 EDGE = 5  # px: the stamp's rows at the top, where a candidate's light is faint
+
+
+class Columns(NamedTuple):
+    """A split with all its columns."""
+
+    pixels: Any
+    label: np.ndarray
+    snr: np.ndarray
+    kind: np.ndarray
+    image: np.ndarray
 
 
 class Gate(NamedTuple):
@@ -49,14 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{options.survey}: has the channels {', '.join(store.channels)}; "
                 "check a survey made by rotinv simulate"
             )
-        full = {name: store.split(name) for name in SPLITS if store.sizes[name]}
-        split = store.split(options.split)
-        for name, column in (("snr", split.snr), ("kind", split.kind), ("image", split.image)):
-            if column is None:
-                raise UserError(
-                    f"{options.survey}: {options.split} has no '{name}'; "
-                    "check a survey made by rotinv simulate"
-                )
+        full = {name: _columns(store.split(name)) for name in SPLITS if store.sizes[name]}
+        split = _columns(store.split(options.split))
         print("\n".join(_tables(split, list(store.kinds))))
         gates = [*_distribution_gates(split), *_pixel_gates(split), *_store_gates(full)]
     print("\n".join(str(gate) for gate in gates))
@@ -65,7 +69,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def _tables(split: Split, kinds: list[str]) -> Iterator[str]:
+def _columns(split: Split) -> Columns:
+    """The split's columns. Raises UserError if one is missing."""
+    if split.label is None or split.snr is None or split.kind is None or split.image is None:
+        raise UserError(
+            f"{split.path}: {split.name} lacks snr, kind or image; check a survey of rotinv simulate"
+        )
+    return Columns(split.pixels, split.label, split.snr, split.kind, split.image)
+
+
+def _tables(split: Columns, kinds: list[str]) -> Iterator[str]:
     """SNR quantiles beside the real ones, and the share of each kind among its label."""
     for name, chosen, real in _populations(split):
         found = np.quantile(chosen, selection.QUANTILES[SHOWN]) if chosen.size else np.full(8, np.nan)
@@ -79,7 +92,7 @@ def _tables(split: Split, kinds: list[str]) -> Iterator[str]:
             yield f"  {kind:<26}{100 * np.mean(artifact == number):7.2f}%"
 
 
-def _populations(split: Split) -> tuple[tuple[str, np.ndarray, np.ndarray], ...]:
+def _populations(split: Columns) -> tuple[tuple[str, np.ndarray, np.ndarray], ...]:
     candidate = split.label == 1
     return (
         ("SNR of candidates", split.snr[candidate], selection.CANDIDATE_SNR),
@@ -87,7 +100,7 @@ def _populations(split: Split) -> tuple[tuple[str, np.ndarray, np.ndarray], ...]
     )
 
 
-def _distribution_gates(split: Split) -> Iterator[Gate]:
+def _distribution_gates(split: Columns) -> Iterator[Gate]:
     for name, chosen, real in _populations(split):
         found = np.quantile(chosen, selection.QUANTILES[SHOWN]) if chosen.size else np.full(8, np.nan)
         deviation = float(np.abs(found / real[SHOWN] - 1).max())
@@ -99,7 +112,7 @@ def _distribution_gates(split: Split) -> Iterator[Gate]:
     yield Gate("labels that agree with their kind", float(kind_says), 1, 1)
 
 
-def _pixel_gates(split: Split) -> Iterator[Gate]:
+def _pixel_gates(split: Columns) -> Iterator[Gate]:
     """Noise of template and science about candidates, and the width of bright candidates."""
     chosen = np.flatnonzero(split.label == 1)
     stamps = (
@@ -154,7 +167,7 @@ def fwhm(image: np.ndarray) -> float:
     return 2.3548 * abs(fit.x[3]) if fit.success else float("nan")
 
 
-def _store_gates(splits: dict[str, Split]) -> Iterator[Gate]:
+def _store_gates(splits: dict[str, Columns]) -> Iterator[Gate]:
     names, shared, inexact = list(splits), 0, 0
     for n, name in enumerate(names):
         for other in names[n + 1 :]:

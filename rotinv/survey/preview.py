@@ -22,6 +22,7 @@ def draw(survey: Path, sheet: Path) -> None:
         raise UserError("--preview needs matplotlib: pip install 'rotinv[plot]'") from None
     with StampStore(survey) as store:
         split = store.split("test")
+        assert split.snr is not None and split.kind is not None  # a survey has both
         rows = _rows(split.snr[:READ], split.kind[:READ])
         figure = Figure(figsize=(14, 0.8 * len(rows) + 0.5))
         axes = figure.subplots(
@@ -34,8 +35,8 @@ def draw(survey: Path, sheet: Path) -> None:
             for n, index in enumerate(chosen):
                 for channel in range(4):
                     _show(line[4 * n + channel], split.pixels[index, :, :, channel])
-    for n, channel in enumerate(("template", "science", "difference", "SNR diff.") * ACROSS):
-        axes[0, n].set_title(channel, fontsize=7)
+    for n, title in enumerate(("template", "science", "difference", "SNR diff.") * ACROSS):
+        axes[0, n].set_title(title, fontsize=7)
     with written_whole(sheet) as temporary:
         figure.savefig(temporary, dpi=120, format="png", bbox_inches="tight")
 
@@ -46,7 +47,7 @@ def _rows(snr: np.ndarray, kind: np.ndarray) -> list[tuple[str, np.ndarray]]:
         (f"candidate, SNR {low}-{high:g}", (kind == kinds.CANDIDATE) & (snr >= low) & (snr < high))
         for low, high in SNR_ROWS
     ]
-    rows += [(name, kind == number) for number, name in enumerate(kinds.KINDS) if number]
+    rows += [(kinds.KINDS[number], kind == number) for number in range(1, len(kinds.KINDS))]
     return [(name, np.flatnonzero(chosen)[:ACROSS]) for name, chosen in rows if chosen.any()]
 
 

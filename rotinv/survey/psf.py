@@ -10,7 +10,7 @@ import numba as nb
 import numpy as np
 
 FAINTEST = 0.3  # e-/px: a star's wings are drawn down to here, well below the sky's noise (tuned)
-SCIENCE_FWHM = (3.10, 0.15)  # px: mean, spread; stars in real stamps measure 3.3-3.6 px after matching
+SCIENCE_FWHM = (3.15, 0.15)  # px: mean, spread; stars in real stamps measure 3.3-3.6 px after matching
 TEMPLATE_EXCESS = (
     0.30,
     0.15,
