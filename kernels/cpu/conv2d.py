@@ -30,25 +30,29 @@ def backward_params(x, dz, pad, dw, db):
 
 
 def contributions(x, w, b, pad):
-    o = w.shape[3]
     w_pos, w_neg = _split(w)
-    both = np.concatenate([w_pos, w_neg], axis=3)  # z+ and z- side by side
-    if (x < 0).any():  # negative x: their products with w- are positive
-        both = np.concatenate([both, np.concatenate([w_neg, w_pos], axis=3)], axis=2)
+    b_pos, b_neg = _split(b)
+    if (x < 0).any():  # a negative x has its positive products with w-: [x+, x-] meets [w+, w-]
+        w_pos, w_neg = np.concatenate([w_pos, w_neg], axis=2), np.concatenate([w_neg, w_pos], axis=2)
         x = np.concatenate(_split(x), axis=3)
-    z = direct.convolve(x, both, np.concatenate(_split(b)), pad, 1.0, 1, _shape(x, w, pad))[0]
-    return np.ascontiguousarray(z[..., :o]), np.ascontiguousarray(z[..., o:])
+    shape = _shape(x, w, pad)
+    z_pos, _ = direct.convolve(x, w_pos, b_pos, pad, 1.0, 1, shape)
+    z_neg, _ = direct.convolve(x, w_neg, b_neg, pad, 1.0, 1, shape)
+    return z_pos, z_neg
 
 
 def redistribute(x, w, c_pos, c_neg, pad):
-    """R = x+ (c+ w+ + c- w-) + x- (c+ w- + c- w+), the sums over the outputs that an x feeds."""
+    """R = x+ (c+ w+ + c- w-) + x- (c+ w- + c- w+), each bracket a sum over the outputs that an x feeds."""
     w_pos, w_neg = _split(w)
     c = np.concatenate([c_pos, c_neg], axis=3)
+    both = np.concatenate([w_pos, w_neg], axis=3)
+    if not (x < 0).any():
+        return np.maximum(x, np.float32(0)) * _adjoint(direct, c, both, pad, x.shape)
+    # The brackets side by side, as channels of one convolution: few channels fill a vector badly.
+    both = np.concatenate([both, np.concatenate([w_neg, w_pos], axis=3)], axis=2)
+    sums = _adjoint(direct, c, both, pad, (*x.shape[:3], 2 * x.shape[3]))
     x_pos, x_neg = _split(x)
-    r = x_pos * _adjoint(direct, c, np.concatenate([w_pos, w_neg], axis=3), pad, x.shape)
-    if (x < 0).any():
-        r += x_neg * _adjoint(direct, c, np.concatenate([w_neg, w_pos], axis=3), pad, x.shape)
-    return r
+    return x_pos * sums[..., : x.shape[3]] + x_neg * sums[..., x.shape[3] :]
 
 
 def _adjoint(method, dz, w, pad, shape):

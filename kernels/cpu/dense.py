@@ -32,25 +32,22 @@ def backward_params(x, dz, dw, db):
 
 
 def contributions(x, w, b):
-    o = w.shape[1]
     w_pos, w_neg = _split(w)
-    both = np.concatenate([w_pos, w_neg], axis=1)  # z+ and z- side by side
-    if (x < 0).any():  # negative x: their products with w- are positive
-        both = np.concatenate([both, np.concatenate([w_neg, w_pos], axis=1)])
+    b_pos, b_neg = _split(b)
+    if (x < 0).any():  # a negative x has its positive products with w-: [x+, x-] meets [w+, w-]
+        w_pos, w_neg = np.concatenate([w_pos, w_neg]), np.concatenate([w_neg, w_pos])
         x = np.concatenate(_split(x), axis=1)
-    z = _product(x, both, np.concatenate(_split(b)), 1.0)
-    return np.ascontiguousarray(z[:, :o]), np.ascontiguousarray(z[:, o:])
+    return _product(x, w_pos, b_pos, 1.0), _product(x, w_neg, b_neg, 1.0)
 
 
 def redistribute(x, w, c_pos, c_neg):
-    """R = x+ (c+ w+ + c- w-) + x- (c+ w- + c- w+), the sums over the outputs."""
+    """R = x+ (c+ w+ + c- w-) + x- (c+ w- + c- w+), each bracket a sum over the outputs."""
     w_pos, w_neg = _split(w)
     x_pos, x_neg = _split(x)
     c = np.concatenate([c_pos, c_neg], axis=1)
-    r = x_pos * backward_input(c, np.concatenate([w_pos, w_neg], axis=1))
-    if (x < 0).any():
-        r += x_neg * backward_input(c, np.concatenate([w_neg, w_pos], axis=1))
-    return r
+    to_pos = backward_input(c, np.concatenate([w_pos, w_neg], axis=1))
+    to_neg = backward_input(c, np.concatenate([w_neg, w_pos], axis=1))
+    return x_pos * to_pos + x_neg * to_neg
 
 
 def _product(x, w, b, slope):
