@@ -13,7 +13,7 @@ def forward(z):
 
 def cross_entropy(z, label):
     loss, dz = np.empty(len(z), np.float32), np.empty(z.shape, np.float32)
-    _cross_entropy(z, label, loss, dz)
+    _cross_entropy(z, label.astype(np.int64, copy=False), loss, dz)
     return loss, dz
 
 

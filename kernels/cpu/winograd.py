@@ -45,7 +45,7 @@ from rotinv.kernels.cpu.simd import (
 )
 
 GROUP = 24  # tiles computed together, a multiple of ROWS
-GROUP_PARAMS = 25  # tiles at most between two additions to dU, shared out evenly
+GROUP_PARAMS = 25  # tiles at most between two additions to dU: fewer cost its traffic, more the cache
 PLANES = 64
 
 B_T = np.array([
