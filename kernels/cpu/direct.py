@@ -50,7 +50,7 @@ def convolve(x, w, b, pad, slope, pool, shape):
     bias = np.zeros(-(-o // PANEL) * PANEL, np.float32)
     bias[:o] = b
     _convolve(x.reshape(-1), *x.shape, panels(w), *w.shape[:2], bias, pad, np.float32(slope), pool,
-              y.reshape(-1), index.reshape(-1), n, shape[1], shape[2], o)  # fmt: skip
+              y.reshape(-1), index.reshape(-1), shape[1], shape[2], o)  # fmt: skip
     return y, index if pool == 2 else None
 
 
@@ -91,7 +91,7 @@ def copy_padded(x, start, h, w, c, pad, padded, height, width):
 
 
 @kernel
-def _convolve(x, n, h, w, c, weights, si, sj, bias, pad, slope, pool, y, index, n_y, p_z, q_z, o):
+def _convolve(x, n, h, w, c, weights, si, sj, bias, pad, slope, pool, y, index, p_z, q_z, o):
     height, width = p_z + si - 1, q_z + sj - 1
     o_pad = (o + PANEL - 1) // PANEL * PANEL
     q_pad = q_z // ROWS * ROWS + (q_z % ROWS + 3) // 4 * 4  # tall tiles, then tiles of 4
