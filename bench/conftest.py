@@ -7,7 +7,9 @@ import pytest
 
 
 def pytest_addoption(parser):
-    parser.addoption("--benchmark", action="store_true", help="also time, beside the peers that are installed")
+    parser.addoption(
+        "--benchmark", action="store_true", help="also time, beside the peers that are installed"
+    )
     parser.addoption("--rounds", type=int, default=9, help="rounds of each timing; medians are printed")
     parser.addoption("--json", type=Path, help="write the table of timings to this file")
 

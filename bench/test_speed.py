@@ -38,7 +38,9 @@ def test_a_training_step_against_the_reference(arch):
 
 
 @pytest.mark.parametrize("threads", sorted({1, min(2, os.cpu_count() or 1)}, reverse=True))
-@pytest.mark.parametrize("operation", ["cap training", "cap scoring", "deephits training", "deephits scoring"])
+@pytest.mark.parametrize(
+    "operation", ["cap training", "cap scoring", "deephits training", "deephits scoring"]
+)
 def test_time_beside_pytorch(timings, rounds, operation, threads):
     if importlib.util.find_spec("torch") is None:
         pytest.skip("PyTorch is not installed (the extra `bench`)")

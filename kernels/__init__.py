@@ -1,1 +1,1 @@
-"""The kernels: arrays in, arrays out. A folder a device, a module a family; the contract is rotinv/backend.py."""
+"""Arrays in, arrays out. A folder a device, a module a family; rotinv/backend.py is the contract."""

@@ -31,16 +31,26 @@ def read_arrays(path: str | Path, keep: Sequence[str] = tuple(_TYPES)) -> dict[s
                 arrays = _from_npz(path, found, keep)
         else:
             arrays = {"stamps": found}
-    except (ValueError, OSError, EOFError, KeyError, MemoryError, SyntaxError,
-            zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except (
+        ValueError,
+        OSError,
+        EOFError,
+        KeyError,
+        MemoryError,
+        SyntaxError,
+        zipfile.BadZipFile,
+        zlib.error,
+        NotImplementedError,
+    ) as error:
         raise UserError(f"{path}: {_reason(error)}") from error
     for name, array in arrays.items():
         _check(path, name, array, len(arrays["stamps"]) if arrays["stamps"].ndim else 0)
     return arrays
 
 
-def channels_last(path: Path, stamps: NDArray[Any], channels: int | None,
-                  size: int | None = None) -> NDArray[Any]:
+def channels_last(
+    path: Path, stamps: NDArray[Any], channels: int | None, size: int | None = None
+) -> NDArray[Any]:
     """View stamps (N, S, S, C) or (N, C, S, S) as (N, S, S, C); `channels` tells which of them it is.
 
     Raises UserError, with the shape found and the one wanted, if it is neither.
@@ -56,14 +66,21 @@ def channels_last(path: Path, stamps: NDArray[Any], channels: int | None,
     return stamps
 
 
-def check_shape(path: Path, shape: Sequence[int], channels: int | None, size: int | None,
-                found: Sequence[int] | None = None) -> None:
+def check_shape(
+    path: Path,
+    shape: Sequence[int],
+    channels: int | None,
+    size: int | None,
+    found: Sequence[int] | None = None,
+) -> None:
     """Raise UserError if the `shape` (N, S, S, C) is not square, or not of `size` and `channels`."""
     square = shape[1] == shape[2] and 0 not in shape[1:]
     if not square or channels not in (None, shape[3]) or size not in (None, shape[1]):
         side, count = size or "S", channels or "C"
-        raise UserError(f"{path}: stamps have the shape {tuple(found or shape)}; wanted is "
-                        f"(N, {side}, {side}, {count}) or (N, {count}, {side}, {side})")
+        raise UserError(
+            f"{path}: stamps have the shape {tuple(found or shape)}; wanted is "
+            f"(N, {side}, {side}, {count}) or (N, {count}, {side}, {side})"
+        )
 
 
 def _from_npz(path: Path, found: Any, keep: Sequence[str]) -> dict[str, NDArray[Any]]:

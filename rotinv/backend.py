@@ -231,7 +231,7 @@ def get_kernels(device: str, threads: int | None = None) -> Kernels:
         asarray=lambda array: np.ascontiguousarray(array, dtype),
         asindex=lambda array: np.ascontiguousarray(array, np.int32),
         to_host=np.asarray,
-        **families,  # type: ignore[arg-type]  # modules, held to the Protocols by tests/test_kernels.py
+        **families,  # modules, held to the Protocols by tests/test_kernels.py
     )
 
 
@@ -239,7 +239,7 @@ def _set_threads(threads: int | None) -> None:
     """Set the number of Numba's threads, the only ones that compute."""
     import numba
 
-    most = numba.config.NUMBA_NUM_THREADS
+    most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # made at run time
     if threads is not None and threads > most:
         raise UserError(f"--threads {threads}: this machine has {most}; ask for at most so many")
     numba.set_num_threads(threads or most)
@@ -250,9 +250,7 @@ def _require_cuda() -> None:
     try:
         import cupy
     except ImportError:
-        raise UserError(
-            "--device cuda needs CuPy: pip install 'rotinv[cuda]', or use --device cpu"
-        ) from None
+        raise UserError("--device cuda needs CuPy: pip install 'rotinv[cuda]', or use --device cpu") from None
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:

@@ -41,9 +41,18 @@ class Batches:
     What goes wrong while reading is raised where the batches are consumed.
     """
 
-    def __init__(self, split: Split, indices: ArrayLike | None = None, *, batch: int = 50, seed: int = 0,
-                 first: int = 0, crop: int | None = None, normalisation: str | None = None,
-                 hold: bool | None = None) -> None:
+    def __init__(
+        self,
+        split: Split,
+        indices: ArrayLike | None = None,
+        *,
+        batch: int = 50,
+        seed: int = 0,
+        first: int = 0,
+        crop: int | None = None,
+        normalisation: str | None = None,
+        hold: bool | None = None,
+    ) -> None:
         if split.label is None:
             raise UserError(f"{split.path}: has no labels to train with")
         self._indices = np.unique(np.arange(len(split)) if indices is None else np.asarray(indices, np.int64))
@@ -65,8 +74,9 @@ class Batches:
     def __enter__(self) -> "Batches":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def __iter__(self) -> "Batches":

@@ -67,9 +67,9 @@ def integer(low: int, high: int | None = None) -> Callable[[str], int]:
     return parse
 
 
-def number(low: float, high: float = math.inf, *, open_low: bool = False, open_high: bool = False) -> (
-    Callable[[str], float]
-):
+def number(
+    low: float, high: float = math.inf, *, open_low: bool = False, open_high: bool = False
+) -> Callable[[str], float]:
     """An option's type: a finite number from `low` to `high`; an open end is itself excluded."""
 
     def parse(text: str) -> float:

@@ -61,7 +61,7 @@ class Affine(NamedTuple):
 
     a: Array
     y: Array
-    index: Array | None
+    winner: Array | None
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parts = _divide(options.arrays, image[kept], options.split, options.seed)
     kinds = _name_kinds(options.arrays, arrays)
     attributes = {"source": options.arrays.name, "split": options.split, "seed": options.seed}
-    with create_store(options.out, channels=channels, size=everything.shape[0], kinds=kinds,
-                      normalisation=options.normalisation, attributes=attributes) as writer:
+    with create_store(
+        options.out,
+        channels=channels,
+        size=everything.shape[0],
+        kinds=kinds,
+        normalisation=options.normalisation,
+        attributes=attributes,
+    ) as writer:
         for name, part in zip(SPLITS, parts, strict=True):
             for start in range(0, len(part), _BLOCK):
                 chosen = kept[part[start : start + _BLOCK]]
@@ -44,28 +50,51 @@ def main(argv: Sequence[str] | None = None) -> int:
         chosen = kept[part]
         candidates = int(arrays["label"][chosen].sum())
         images = len(np.unique(image[chosen]))
-        print(f"{name}: {len(chosen)} stamps ({candidates} candidates, {len(chosen) - candidates} artifacts) "
-              f"of {images} images")
+        print(
+            f"{name}: {len(chosen)} stamps ({candidates} candidates, {len(chosen) - candidates} artifacts) "
+            f"of {images} images"
+        )
     return 0
 
 
 def _parser() -> cli.Parser:
     parser = cli.Parser("pack", "Make a stamp store from one's own arrays.")
     add = parser.add_argument
-    add("arrays", type=Path, metavar="ARRAYS.npz",
+    add(
+        "arrays",
+        type=Path,
+        metavar="ARRAYS.npz",
         help="arrays stamps (N,S,S,C) or (N,C,S,S), label (1 candidate, 0 artifact), and optionally "
-             "snr, kind (of artifact: numbers or names) and image (its number)")
+        "snr, kind (of artifact: numbers or names) and image (its number)",
+    )
     add("--out", type=Path, required=True, metavar="STORE.h5", help="the store to make")
-    add("--split", type=_fractions, default=(0.8, 0.1, 0.1), metavar="TRAIN,VALIDATE,TEST",
-        help="fractions of the stamps; all stamps of an image go to one split")
+    add(
+        "--split",
+        type=_fractions,
+        default=(0.8, 0.1, 0.1),
+        metavar="TRAIN,VALIDATE,TEST",
+        help="fractions of the stamps; all stamps of an image go to one split",
+    )
     add("--seed", type=cli.integer(0), default=0, help="which images go where")
-    add("--channels", type=_names, metavar="NAME,NAME,...",
+    add(
+        "--channels",
+        type=_names,
+        metavar="NAME,NAME,...",
         help=f"what the channels are, in their order; by default {','.join(_CHANNELS)} if there are four, "
-             "otherwise channel0,channel1,...")
-    add("--normalisation", choices=("none", "minmax"), default="none",
-        help="none: raw pixels, which are scaled when they are read; minmax: scaled to 0..1 already")
-    add("--on-bad", choices=("error", "drop"), default="error",
-        help="what to do about stamps with NaN or infinite pixels")
+        "otherwise channel0,channel1,...",
+    )
+    add(
+        "--normalisation",
+        choices=("none", "minmax"),
+        default="none",
+        help="none: raw pixels, which are scaled when they are read; minmax: scaled to 0..1 already",
+    )
+    add(
+        "--on-bad",
+        choices=("error", "drop"),
+        default="error",
+        help="what to do about stamps with NaN or infinite pixels",
+    )
     return parser
 
 
@@ -112,8 +141,10 @@ def _name_kinds(path: Path, arrays: dict[str, NDArray[Any]]) -> list[str]:
     if kind.dtype.kind in "iu":
         wrong = np.flatnonzero((kind < 0) | (kind > 255))
         if len(wrong):
-            raise UserError(f"{path}: kind {kind[wrong[0]]} at index {wrong[0]} is out of range; "
-                            "number kinds from 0 to 255, or name them")
+            raise UserError(
+                f"{path}: kind {kind[wrong[0]]} at index {wrong[0]} is out of range; "
+                "number kinds from 0 to 255, or name them"
+            )
         return [str(number) for number in range(int(kind.max()) + 1)]
     names, arrays["kind"] = np.unique(kind.astype(str), return_inverse=True)
     if len(names) > 256:
@@ -121,8 +152,9 @@ def _name_kinds(path: Path, arrays: dict[str, NDArray[Any]]) -> list[str]:
     return [str(name) for name in names]
 
 
-def _divide(path: Path, image: NDArray[Any], fractions: Sequence[float],
-            seed: int) -> list[NDArray[np.int64]]:
+def _divide(
+    path: Path, image: NDArray[Any], fractions: Sequence[float], seed: int
+) -> list[NDArray[np.int64]]:
     """The indices of the stamps of each split: images in random order, cut where the fractions say.
 
     An image goes where its middle stamp lies. Raises UserError if a split that should have stamps
@@ -137,9 +169,11 @@ def _divide(path: Path, image: NDArray[Any], fractions: Sequence[float],
     parts = [np.flatnonzero(place[owner] == number) for number in range(len(SPLITS))]
     for name, fraction, part in zip(SPLITS, fractions, parts, strict=True):
         if fraction and not len(part):
-            raise UserError(f"{path}: {len(images)} images are too few for --split "
-                            f"{','.join(f'{f:g}' for f in fractions)}: '{name}' gets no stamps; "
-                            "give it the fraction 0, or more images")
+            raise UserError(
+                f"{path}: {len(images)} images are too few for --split "
+                f"{','.join(f'{f:g}' for f in fractions)}: '{name}' gets no stamps; "
+                "give it the fraction 0, or more images"
+            )
     return parts
 
 

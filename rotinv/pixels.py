@@ -60,12 +60,15 @@ def crop(stamps: NDArray[Any], side: int) -> NDArray[Any]:
 def check_side(size: int, side: int) -> None:
     """Raise UserError unless stamps of `size` pixels can be cut to their centre of `side` (see crop)."""
     if not 1 <= side <= size:
-        raise UserError(f"crop {side}: the stamps have {size} x {size} pixels; "
-                        f"give a number from 1 to {size}")
+        raise UserError(
+            f"crop {side}: the stamps have {size} x {size} pixels; give a number from 1 to {size}"
+        )
     if (size - side) % 2:
         parity = "odd" if size % 2 else "even"
-        raise UserError(f"crop {side}: stamps of {size} x {size} pixels have no centre of {side} x {side}; "
-                        f"give an {parity} number")
+        raise UserError(
+            f"crop {side}: stamps of {size} x {size} pixels have no centre of {side} x {side}; "
+            f"give an {parity} number"
+        )
 
 
 @numba.njit(nogil=True, cache=True)

@@ -29,7 +29,7 @@ class Schedule:
 
 
 PAPER = Schedule()
-QUICK = Schedule(halve_every=1_500, iterations=2_000, extend_by=500, validate_every=500)
+QUICK = Schedule(halve_every=500, iterations=1_000, extend_by=250, validate_every=250)
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,10 @@ class Split:
                 return self._gather(indices)
             return _float32(self.pixels[indices])
         except OSError as error:
-            raise UserError(f"{self.path}: stamps of split '{self.name}' cannot be read; "
-                            "the file is damaged: copy or make it anew") from error
+            raise UserError(
+                f"{self.path}: stamps of split '{self.name}' cannot be read; "
+                "the file is damaged: copy or make it anew"
+            ) from error
 
     def _gather(self, indices: NDArray[np.int64]) -> Stamps:
         """Read the blocks in which `indices` lie, each once (HDF5's own index lists are far slower)."""
@@ -96,11 +98,15 @@ def usable(split: Split, on_bad: str, progress: bool = False) -> NDArray[np.int6
     """
     bad = find_bad(split, progress)
     if len(bad) and on_bad == "error":
-        raise UserError(f"{split.path}: {len(bad)} of {len(split)} stamps in '{split.name}' have NaN "
-                        f"or infinite pixels (index {_first_few(bad)}); --on-bad drop leaves them out")
+        raise UserError(
+            f"{split.path}: {len(bad)} of {len(split)} stamps in '{split.name}' have NaN "
+            f"or infinite pixels (index {_first_few(bad)}); --on-bad drop leaves them out"
+        )
     if len(bad) == len(split):
-        raise UserError(f"{split.path}: no stamp in '{split.name}' is left, for all {len(bad)} have NaN or "
-                        "infinite pixels")
+        raise UserError(
+            f"{split.path}: no stamp in '{split.name}' is left, for all {len(bad)} have NaN or "
+            "infinite pixels"
+        )
     return np.setdiff1d(np.arange(len(split)), bad, assume_unique=True)
 
 
@@ -108,8 +114,10 @@ def check_labels(where: str, label: NDArray[Any]) -> NDArray[np.uint8]:
     """The labels as uint8. Raises UserError, naming the first, if any is not 0 or 1."""
     wrong = np.flatnonzero(~np.isin(label, (0, 1)))
     if len(wrong):
-        raise UserError(f"{where}: {len(wrong)} of {len(label)} labels are not 0 or 1 "
-                        f"(the first is {label[wrong[0]]!s} at index {wrong[0]}); 1 is candidate, 0 artifact")
+        raise UserError(
+            f"{where}: {len(wrong)} of {len(label)} labels are not 0 or 1 "
+            f"(the first is {label[wrong[0]]!s} at index {wrong[0]}); 1 is candidate, 0 artifact"
+        )
     return label.astype(np.uint8)
 
 

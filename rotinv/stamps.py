@@ -61,8 +61,9 @@ class StampStore:
     def __enter__(self) -> "StampStore":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -85,14 +86,18 @@ class StampStore:
     def _read(self) -> None:
         path, root = self.path, self._file
         if _texts(root.attrs.get("format")) != [FORMAT]:
-            raise UserError(f"{path}: is not a stamp store (its attribute 'format' is not '{FORMAT}'); "
-                            "make one with rotinv pack")
+            raise UserError(
+                f"{path}: is not a stamp store (its attribute 'format' is not '{FORMAT}'); "
+                "make one with rotinv pack"
+            )
         self.channels = _texts(root.attrs.get("channels"))
         self.kinds = _texts(root.attrs.get("kinds"))
         self.normalisation = "".join(_texts(root.attrs.get("normalisation")))
         if self.normalisation not in NORMALISATIONS:
-            raise UserError(f"{path}: normalisation '{self.normalisation}' is unknown; "
-                            f"the attribute must be one of {', '.join(NORMALISATIONS)}")
+            raise UserError(
+                f"{path}: normalisation '{self.normalisation}' is unknown; "
+                f"the attribute must be one of {', '.join(NORMALISATIONS)}"
+            )
         self._splits = {name: self._read_split(name) for name in SPLITS if name in root}
         shapes = {split.shape for split in self._splits.values()}
         if len(shapes) != 1:
@@ -100,8 +105,10 @@ class StampStore:
             raise UserError(f"{path}: stamps of all splits must have one shape; found {found}")
         self.size, _, channels = shapes.pop()
         if len(self.channels) != channels:
-            raise UserError(f"{path}: stamps have {channels} channels, but the attribute 'channels' names "
-                            f"{len(self.channels)}; name each")
+            raise UserError(
+                f"{path}: stamps have {channels} channels, but the attribute 'channels' names "
+                f"{len(self.channels)}; name each"
+            )
 
     def _read_split(self, name: str) -> Split:
         group, where = self._file[name], f"{self.path}: {name}"
@@ -129,8 +136,15 @@ class Writer:
         self._shape = (size, size, channels)
         self._written = 0
 
-    def append(self, split: str, stamps: ArrayLike, label: ArrayLike, snr: ArrayLike | None = None,
-               kind: ArrayLike | None = None, image: ArrayLike | None = None) -> None:
+    def append(
+        self,
+        split: str,
+        stamps: ArrayLike,
+        label: ArrayLike,
+        snr: ArrayLike | None = None,
+        kind: ArrayLike | None = None,
+        image: ArrayLike | None = None,
+    ) -> None:
         """Add stamps (n, S, S, C) with their labels (n,) to a split.
 
         Missing `snr` is NaN, missing `kind` 0, and without `image` each stamp is an image of its own.
@@ -158,9 +172,16 @@ class Writer:
 
 
 @contextlib.contextmanager
-def create_store(path: str | Path, *, channels: Sequence[str], size: int,
-                 normalisation: Literal["none", "minmax"] = "none", kinds: Sequence[str] = (),
-                 attributes: Mapping[str, Any] | None = None, overwrite: bool = False) -> Iterator[Writer]:
+def create_store(
+    path: str | Path,
+    *,
+    channels: Sequence[str],
+    size: int,
+    normalisation: Literal["none", "minmax"] = "none",
+    kinds: Sequence[str] = (),
+    attributes: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> Iterator[Writer]:
     """Make a store of stamps (size, size, len(channels)); the file appears whole, or not at all."""
     with create_hdf5(path, overwrite=overwrite) as file:
         file.attrs["format"] = FORMAT
@@ -173,8 +194,9 @@ def create_store(path: str | Path, *, channels: Sequence[str], size: int,
         yield Writer(file, size, len(channels))
 
 
-def open_stamps(path: str | Path, split: str = "test", *, channels: int | None = None,
-                size: int | None = None) -> Split:
+def open_stamps(
+    path: str | Path, split: str = "test", *, channels: int | None = None, size: int | None = None
+) -> Split:
     """The stamps to score: a split of a store, or an array of a .npy or .npz file, which is raw.
 
     An array may be (N, S, S, C) or (N, C, S, S): `channels` tells which. An .npz file may add `label`
@@ -191,16 +213,22 @@ def open_stamps(path: str | Path, split: str = "test", *, channels: int | None =
     if not len(stamps):
         raise UserError(f"{path}: has no stamps at all")
     label, snr = arrays.get("label"), arrays.get("snr")
-    return Split(path, "stamps", stamps,
-                 label=None if label is None else check_labels(f"{path}: label", label),
-                 snr=None if snr is None else snr.astype(np.float32))
+    return Split(
+        path,
+        "stamps",
+        stamps,
+        label=None if label is None else check_labels(f"{path}: label", label),
+        snr=None if snr is None else snr.astype(np.float32),
+    )
 
 
 def _check_kinds(where: str, kind: NDArray[Any], count: int) -> None:
     wrong = np.flatnonzero((kind < 0) | (kind >= max(count, 1)))
     if len(wrong):
-        raise UserError(f"{where}: {kind[wrong[0]]} at index {wrong[0]} is no index into the {count} names "
-                        "of the attribute 'kinds'; name every kind there")
+        raise UserError(
+            f"{where}: {kind[wrong[0]]} at index {wrong[0]} is no index into the {count} names "
+            "of the attribute 'kinds'; name every kind there"
+        )
 
 
 def _create_split(group: h5py.Group, size: int, channels: int) -> None:

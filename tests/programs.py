@@ -37,4 +37,8 @@ def toy_arrays(n=300, side=13, channels=1, seed=0):
     y, x = np.mgrid[-reach : side - reach, -reach : side - reach]
     star = 6 * np.exp(-(y**2 + x**2) / 4)[:, :, None]
     stamps = rng.normal(size=(n, side, side, channels)) + label[:, None, None, None] * star
-    return {"stamps": stamps.astype(np.float32), "label": label, "snr": rng.uniform(5, 50, n).astype(np.float32)}
+    return {
+        "stamps": stamps.astype(np.float32),
+        "label": label,
+        "snr": rng.uniform(5, 50, n).astype(np.float32),
+    }

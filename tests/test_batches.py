@@ -40,7 +40,8 @@ def take(split, count, indices=None, **options):
 def same(one, other):
     return len(one) == len(other) and all(
         a.tobytes() == b.tobytes() and c.tobytes() == d.tobytes()
-        for (a, c), (b, d) in zip(one, other, strict=True))
+        for (a, c), (b, d) in zip(one, other, strict=True)
+    )
 
 
 def which(split, batches, side=None):
@@ -55,8 +56,10 @@ def which(split, batches, side=None):
 @pytest.mark.parametrize("batch", [1, 7, 50, 1000, 2300])
 def test_every_stamp_comes_once_an_epoch(split, small_pools, hold, batch):
     batches = take(split, -(-2 * COUNT // batch), batch=batch, hold=hold)
-    assert all(stamps.shape == (batch, 5, 5, 2) and stamps.dtype == np.float32 and label.dtype == np.int32
-               for stamps, label in batches)
+    assert all(
+        stamps.shape == (batch, 5, 5, 2) and stamps.dtype == np.float32 and label.dtype == np.int32
+        for stamps, label in batches
+    )
     order = which(split, batches)
     first, second = order[:COUNT], order[COUNT : 2 * COUNT]
     assert sorted(first) == sorted(second) == list(range(COUNT))

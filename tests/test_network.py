@@ -8,7 +8,17 @@ from rotinv import architectures, weights
 from rotinv.backend import get_kernels
 from rotinv.cyclic import CyclicConcat, CyclicMax, CyclicMean, CyclicRms, CyclicRoll, CyclicSlice
 from rotinv.errors import UserError
-from rotinv.layers import Activation, AveragePool2d, Conv2d, Dense, Dropout, Flatten, MaxPool2d, Train, ZeroPad
+from rotinv.layers import (
+    Activation,
+    AveragePool2d,
+    Conv2d,
+    Dense,
+    Dropout,
+    Flatten,
+    MaxPool2d,
+    Train,
+    ZeroPad,
+)
 from rotinv.network import Network
 
 SMALL = {
@@ -16,20 +26,30 @@ SMALL = {
     "deephits": architectures.build("deephits", 14, 3),
     "deephits-relu": architectures.build("deephits-relu", 13, 1),
     "cyclic max": Network(
-        (CyclicSlice(), Conv2d(3, 3, 1, slope=0.01), CyclicMax(), MaxPool2d(2), Flatten(), Dense(2)), (6, 6, 2)
+        (CyclicSlice(), Conv2d(3, 3, 1, slope=0.01), CyclicMax(), MaxPool2d(2), Flatten(), Dense(2)),
+        (6, 6, 2),
     ),
     "cyclic rms": Network(
         (CyclicSlice(), Conv2d(3, 2), CyclicRms(), Flatten(), Dense(4), Activation(0.1), Dense(2)), (5, 5, 2)
     ),
     "cyclic roll": Network(
-        (CyclicSlice(), Conv2d(2, 3, slope=0.1), CyclicRoll(), Conv2d(3, 2), CyclicMean(), Flatten(), Dense(2)),
+        (
+            CyclicSlice(),
+            Conv2d(2, 3, slope=0.1),
+            CyclicRoll(),
+            Conv2d(3, 2),
+            CyclicMean(),
+            Flatten(),
+            Dense(2),
+        ),
         (6, 6, 1),
     ),
     "average pooling": Network(
         (ZeroPad(1), Conv2d(3, 3, pool=2), AveragePool2d(2), Flatten(), Dropout(0.3, 5), Dense(3)), (9, 9, 2)
     ),
     "concatenated maps": Network(
-        (CyclicSlice(), Conv2d(2, 3, 1), CyclicConcat(), Conv2d(2, 3, slope=0.2), Flatten(), Dense(2)), (5, 5, 2)
+        (CyclicSlice(), Conv2d(2, 3, 1), CyclicConcat(), Conv2d(2, 3, slope=0.2), Flatten(), Dense(2)),
+        (5, 5, 2),
     ),
 }
 
@@ -124,7 +144,9 @@ def test_initial_weights():
         assert named[name].std() == pytest.approx(np.sqrt(2 / fan_in), rel=0.03)
     assert not named["conv2/b"].any()
     named = weights.to_named(network, network.initial("authors", 0))
-    assert np.abs(named["dense1/w"]).max() <= 0.1 and named["dense1/w"].std() == pytest.approx(0.044, rel=0.02)
+    assert np.abs(named["dense1/w"]).max() <= 0.1 and named["dense1/w"].std() == pytest.approx(
+        0.044, rel=0.02
+    )
     assert (named["dense3/b"] == 0.05).all()
     assert not np.array_equal(network.initial("he", 0), network.initial("he", 1))
 

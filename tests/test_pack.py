@@ -75,10 +75,15 @@ def test_the_seed_decides_which_images_go_where(tmp_path):
     assert found[0] == found[1] != found[2]
 
 
-@pytest.mark.parametrize("fractions, sizes", [
-    ("0,0,1", [0, 0, COUNT]), ("1,0,0", [COUNT, 0, 0]), ("0.5,0.5,0", [30, 30, 0]),
-    ("0.1,0.2,0.7", [6, 12, 42]),
-])
+@pytest.mark.parametrize(
+    "fractions, sizes",
+    [
+        ("0,0,1", [0, 0, COUNT]),
+        ("1,0,0", [COUNT, 0, 0]),
+        ("0.5,0.5,0", [30, 30, 0]),
+        ("0.1,0.2,0.7", [6, 12, 42]),
+    ],
+)
 def test_fractions(tmp_path, fractions, sizes):
     with run(tmp_path, arrays(), "--split", fractions) as store:
         assert list(store.sizes.values()) == sizes
@@ -110,8 +115,11 @@ def with_nan():
 BAD = {
     "no stamps": (arrays(stamps=None), [], "no array 'stamps'"),
     "no label": (arrays(label=None), [], "no array 'label'"),
-    "empty": (arrays(stamps=np.zeros((0, 5, 5, 4)), **dict.fromkeys(("snr", "kind", "image")), label=[]), [],
-              "no stamps at all"),
+    "empty": (
+        arrays(stamps=np.zeros((0, 5, 5, 4)), **dict.fromkeys(("snr", "kind", "image")), label=[]),
+        [],
+        "no stamps at all",
+    ),
     "oblong": (arrays(stamps=np.zeros((COUNT, 5, 4, 3))), [], r"shape \(60, 5, 4, 3\)"),
     "flat": (arrays(stamps=np.zeros((COUNT, 100))), [], r"shape \(60, 100\)"),
     "other channels": (arrays(), ["--channels", "a,b,c"], r"\(60, 5, 5, 4\).*\(N, S, S, 3\)"),
@@ -137,16 +145,19 @@ def test_bad_arrays_get_one_line_and_leave_no_file(tmp_path, what):
     assert [path.name for path in tmp_path.iterdir()] == ["in.npz"]
 
 
-@pytest.mark.parametrize("options, message", [
-    (["--split", "0.8,0.1"], "not three numbers"),
-    (["--split", "a,b,c"], "not three numbers"),
-    (["--split", "0.8,0.1,0.2"], "sum to 1.1"),
-    (["--split=-0.1,0.1,1"], "between 0 and 1"),
-    (["--split", "nan,0,1"], "between 0 and 1"),
-    (["--seed", "-1"], "out of range"),
-    (["--channels", "a,a"], "a name of its own"),
-    (["--normalisation", "zscore"], "invalid choice"),
-])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--split", "0.8,0.1"], "not three numbers"),
+        (["--split", "a,b,c"], "not three numbers"),
+        (["--split", "0.8,0.1,0.2"], "sum to 1.1"),
+        (["--split=-0.1,0.1,1"], "between 0 and 1"),
+        (["--split", "nan,0,1"], "between 0 and 1"),
+        (["--seed", "-1"], "out of range"),
+        (["--channels", "a,a"], "a name of its own"),
+        (["--normalisation", "zscore"], "invalid choice"),
+    ],
+)
 def test_bad_options_get_one_line(tmp_path, capsys, options, message):
     with pytest.raises(SystemExit) as error:
         run(tmp_path, arrays(), *options)

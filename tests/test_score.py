@@ -46,7 +46,15 @@ def column(rows, name):
 
 def test_one_model(models, stamps, tmp_path):
     rows = table(models[0], stamps, out=tmp_path / "scores.csv")
-    assert list(rows[0]) == ["index", "probability", "class", "label", "snr", "probability_cap-0", "rotation_std_cap-0"]
+    assert list(rows[0]) == [
+        "index",
+        "probability",
+        "class",
+        "label",
+        "snr",
+        "probability_cap-0",
+        "rotation_std_cap-0",
+    ]
     assert [row["index"] for row in rows] == [str(i) for i in range(40)]
     p = column(rows, "probability")
     np.testing.assert_array_equal(p, column(rows, "probability_cap-0"))
@@ -79,14 +87,17 @@ def test_turned_stamps_score_alike_in_the_table(models, stamps, tmp_path):
     arrays = dict(np.load(stamps))
     arrays["stamps"] = np.rot90(arrays["stamps"], axes=(1, 2))
     np.savez(tmp_path / "turned.npz", **arrays)
-    one, other = (table(models[0], path, out=tmp_path / f"{path.stem}.csv") for path in (stamps, tmp_path / "turned.npz"))
+    one, other = (
+        table(models[0], path, out=tmp_path / f"{path.stem}.csv")
+        for path in (stamps, tmp_path / "turned.npz")
+    )
     np.testing.assert_array_equal(column(one, "probability"), column(other, "probability"))
     spread = column(one, "rotation_std_cap-0")  # the same four margins, summed in another order
     np.testing.assert_allclose(spread, column(other, "rotation_std_cap-0"), rtol=1e-4)
 
 
 def test_each_rotation_is_the_turned_stamps_own(cpu, rng):
-    """Concatenated rotations: the margins are those of the turned stamps; averaged ones: their mean is the score."""
+    """Concatenated: the margins are those of the turned stamps. Averaged: their mean is the score's."""
     x = np.float32(rng.uniform(size=(5, 13, 13, 1)))
     for arch in ("cap", "deephits"):
         config = runs.Config(arch=arch, size=13, channels=CHANNELS)
@@ -96,7 +107,9 @@ def test_each_rotation_is_the_turned_stamps_own(cpu, rng):
         if arch == "cap":
             np.testing.assert_allclose(z.mean(axis=0), network.forward(cpu, params, x), rtol=1e-5, atol=1e-6)
         else:
-            turned = [network.forward(cpu, params, cpu.asarray(np.rot90(x, q, axes=(1, 2)))) for q in range(4)]
+            turned = [
+                network.forward(cpu, params, cpu.asarray(np.rot90(x, q, axes=(1, 2)))) for q in range(4)
+            ]
             np.testing.assert_allclose(z, turned, rtol=1e-4, atol=1e-5)
 
 

@@ -56,8 +56,14 @@ def test_what_is_written_is_read(tmp_path):
     stamps = stamps_of(10)
     label, snr = np.arange(10) % 2, np.linspace(1, 20, 10)
     kind, image = np.arange(10) % 3, np.arange(10) + 2**40
-    with create_store(path, channels=CHANNELS, size=5, kinds=["noise", "cosmic ray", "star"],
-                      normalisation="minmax", attributes={"seed": 3}) as writer:
+    with create_store(
+        path,
+        channels=CHANNELS,
+        size=5,
+        kinds=["noise", "cosmic ray", "star"],
+        normalisation="minmax",
+        attributes={"seed": 3},
+    ) as writer:
         writer.append("test", stamps, label, snr, kind, image)
     with StampStore(path) as store:
         assert (store.path, store.channels, store.size) == (path, CHANNELS, 5)
@@ -66,8 +72,12 @@ def test_what_is_written_is_read(tmp_path):
         split = store.split("test")
         assert (split.name, split.size, len(split), split.shape) == ("test", 10, 10, (5, 5, 3))
         np.testing.assert_array_equal(split.raw(0, 10), stamps)
-        for found, wanted in ((split.label, label), (split.snr, snr.astype("f4")), (split.kind, kind),
-                              (split.image, image)):
+        for found, wanted in (
+            (split.label, label),
+            (split.snr, snr.astype("f4")),
+            (split.kind, kind),
+            (split.image, image),
+        ):
             np.testing.assert_array_equal(found, wanted)
         assert (split.label.dtype, split.snr.dtype, split.image.dtype) == (np.uint8, np.float32, np.int64)
     with h5py.File(path) as file:
@@ -144,11 +154,14 @@ cli.run("pack", main)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("stamps, label, error", [
-    (stamps_of(2, 4), [0, 1], ValueError),
-    (stamps_of(2), [0, 1, 1], ValueError),
-    (stamps_of(2), [0, 2], UserError),
-])
+@pytest.mark.parametrize(
+    "stamps, label, error",
+    [
+        (stamps_of(2, 4), [0, 1], ValueError),
+        (stamps_of(2), [0, 1, 1], ValueError),
+        (stamps_of(2), [0, 2], UserError),
+    ],
+)
 def test_the_writer_refuses_what_does_not_fit(tmp_path, stamps, label, error):
     with pytest.raises(error), create_store(tmp_path / "s.h5", channels=CHANNELS, size=5) as writer:
         writer.append("train", stamps, label)
@@ -202,23 +215,26 @@ def damage(file, what):
                 del file[name]
 
 
-@pytest.mark.parametrize("what, message", [
-    ("format", "not a stamp store"),
-    ("normalisation", "'zscore' is unknown.*none, minmax"),
-    ("no normalisation", "normalisation '' is unknown"),
-    ("channels", "3 channels.*names 2"),
-    ("labels", r"2 of 20 labels.*first is 3 at index 7"),
-    ("label length", r"\(19,\).*20 stamps"),
-    ("no label", "no dataset 'label'"),
-    ("float label", "float32"),
-    ("kind", "7 at index 4"),
-    ("text stamps", "object, not numbers"),
-    ("flat stamps", r"\(20, 75\).*\(N, S, S, C\)"),
-    ("oblong stamps", r"\(20, 5, 4, 3\)"),
-    ("other split", r"one shape.*\(5, 5, 3\).*\(7, 7, 3\)"),
-    ("split is a dataset", "test is not a group"),
-    ("no group", "no split"),
-])
+@pytest.mark.parametrize(
+    "what, message",
+    [
+        ("format", "not a stamp store"),
+        ("normalisation", "'zscore' is unknown.*none, minmax"),
+        ("no normalisation", "normalisation '' is unknown"),
+        ("channels", "3 channels.*names 2"),
+        ("labels", r"2 of 20 labels.*first is 3 at index 7"),
+        ("label length", r"\(19,\).*20 stamps"),
+        ("no label", "no dataset 'label'"),
+        ("float label", "float32"),
+        ("kind", "7 at index 4"),
+        ("text stamps", "object, not numbers"),
+        ("flat stamps", r"\(20, 75\).*\(N, S, S, C\)"),
+        ("oblong stamps", r"\(20, 5, 4, 3\)"),
+        ("other split", r"one shape.*\(5, 5, 3\).*\(7, 7, 3\)"),
+        ("split is a dataset", "test is not a group"),
+        ("no group", "no split"),
+    ],
+)
 def test_a_foreign_store_is_refused_when_it_is_opened(tmp_path, what, message):
     path = tmp_path / "store.h5"
     write(path, 20)
@@ -231,12 +247,15 @@ def test_a_foreign_store_is_refused_when_it_is_opened(tmp_path, what, message):
         pass
 
 
-@pytest.mark.parametrize("content, message", [
-    (None, "no such file"),
-    (b"", "not an HDF5 file"),
-    (b"index,probability\n", "not an HDF5 file"),
-    ("half", "damaged|not an HDF5"),
-])
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (None, "no such file"),
+        (b"", "not an HDF5 file"),
+        (b"index,probability\n", "not an HDF5 file"),
+        ("half", "damaged|not an HDF5"),
+    ],
+)
 def test_a_file_that_is_no_hdf5_is_refused(tmp_path, content, message):
     path = tmp_path / "store.h5"
     if content == "half":
@@ -283,8 +302,10 @@ def test_constant_channels_become_zeros_and_are_counted(value):
 
 
 any_stamps = hnp.arrays(
-    np.float32, st.tuples(st.integers(1, 4), st.just(3), st.just(3), st.integers(1, 4)),
-    elements=st.floats(width=32, allow_nan=False, allow_infinity=False))
+    np.float32,
+    st.tuples(st.integers(1, 4), st.just(3), st.just(3), st.integers(1, 4)),
+    elements=st.floats(width=32, allow_nan=False, allow_infinity=False),
+)
 
 
 @given(any_stamps)
@@ -333,9 +354,16 @@ def test_crop_cuts_the_centre(size, side):
     np.testing.assert_array_equal(crop(np.rot90(stamps, axes=(1, 2)), side), np.rot90(cut, axes=(1, 2)))
 
 
-@pytest.mark.parametrize("size, side, message", [
-    (5, 7, "from 1 to 5"), (5, 0, "from 1 to 5"), (5, -1, "from 1 to 5"), (5, 4, "odd"), (6, 3, "even"),
-])
+@pytest.mark.parametrize(
+    "size, side, message",
+    [
+        (5, 7, "from 1 to 5"),
+        (5, 0, "from 1 to 5"),
+        (5, -1, "from 1 to 5"),
+        (5, 4, "odd"),
+        (6, 3, "even"),
+    ],
+)
 def test_crop_refuses_what_has_no_centre(size, side, message):
     with pytest.raises(UserError, match=message) as error:
         crop(stamps_of(2, size), side)

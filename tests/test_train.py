@@ -1,6 +1,7 @@
 """The program rotinv.train: what it leaves behind, resuming after a kill, bad input."""
 
 import csv
+import itertools
 import json
 import signal
 import subprocess
@@ -20,7 +21,9 @@ from rotinv.protocol import Progress
 def store(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     np.savez(folder / "toy.npz", **toy_arrays())
-    assert pack.main([str(folder / "toy.npz"), "--out", str(folder / "toy.h5"), "--channels", "difference"]) == 0
+    assert (
+        pack.main([str(folder / "toy.npz"), "--out", str(folder / "toy.h5"), "--channels", "difference"]) == 0
+    )
     return folder / "toy.h5"
 
 
@@ -39,7 +42,9 @@ def finished(store, tmp_path_factory):
 def weights_of(path):
     with h5py.File(path) as file:
         found = {}
-        file["params"].visititems(lambda n, d: found.update({n: d[()]} if isinstance(d, h5py.Dataset) else {}))
+        file["params"].visititems(
+            lambda n, d: found.update({n: d[()]} if isinstance(d, h5py.Dataset) else {})
+        )
     return found
 
 
@@ -58,7 +63,7 @@ def test_a_run_leaves_what_it_promises(finished):
     assert list(rows[0]) == ["iteration", "seconds", "loss", "learning_rate", "validation_error"]
     assert [int(row["iteration"]) for row in rows] == [20, 25, 40, 50, 60]
     assert [bool(row["validation_error"]) for row in rows] == [False, True, False, True, True]
-    assert all(float(a["seconds"]) < float(b["seconds"]) for a, b in zip(rows, rows[1:], strict=False))
+    assert all(float(a["seconds"]) < float(b["seconds"]) for a, b in itertools.pairwise(rows))
     metrics = json.loads((finished / "metrics.json").read_text())
     assert {"accuracy", "precision", "recall", "f1", "confusion", "fnr_at_fpr"} <= metrics.keys()
     assert list(metrics["fnr_at_fpr"]) == ["0.001", "0.002", "0.005", "0.01"]
@@ -107,7 +112,9 @@ def finish(out, iterations):
     (out / "config.json").write_text(json.dumps(config))
     network = runs.read_config(out).network()
     last = checkpoints.load(out / "last.h5", network)
-    checkpoints.save(out / "last.h5", network, checkpoints.Checkpoint(last.params, last.iteration, Progress(iterations)))
+    checkpoints.save(
+        out / "last.h5", network, checkpoints.Checkpoint(last.params, last.iteration, Progress(iterations))
+    )
     assert train.main(["--resume", str(out)]) == 0
     return last.iteration
 
@@ -151,7 +158,9 @@ def test_larger_stamps_are_cut(tmp_path):
     arguments = ("--iterations", 2, "--crop", 15, "--arch", "deephits", "--init", "authors")
     assert train.main(options(tmp_path / "big.h5", tmp_path / "run", *arguments)) == 0
     assert runs.read_config(tmp_path / "run").size == 15
-    assert score.main([str(tmp_path / "run"), str(tmp_path / "big.h5"), "--out", str(tmp_path / "s.csv")]) == 0
+    assert (
+        score.main([str(tmp_path / "run"), str(tmp_path / "big.h5"), "--out", str(tmp_path / "s.csv")]) == 0
+    )
 
 
 BAD_OPTIONS = [
@@ -196,7 +205,17 @@ def test_bad_pixels_are_counted_or_dropped(tmp_path):
     arrays["stamps"][[3, 17], 0, 0, 0] = np.nan, np.inf
     arrays["image"] = np.arange(60)
     np.savez(tmp_path / "bad.npz", **arrays)
-    pack.main([str(tmp_path / "bad.npz"), "--out", str(tmp_path / "clean.h5"), "--channels", "d", "--on-bad", "drop"])
+    pack.main(
+        [
+            str(tmp_path / "bad.npz"),
+            "--out",
+            str(tmp_path / "clean.h5"),
+            "--channels",
+            "d",
+            "--on-bad",
+            "drop",
+        ]
+    )
     with h5py.File(tmp_path / "clean.h5", "a") as file:
         file["train/stamps"][4, 0, 0, 0] = np.nan
     result = run("train", *options(tmp_path / "clean.h5", tmp_path / "run", "--iterations", 1))

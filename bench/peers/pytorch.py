@@ -19,7 +19,9 @@ class Net(nn.Module):
         self.cap = arch == "cap"
         shapes = [(4, 32, 4, 0), (32, 32, 3, 1), (32, 64, 3, 1), (64, 64, 3, 1), (64, 64, 3, 1)]
         self.convolutions = nn.ModuleList(nn.Conv2d(c, o, s, padding=p) for c, o, s, p in shapes)
-        self.dense = nn.ModuleList([nn.Linear(2304 if self.cap else 9216, 64), nn.Linear(64, 64), nn.Linear(64, 2)])
+        self.dense = nn.ModuleList(
+            [nn.Linear(2304 if self.cap else 9216, 64), nn.Linear(64, 64), nn.Linear(64, 2)]
+        )
         self.slope = 0.01 if arch == "deephits" else 0.0
 
     def forward(self, x):

@@ -2,6 +2,7 @@
 
 import numpy as np
 from numba import prange
+
 from rotinv.kernels.cpu import direct, winograd
 from rotinv.kernels.cpu.activation import masked
 from rotinv.kernels.cpu.jit import kernel

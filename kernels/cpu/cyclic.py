@@ -5,6 +5,7 @@ Means and maxima work on the four quarters of a batch as flat arrays: x_0 to x_3
 
 import numpy as np
 from numba import prange
+
 from rotinv.kernels.cpu.jit import inline, kernel
 
 

@@ -7,6 +7,7 @@ memory, and neighbouring pixels are rows at distance c.
 
 import numpy as np
 from numba import prange
+
 from rotinv.kernels.cpu.jit import inline, kernel
 from rotinv.kernels.cpu.simd import (
     LANES,

@@ -6,6 +6,7 @@ u_i >= rate. h is SplitMix64 (Steele, Lea & Flood 2014), on 64-bit integers that
 
 import numpy as np
 from numba import prange
+
 from rotinv.kernels.cpu.jit import inline, kernel
 
 

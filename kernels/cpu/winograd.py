@@ -25,6 +25,7 @@ some ten times that of a direct sum, as the points +-2 to the fifth power amplif
 
 import numpy as np
 from numba import prange
+
 from rotinv.kernels.cpu.direct import SLOTS, activate, add_slots
 from rotinv.kernels.cpu.jit import inline, kernel
 from rotinv.kernels.cpu.simd import (
