@@ -63,7 +63,7 @@ def serve(name: str, operation: Callable[[], object]) -> None:
 
 def _start(path: Path, operation: str, threads: int) -> subprocess.Popen:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])}
-    environment |= {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
+    environment["OMP_NUM_THREADS"] = str(threads)
     pipe = subprocess.PIPE
     arguments = [sys.executable, str(path), operation, str(threads)]
     return subprocess.Popen(arguments, stdin=pipe, stdout=pipe, text=True, env=environment)

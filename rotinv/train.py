@@ -213,7 +213,11 @@ def _default_survey(workers: int) -> Path:
     path = cache / f"survey-{survey.VERSION}-{counts}-seed{SURVEY_SEED}.h5"
     if not path.exists():
         _say(f"simulating a survey (once): {path}")
-        survey.make_survey(path, QUICK_SURVEY, seed=SURVEY_SEED, workers=workers, band="g", progress=True)
+        try:
+            survey.make_survey(path, QUICK_SURVEY, seed=SURVEY_SEED, workers=workers, band="g", progress=True)
+        except UserError:
+            if not path.exists():  # if it does, another process has made the same one meanwhile
+                raise
     return path
 
 

@@ -4,6 +4,7 @@ A run is a function of its configuration and its data: batches come from (seed, 
 (seed, step, layer, index), so that a run that is resumed from any checkpoint ends with the same bits.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from rotinv import checkpoints, history, metrics, runs, scoring
 from rotinv.backend import Array, Kernels
 from rotinv.checkpoints import Checkpoint
+from rotinv.errors import UserError
 from rotinv.history import Row
 from rotinv.layers import Train
 from rotinv.network import Network
@@ -68,6 +70,8 @@ def resume(k: Kernels, config: runs.Config, folder: Path) -> Run:
     """The run in `folder` as of its last checkpoint; what its history says of later is dropped."""
     if not (folder / runs.LAST).exists():  # killed before its first checkpoint
         return begin(k, config, folder)
+    for unfinished in folder.glob(".*.part"):  # of a process that was killed while it wrote
+        unfinished.unlink()
     network = config.network()
     run = _run(k, config, folder, network, checkpoints.load(folder / runs.LAST, network))
     rows = [row for row in history.read(folder / runs.HISTORY) if row.iteration <= run.iteration]
@@ -106,6 +110,7 @@ def train(
     """Go on to the protocol's end, or until `stopped()`; says whether the end was reached.
 
     `batches` gives the batch of each step from run.iteration on; `validation` the error of parameters.
+    Raises UserError if the loss is not finite any more, or if the disk does not take a checkpoint.
     """
     losses: list[float] = []
     saved = time.monotonic()
@@ -114,6 +119,11 @@ def train(
         started = time.perf_counter()
         losses.append(step(run, *next(stream)))
         run.seconds += time.perf_counter() - started
+        if not math.isfinite(losses[-1]):
+            raise UserError(
+                f"{run.folder}: the loss is {losses[-1]} at iteration {run.iteration}: the training diverged; "
+                f"try a --rate below {run.schedule.rate:g}"
+            )
         due = _validation_due(run)
         if due or run.iteration % HISTORY_EVERY == 0:
             _record(run, losses, validation if due else None, observer)

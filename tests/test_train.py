@@ -152,6 +152,20 @@ def test_a_torn_history_is_mended_by_resuming(store, tmp_path):
     assert [row.iteration for row in history.read(tmp_path / "run" / "history.csv")] == [20, 40]
 
 
+def test_what_a_kill_left_half_written_is_cleared_by_resuming(store, tmp_path):
+    assert train.main(options(store, tmp_path / "run", "--iterations", 2)) == 0
+    (tmp_path / "run" / ".last.h5.abc.part").write_bytes(b"half")
+    assert train.main(["--resume", str(tmp_path / "run")]) == 0
+    assert not list((tmp_path / "run").glob(".*"))
+
+
+def test_a_training_that_diverges_is_stopped(store, tmp_path):
+    with pytest.raises(UserError, match="diverged"):
+        train.main(options(store, tmp_path / "run", "--iterations", 50, "--rate", "1e30"))
+    weights = weights_of(tmp_path / "run" / "last.h5")
+    assert all(np.isfinite(array).all() for array in weights.values())
+
+
 def test_larger_stamps_are_cut(tmp_path):
     np.savez(tmp_path / "big.npz", **toy_arrays(n=100, side=33))
     pack.main([str(tmp_path / "big.npz"), "--out", str(tmp_path / "big.h5"), "--channels", "difference"])
