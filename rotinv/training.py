@@ -121,7 +121,7 @@ def train(
         run.seconds += time.perf_counter() - started
         if not math.isfinite(losses[-1]):
             raise UserError(
-                f"{run.folder}: the loss is {losses[-1]} at iteration {run.iteration}: the training diverged; "
+                f"{run.folder}: the loss is {losses[-1]} at iteration {run.iteration}: it diverged; "
                 f"try a --rate below {run.schedule.rate:g}"
             )
         due = _validation_due(run)
