@@ -8,8 +8,6 @@ iterations more. The weights with the lowest validation error are kept.
 import math
 from dataclasses import dataclass
 
-IMPROVEMENT = 0.99  # a fall of the error below this share of the last one extends the run
-
 
 @dataclass(frozen=True)
 class Schedule:
@@ -20,6 +18,7 @@ class Schedule:
     halve_every: int = 100_000
     iterations: int = 100_000  # at first, before any extension
     extend_by: int = 100_000  # 0: never
+    improvement: float = 0.99  # the run is extended where the error falls below this share of the last fall's
     validate_every: int = 10_000
     dropout: float = 0.5
 
@@ -44,7 +43,7 @@ class Progress:
     def validated(self, schedule: Schedule, iteration: int, error: float) -> "Progress":
         """The progress after a validation: perhaps extended, perhaps with a new best."""
         limit, reference = self.limit, self.reference_error
-        if error < IMPROVEMENT * reference:
+        if error < schedule.improvement * reference:
             reference = error
             if schedule.extend_by:
                 limit = max(limit, iteration + schedule.extend_by)

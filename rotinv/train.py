@@ -254,7 +254,8 @@ def _add_numbers(group: argparse._ArgumentGroup) -> None:
     add("--rate", cli.number(0, open_low=True), "rate", "learning rate at first")
     add("--halve-every", whole, "halve_every", "iterations after which the rate is halved")
     add("--iterations", cli.integer(1), "iterations", "exactly so many iterations, without extension;")
-    add("--extend-by", cli.integer(0), "extend_by", "iterations more after each fall of the error by 1%%")
+    add("--extend-by", cli.integer(0), "extend_by", "iterations more after each fall of the error")
+    add("--improvement", cli.number(0, 1, open_low=True), "improvement", "such a fall: to below this share")
     add("--validate-every", whole, "validate_every", "iterations between validations")
     add("--dropout", cli.number(0, 1, open_high=True), "dropout", "share of units dropped")
 
