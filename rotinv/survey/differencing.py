@@ -63,31 +63,49 @@ def lanczos2(shift: float) -> np.ndarray:
     return (weights / weights.sum()).astype(np.float32)
 
 
-@nb.njit(cache=True)
+@nb.njit(cache=True, error_model="numpy", fastmath={"contract"})
 def convolve(image, along_y, along_x):
     """Correlate float32 `image` with the outer product of two odd kernels; edge pixels are repeated."""
     height, width = image.shape
     ry, rx = along_y.size // 2, along_x.size // 2
-    middle = np.zeros((height, width), np.float32)
-    padded = np.empty(width + 2 * rx, np.float32)
+    line = np.empty(width + 2 * rx, np.float32)
+    result = np.empty((height, width), np.float32)
+    middle = line[rx : rx + width]
     for i in range(height):
-        padded[:rx] = image[i, 0]
-        padded[rx : rx + width] = image[i]
-        padded[rx + width :] = image[i, width - 1]
-        row = middle[i]
-        for t in range(along_x.size):
-            weight = along_x[t]
-            for j in range(width):
-                row[j] += weight * padded[j + t]
-    result = np.zeros((height, width), np.float32)
-    for i in range(height):
+        middle[:] = 0
+        for t in range(0, along_y.size - 3, 4):  # four rows at once, so that sums are stored less often
+            _add_four(
+                middle,
+                along_y[t : t + 4],
+                image[min(max(i + t - ry, 0), height - 1)],
+                image[min(max(i + t + 1 - ry, 0), height - 1)],
+                image[min(max(i + t + 2 - ry, 0), height - 1)],
+                image[min(max(i + t + 3 - ry, 0), height - 1)],
+            )
+        for t in range(along_y.size // 4 * 4, along_y.size):
+            _add_one(middle, along_y[t], image[min(max(i + t - ry, 0), height - 1)])
+        line[:rx] = middle[0]
+        line[rx + width :] = middle[width - 1]
         row = result[i]
-        for t in range(along_y.size):
-            source = middle[min(max(i + t - ry, 0), height - 1)]
-            weight = along_y[t]
-            for j in range(width):
-                row[j] += weight * source[j]
+        row[:] = 0
+        for t in range(0, along_x.size - 3, 4):
+            _add_four(row, along_x[t : t + 4], line[t:], line[t + 1 :], line[t + 2 :], line[t + 3 :])
+        for t in range(along_x.size // 4 * 4, along_x.size):
+            _add_one(row, along_x[t], line[t:])
     return result
+
+
+@nb.njit(cache=True, error_model="numpy", fastmath={"contract"})
+def _add_four(row, w, a, b, c, d):
+    w0, w1, w2, w3 = w[0], w[1], w[2], w[3]
+    for j in range(row.size):
+        row[j] += w0 * a[j] + w1 * b[j] + w2 * c[j] + w3 * d[j]
+
+
+@nb.njit(cache=True, error_model="numpy", fastmath={"contract"})
+def _add_one(row, w, a):
+    for j in range(row.size):
+        row[j] += w * a[j]
 
 
 def register(image: np.ndarray, shift: tuple[float, float]) -> np.ndarray:
@@ -97,22 +115,27 @@ def register(image: np.ndarray, shift: tuple[float, float]) -> np.ndarray:
 
 def prepare_template(counts: np.ndarray, level: float, matching: Matching) -> tuple[np.ndarray, np.ndarray]:
     """Sky-subtracted template and its variance, matched if it is the better image."""
-    return _smooth(
-        counts - np.float32(level), _variance(counts), matching.sigma if matching.on_template else 0.0
-    )
+    image, variance = _reduce(counts, np.float32(level))
+    return _smooth(image, variance, matching.sigma if matching.on_template else 0.0)
 
 
 def prepare_science(counts: np.ndarray, level: float, matching: Matching) -> tuple[np.ndarray, np.ndarray]:
     """Sky-subtracted, registered science image and its variance, matched if it is the better image."""
     ky, kx = (lanczos2(s) for s in matching.shift)
-    image = convolve(counts - np.float32(level), ky, kx)
-    variance = convolve(_variance(counts), ky * ky, kx * kx)
+    image, variance = _reduce(counts, np.float32(level))
+    image, variance = convolve(image, ky, kx), convolve(variance, ky * ky, kx * kx)
     return _smooth(image, variance, 0.0 if matching.on_template else matching.sigma)
 
 
-def _variance(counts: np.ndarray) -> np.ndarray:
-    """Photon and read noise as estimated from the counts themselves (e-^2)."""
-    return np.maximum(counts, np.float32(0)) + np.float32(READ_NOISE**2)
+@nb.njit(cache=True, error_model="numpy")
+def _reduce(counts, level):
+    """Counts less the sky, and their photon and read noise as estimated from the counts (e-^2)."""
+    image, variance = np.empty_like(counts), np.empty_like(counts)
+    for i in range(counts.shape[0]):
+        for j in range(counts.shape[1]):
+            image[i, j] = counts[i, j] - level
+            variance[i, j] = max(counts[i, j], np.float32(0)) + np.float32(READ_NOISE**2)
+    return image, variance
 
 
 def _smooth(image: np.ndarray, variance: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:

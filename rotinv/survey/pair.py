@@ -13,6 +13,8 @@ from rotinv.survey import candidates, detection, detector, differencing, kinds, 
 SIZE = 768  # px: side of a simulated image
 MATCH = 2  # px: a detection this near a site is the candidate inserted there
 
+INJECTED = 3  # candidates go into every third pair: artifacts are the scarce ones, and set the pace (tuned)
+
 
 class Stamps(NamedTuple):
     """What an image yields, candidates first."""
@@ -41,19 +43,26 @@ def simulate(key: tuple[int, ...], band: str, size: int = SIZE) -> Stamps:
     template = differencing.prepare_template(pair.template, pair.field.template_level, pair.matching)
     plain = _subtract(pair, pair.science, template)
     snr_map, weight = detection.filter_pair(plain, pair.matching.fwhm)
-    artifacts = detection.detect(snr_map)
-    kind = kinds.read(pair.kind_map, artifacts.row, artifacts.column, 2)
+    found = detection.detect(snr_map)
+    kind = kinds.read(pair.kind_map, found.row, found.column, 2)
+    artifacts = Stamps(detection.cut(plain, found), found.snr, kind)
+    if key[-1] % INJECTED:
+        return artifacts
+    parts = (_inject(rng, pair, template, weight), artifacts)
+    return Stamps(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
+
+def _inject(
+    rng: np.random.Generator, pair: Exposures, template: tuple[np.ndarray, np.ndarray], weight: np.ndarray
+) -> Stamps:
+    """The candidates inserted into the science exposure that are detected after subtraction."""
     sites = candidates.choose_sites(rng, pair.field, pair.kind_map)
     donors = candidates.cut_donors(rng, pair.science_psf, pair.field.science_level)
     snr = selection.draw_candidate_snr(rng, sites.row.size)
-    injected = _subtract(pair, candidates.insert(pair.science, sites, snr, weight, donors), template)
-    found = _at_sites(detection.detect(detection.filter_pair(injected, pair.matching.fwhm)[0]), sites, size)
-    return Stamps(
-        np.concatenate([detection.cut(injected, found), detection.cut(plain, artifacts)]),
-        np.concatenate([found.snr, artifacts.snr]),
-        np.concatenate([np.full(found.row.size, kinds.CANDIDATE, np.uint8), kind]),
-    )
+    image = _subtract(pair, candidates.insert(pair.science, sites, snr, weight, donors), template)
+    snr_map, _ = detection.filter_pair(image, pair.matching.fwhm)
+    found = _at_sites(detection.detect(snr_map), sites, pair.field.size)
+    return Stamps(detection.cut(image, found), found.snr, np.full(found.row.size, kinds.CANDIDATE, np.uint8))
 
 
 def expose(rng: np.random.Generator, band: str, size: int) -> Exposures:
@@ -91,7 +100,8 @@ def _subtract(
 ) -> differencing.Difference:
     """The differenced pair for a version of the science counts."""
     science, variance = differencing.prepare_science(counts, pair.field.science_level, pair.matching)
-    variance = np.float32(pair.matching.optimism) * (variance + template[1])
+    variance += template[1]
+    variance *= np.float32(pair.matching.optimism)
     result = differencing.Difference(template[0].copy(), science, variance)
     detector.spoil(pair.spoiled, result.science, result.template, result.variance)
     return result
