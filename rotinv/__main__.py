@@ -12,6 +12,7 @@ PROGRAMS = {
     "simulate": "make a simulated survey",
     "import_weights": "make a run of weights trained elsewhere",
     "pack": "make a stamp store from arrays",
+    "import_hits": "make a stamp store of the original HiTS files",
     "architectures": "print Table I for an architecture",
 }
 
