@@ -1,5 +1,10 @@
 """The simulated survey: the same bits for any number of processes, exact counts, each stage on its own."""
 
+import signal
+import subprocess
+import sys
+import time
+
 import h5py
 import numpy as np
 import pytest
@@ -7,6 +12,7 @@ import pytest
 from rotinv import simulate
 from rotinv.errors import UserError
 from rotinv.survey import (
+    build,
     candidates,
     check,
     detection,
@@ -97,11 +103,106 @@ def test_bad_numbers_are_refused(arguments, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-def test_an_interrupted_survey_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(pair, "simulate", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        make_survey(tmp_path / "survey.h5", COUNTS, seed=5, workers=1, band="u", **SMALL)
-    assert not list(tmp_path.iterdir())
+BLOCK = 8  # stamps saved together, so that a small survey has many blocks
+MAKE = f"""
+import sys
+from rotinv.survey import build
+build.BLOCK = {BLOCK}
+build.make_survey(sys.argv[1], {COUNTS}, seed=5, workers=int(sys.argv[2]), band="u", **{SMALL})
+"""
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(build, "BLOCK", BLOCK)
+
+
+def kill_after(blocks, path, workers):
+    """Make the survey in a process of its own; kill it when it has saved so many blocks."""
+    process = subprocess.Popen([sys.executable, "-c", MAKE, str(path), str(workers)])
+    folder = path.with_name(path.name + ".part")
+    while len(list(folder.glob("*.npz"))) < blocks:
+        assert process.poll() is None, "ended too early to be killed"
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return folder
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_survey_goes_on_to_the_same_bits(workers, tmp_path, small_blocks):
+    make_survey(tmp_path / "whole.h5", COUNTS, seed=5, workers=1, band="u", **SMALL)
+    path = tmp_path / "survey.h5"
+    for blocks in (1, 4, 7):  # in train, again in train, and in a later split
+        folder = kill_after(blocks, path, workers)
+        assert not path.exists()
+    saved = {block: block.stat().st_mtime_ns for block in folder.glob("*.npz")}
+    (folder / ".train-00099.npz.abc.part").write_bytes(b"half")  # what a kill leaves while it writes
+    make_survey(path, COUNTS, seed=5, workers=3 - workers, band="u", **SMALL)
+    assert len(saved) >= 7
+    one, two = contents(tmp_path / "whole.h5"), contents(path)
+    assert one.keys() == two.keys()
+    for name in one:
+        assert one[name].tobytes() == two[name].tobytes(), name
+    assert sorted(tmp_path.iterdir()) == [path, tmp_path / "whole.h5"]
+
+
+def stop_after(monkeypatch, images):
+    """Raise KeyboardInterrupt when more images than that are asked for."""
+    original, calls = pair.simulate, iter(range(images))
+
+    def simulate_some(*arguments, **options):
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(pair, "simulate", simulate_some)
+
+
+def test_ctrl_c_leaves_no_store_and_saved_images_are_not_made_again(tmp_path, monkeypatch, small_blocks):
+    path = tmp_path / "survey.h5"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after(patch, 15)
+        make_survey(path, COUNTS, seed=5, workers=1, band="u", **SMALL)
+    assert [found.name for found in tmp_path.iterdir()] == ["survey.h5.part"]
+    with monkeypatch.context() as patch:
+        made = []
+        original = pair.simulate
+        patch.setattr(pair, "simulate", lambda key, **rest: made.append(key) or original(key, **rest))
+        images = make_survey(path, COUNTS, seed=5, workers=1, band="u", **SMALL)
+    assert (5, 0, 0) not in made
+    assert len(made) < sum(images.values()) + SMALL["pilot_images"]
+
+
+@pytest.mark.parametrize("option", [{"seed": 6}, {"band": "g"}, {"counts": {**COUNTS, "test": 32}}])
+def test_going_on_with_other_options_is_refused(option, tmp_path, monkeypatch):
+    path, options = tmp_path / "survey.h5", {"counts": COUNTS, "seed": 5, "band": "u"}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after(patch, 5)
+        make_survey(path, **options, workers=1, **SMALL)
+    before = sorted(path.with_name("survey.h5.part").iterdir())
+    with pytest.raises(UserError, match="unfinished survey of other options") as refusal:
+        make_survey(path, **{**options, **option}, workers=1, **SMALL)
+    assert "\n" not in str(refusal.value)
+    assert sorted(path.with_name("survey.h5.part").iterdir()) == before
+    make_survey(path, **options, workers=2, **SMALL)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["options.json", "train-00000.npz"])
+def test_damaged_parts_are_refused(name, tmp_path, monkeypatch, small_blocks):
+    path = tmp_path / "survey.h5"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after(patch, 12)
+        make_survey(path, COUNTS, seed=5, workers=1, band="u", **SMALL)
+    folder = path.with_name("survey.h5.part")
+    for later in sorted(folder.glob("train-*"))[1:]:
+        later.unlink()
+    damaged = folder / name
+    damaged.write_bytes(damaged.read_bytes()[:-30])
+    with pytest.raises(UserError, match="is damaged; remove"):
+        make_survey(path, COUNTS, seed=5, workers=1, band="u", **SMALL)
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("count", [2, 3, 31, 1000, 1001])

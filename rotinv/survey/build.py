@@ -1,7 +1,8 @@
 """Making a survey: image after image, in several processes, into one stamp store.
 
 The bits depend on the seed alone. An image's randomness is (seed, split, image), and images are
-consumed in their order whichever process made them, until every split holds its stamps exactly.
+consumed in their order whichever process made them, until every split holds its stamps exactly. Blocks
+of stamps wait in a folder beside the store (parts.py), so that a run that was cut off goes on.
 """
 
 import collections
@@ -12,7 +13,7 @@ import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -21,8 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from rotinv import stamps as store
-from rotinv.files import refuse_existing
-from rotinv.survey import detection, kinds, pair, selection, sky
+from rotinv.survey import detection, kinds, pair, parts, selection, sky
 
 VERSION = 1  # of the survey's content: another number, other data for the same seed
 BANDS = tuple(sky.SKY)
@@ -49,34 +49,47 @@ def make_survey(
     """Simulate a survey with counts[split] stamps, half of them candidates, into a new store at `path`.
 
     `size` is the side of a simulated image (px). Returns the number of images simulated for each split.
-    Raises UserError if `path` exists or cannot be written.
+    A call that was cut off, by whatever means, goes on when it is made again, with the same bits.
+    Raises UserError if `path` exists or cannot be written, or was begun with other arguments.
     """
-    refuse_existing(Path(path))
+    path = Path(path)
     attributes = {"survey_version": VERSION, "seed": seed, "band": band, "image_size": size}
+    options = {
+        **attributes,
+        "pilot_images": pilot_images,
+        **{split: counts.get(split, 0) for split in SPLITS},
+    }
     images = {}
     with (
-        _processes(workers, band, size) as simulate,
-        store.create_store(
-            path,
+        tqdm(total=sum(counts.values()), unit=" stamps", desc="survey", disable=not progress) as bar,
+        parts.open_parts(path, options) as saved,
+    ):
+        with _processes(workers, band, size) as simulate:
+            seen = _pilot(simulate, seed, pilot_images)
+            for index, split in enumerate(SPLITS):
+                chosen = selection.Selection(counts.get(split, 0), seen, pilot_images)
+                images[split] = _fill(simulate, saved, split, (seed, index), chosen, bar)
+        whole = saved.folder / "survey.h5"
+        with store.create_store(
+            whole,
             channels=CHANNELS,
             size=detection.STAMP,
             normalisation="none",
             kinds=kinds.KINDS,
             attributes=attributes,
-        ) as writer,
-        tqdm(total=sum(counts.values()), unit=" stamps", desc="survey", disable=not progress) as bar,
-    ):
-        seen = _pilot(simulate, seed, pilot_images)
-        for index, split in enumerate(SPLITS):
-            chosen = selection.Selection(counts.get(split, 0), seen, pilot_images)
-            images[split] = _fill(simulate, writer, split, (seed, index), chosen, bar)
+            overwrite=True,
+        ) as writer:
+            for split in SPLITS:
+                for columns in saved.columns(split):
+                    writer.append(split, **columns)
+        parts.finish(saved, whole, path)
     return images
 
 
 def _pilot(simulate: "Simulate", seed: int, count: int) -> np.ndarray:
     """Stamps of each bin in `count` images that belong to no split."""
     seen = np.zeros(3 * selection.BINS, np.int64)
-    with contextlib.closing(simulate((seed, PILOT), count)) as results:
+    with contextlib.closing(simulate((seed, PILOT), range(count))) as results:
         for result in results:
             bins = _bins(result)
             seen += np.bincount(bins[bins >= 0], minlength=seen.size)
@@ -85,39 +98,38 @@ def _pilot(simulate: "Simulate", seed: int, count: int) -> np.ndarray:
 
 def _fill(
     simulate: "Simulate",
-    writer: store.Writer,
+    saved: parts.Parts,
     split: str,
     key: tuple[int, int],
     chosen: selection.Selection,
     bar: tqdm,
 ) -> int:
-    """Simulate images until a split is full; returns how many."""
+    """Simulate images until a split is full, from where its blocks end; returns how many in all."""
+    asked = chosen.left
+    saved.restore(split, chosen)
+    bar.update(asked - chosen.left)
     waiting: list[tuple[np.ndarray, ...]] = []
-    image = 0
-    if chosen.left:
-        with contextlib.closing(simulate(key, None)) as results:
-            for image, result in enumerate(results, start=1):
-                rng = np.random.default_rng((*key, image - 1, 1))
-                kept = chosen.take(_bins(result), rng)
-                ids = np.full(kept.size, key[1] * STRIDE + image - 1, np.int64)
-                waiting.append((result.stamps[kept], result.snr[kept], result.kind[kept], ids))
-                bar.update(kept.size)
-                if not chosen.left or sum(len(part[1]) for part in waiting) >= BLOCK:
-                    _write(writer, split, waiting, rng)
-                    waiting = []
-                if not chosen.left:
-                    break
-    return image
+    with contextlib.closing(simulate(key, itertools.count(chosen.used))) as results:
+        while chosen.left:
+            image, result = chosen.used, next(results)
+            rng = np.random.default_rng((*key, image, 1))
+            kept = chosen.take(_bins(result), rng)
+            ids = np.full(kept.size, key[1] * STRIDE + image, np.int64)
+            waiting.append((result.stamps[kept], result.snr[kept], result.kind[kept], ids))
+            bar.update(kept.size)
+            if not chosen.left or sum(len(columns[1]) for columns in waiting) >= BLOCK:
+                saved.append(split, _shuffled(waiting, rng), chosen)
+                waiting = []
+    return chosen.used
 
 
-def _write(
-    writer: store.Writer, split: str, waiting: list[tuple[np.ndarray, ...]], rng: np.random.Generator
-) -> None:
-    """Append the stamps of several images in random order."""
-    pixels, snr, kind, image = (np.concatenate(parts) for parts in zip(*waiting, strict=True))
+def _shuffled(waiting: list[tuple[np.ndarray, ...]], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """The stamps of several images in random order, by column of the store."""
+    pixels, snr, kind, image = (np.concatenate(columns) for columns in zip(*waiting, strict=True))
     order = rng.permutation(snr.size)
     label = (kind == kinds.CANDIDATE).astype(np.uint8)
-    writer.append(split, pixels[order], label[order], snr[order], kind[order], image[order])
+    columns = {"stamps": pixels, "label": label, "snr": snr, "kind": kind, "image": image}
+    return {name: values[order] for name, values in columns.items()}
 
 
 def _bins(result: pair.Stamps) -> np.ndarray:
@@ -129,12 +141,11 @@ class Simulate:
 
     def __init__(self, pool: ProcessPoolExecutor | None, workers: int, band: str, size: int) -> None:
         self._pool = pool
-        self._ahead = 2 * workers + 2
+        self._ahead = 8 * workers  # enough to work on while a block is saved
         self._one = partial(pair.simulate, band=band, size=size)
 
-    def __call__(self, key: tuple[int, int], count: int | None) -> Results:
-        """The stamps of images 0, 1, … of `key` (seed, split): `count` of them, or without end."""
-        images = itertools.count() if count is None else range(count)
+    def __call__(self, key: tuple[int, int], images: Iterable[int]) -> Results:
+        """The stamps of these images of `key` (seed, split)."""
         keys = ((*key, image) for image in images)
         if self._pool is None:
             yield from map(self._one, keys)

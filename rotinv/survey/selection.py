@@ -55,11 +55,17 @@ class Selection:
         self.need = quotas(count)
         self.seen = seen.astype(float)
         self.images = images
+        self.pilots = images
 
     @property
     def left(self) -> int:
         """Stamps still needed."""
         return int(self.need.sum())
+
+    @property
+    def used(self) -> int:
+        """Images of the split itself that were seen."""
+        return self.images - self.pilots
 
     def take(self, bins: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Indices of the stamps of one image (their bins (N,)) that are kept."""

@@ -121,7 +121,7 @@ def render(
 
 @nb.njit(cache=True, error_model="numpy")
 def _add_discs(image, y, x, flux, radius, ratio, angle):
-    """Exponential discs exp(-1.678 r / r_e) to 4.5 half-light radii, where they peak sampled 2 x 2 a pixel."""
+    """Exponential discs exp(-1.678 r / r_e) to 4.5 half-light radii; 2 x 2 samples a pixel at peaks."""
     size = image.shape[0]
     for n in range(y.size):
         scale = radius[n] / 1.678

@@ -1,0 +1,122 @@
+"""What there is of an unfinished survey: a folder beside its store, from which a killed run goes on.
+
+    OUT.part/options.json       what was asked for; a request for anything else is refused
+    OUT.part/train-00000.npz    a block of stamps as the store will have them, and what was needed after it
+
+Each file is whole or not there. In the end the blocks become the store, and the folder goes.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rotinv.errors import UserError
+from rotinv.files import disk_errors, refuse_existing, written_whole
+from rotinv.survey.selection import Selection
+
+COLUMNS = ("stamps", "label", "snr", "kind", "image")  # of a block, as of the store
+CHOSEN = ("need", "seen", "images")  # of the selection, which with the seed decides all that follows
+
+
+class Parts:
+    """The blocks of an unfinished survey (see open_parts)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def blocks(self, split: str) -> list[Path]:
+        """The files of a split's blocks, in order."""
+        return sorted(self.folder.glob(f"{split}-*.npz"))
+
+    def append(self, split: str, columns: Mapping[str, np.ndarray], chosen: Selection) -> None:
+        """Save a split's next block, and what was chosen at its end."""
+        name = self.folder / f"{split}-{len(self.blocks(split)):05d}.npz"
+        ended = {f"chosen_{key}": np.asarray(getattr(chosen, key)) for key in CHOSEN}
+        with written_whole(name) as temporary, temporary.open("wb") as file:
+            np.savez(file, **columns, **ended)  # type: ignore[arg-type]
+
+    def restore(self, split: str, chosen: Selection) -> None:
+        """Bring `chosen` to where the split's last block ended. Raises UserError for a damaged one."""
+        for block in self.blocks(split)[-1:]:
+            saved = _read(block, [f"chosen_{key}" for key in CHOSEN])
+            chosen.need, chosen.seen = saved["chosen_need"], saved["chosen_seen"]
+            chosen.images = int(saved["chosen_images"])
+
+    def columns(self, split: str) -> Iterator[dict[str, np.ndarray]]:
+        """The split's stamps, a block at a time."""
+        for block in self.blocks(split):
+            yield _read(block, COLUMNS)
+
+
+@contextlib.contextmanager
+def open_parts(path: Path, options: Mapping[str, Any]) -> Iterator[Parts]:
+    """The parts of the survey to be made at `path` with `options`: those of a run that was cut off, or none.
+
+    Waits while another process makes the same file. Raises UserError if `path` exists, if its parts were
+    made with other options, or if the folder cannot be written. A run that is cut off leaves its parts.
+    """
+    refuse_existing(path)
+    folder = path.with_name(path.name + ".part")
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        refuse_existing(path)
+        for unfinished in folder.glob(".*.part"):
+            unfinished.unlink()
+        _check_options(folder / "options.json", dict(options))
+        yield Parts(folder)
+
+
+def finish(parts: Parts, store: Path, path: Path) -> None:
+    """Give the finished `store`, which lies among its parts, its name, and remove the parts."""
+    refuse_existing(path)
+    with disk_errors(path):
+        store.replace(path)
+        shutil.rmtree(parts.folder)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder, which ends with the process at the latest."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _check_options(file: Path, options: dict[str, Any]) -> None:
+    """Raise UserError unless `file` says the same, or is not there and can be written."""
+    if not file.exists():
+        with written_whole(file) as temporary:
+            temporary.write_text(json.dumps(options, indent=1) + "\n")
+        return
+    try:
+        saved = dict(json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{file}: is damaged; remove {file.parent} to begin anew") from error
+    other = [
+        f"{key} {saved.get(key)} not {value}" for key, value in options.items() if saved.get(key) != value
+    ]
+    if other or saved.keys() != options.keys():
+        raise UserError(
+            f"{file.parent}: holds an unfinished survey of other options ({', '.join(other)}); "
+            "give the same ones to go on, or remove it"
+        )
+
+
+def _read(block: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    try:
+        with np.load(block) as arrays:
+            return {name: arrays[name] for name in names}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{block}: is damaged; remove {block.parent} to begin anew") from error
