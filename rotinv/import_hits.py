@@ -1,6 +1,7 @@
 """Make a stamp store of the original HiTS files: python -m rotinv.import_hits SOURCE --out hits.h5."""
 
 import argparse
+import contextlib
 import math
 import sys
 from collections import Counter
@@ -30,11 +31,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     refuse_existing(options.out)
     skipped = Counter[str](dict.fromkeys(hits.SKIPPED, 0))
     parts = _find(options, skipped)
-    attributes = {"source": options.source.name, "import_normalisation": options.normalisation}
+    attributes: dict[str, object] = {
+        "source": options.source.resolve().name,
+        "import_normalisation": options.normalisation,
+    }
     if options.split is not None:
-        attributes |= {"split": str(options.split), "seed": options.seed}
+        attributes |= {"split": options.split, "seed": options.seed}
     faithful = options.normalisation == "faithful"
-    with written_whole(options.out) as temporary:
+    with written_whole(options.out) as temporary, _called(options.out, temporary):
         with create_store(
             temporary,
             channels=hits.CHANNELS,
@@ -50,6 +54,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             file.attrs.update(report.attributes())
     report.show(options.out)
     return 0
+
+
+@contextlib.contextmanager
+def _called(out: Path, temporary: Path) -> Iterator[None]:
+    """Name the user's file, not the temporary one, if the disk is full."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error).replace(str(temporary), str(out))) from error
 
 
 @dataclass(frozen=True)
@@ -123,11 +136,13 @@ class _Import:
         self._writer, self._faithful, self._skip_bad_files = writer, faithful, skip_bad_files
         self._skipped = skipped
         self._unreadable: list[str] = []
+        self._alone = False
         self._constant = self._files = self._read = 0
         self._labels = {split: np.zeros(2, dtype=np.int64) for split in SPLITS}
 
     def read(self, parts: Sequence[_Part], seed: int) -> None:
         """Read every file in turn, with a bar; what a file holds is forgotten before the next."""
+        self._alone = len(parts) == 1
         sizes = [part.path.stat().st_size if part.path.exists() else 0 for part in parts]
         bar = tqdm(total=sum(sizes), unit="B", unit_scale=True, disable=not sys.stderr.isatty())
         with bar:
@@ -142,7 +157,8 @@ class _Import:
             chunk = hits.read_chunk(part.path)
         except UserError as error:
             if not self._skip_bad_files:
-                raise UserError(f"{error} (--skip-bad-files goes on without such files)") from error
+                remedy = "" if self._alone else "; or go on without such files: --skip-bad-files"
+                raise UserError(f"{error}{remedy}") from error
             self._skipped["unreadable_files"] += 1
             self._unreadable.append(f"{part.path.parent.name}/{part.path.name}")
             tqdm.write(f"left out: {error}", file=sys.stderr)

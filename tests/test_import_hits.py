@@ -2,6 +2,7 @@
 
 import pickle
 import struct
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -143,8 +144,9 @@ def test_chunks_go_whole_where_the_fractions_say(tmp_path):
         put(tmp_path / "flat", columns(3, seed=n), f"chunk_{n}_5000.pkl")
     found, _ = run(tmp_path / "flat", split="0.6,0.2,0.2")
     assert [len(found[name][0]) for name in SPLITS] == [18, 6, 6]
-    again, _ = run(tmp_path / "flat", split="0.6,0.2,0.2")
+    again, again_attributes = run(tmp_path / "flat", split="0.6,0.2,0.2")
     np.testing.assert_array_equal(found["test"][0], again["test"][0])
+    assert list(again_attributes["split"]) == [0.6, 0.2, 0.2]
     other, _ = run(tmp_path / "flat", "--seed", "3", split="0.6,0.2,0.2")
     assert not np.array_equal(found["test"][0], other["test"][0])
 
@@ -185,7 +187,9 @@ def test_faithful_normalisation_repeats_the_original(tmp_path, capsys, dtype):
 
 def test_unreadable_files_stop_or_are_skipped(tmp_path, capsys):
     put(tmp_path / "flat", columns(2))
-    put(tmp_path / "flat", columns(2), "chunk_1_5000.pkl").write_bytes(b"nothing")
+    lone = put(tmp_path / "flat", columns(2), "chunk_1_5000.pkl")
+    lone.write_bytes(b"nothing")
+    assert "--skip-bad-files" not in refusal(lone, "--split", "test")
     assert "chunk_1_5000.pkl: is damaged" in refusal(tmp_path / "flat", "--split", "test")
     assert "--skip-bad-files" in refusal(tmp_path / "flat", "--split", "test")
     found, attributes = run(tmp_path / "flat", "--skip-bad-files")
@@ -380,6 +384,19 @@ def test_the_program_refuses_with_status_2(tmp_path):
     path.write_bytes(p2.pickled(HOSTILE["os.system"][0]))
     done = programs.run("import_hits", path.parent, "--out", "out.h5", "--split", "test", cwd=tmp_path)
     programs.assert_refused(done, str(path), "os.system", "nothing in it was run")
+    assert [found.name for found in tmp_path.iterdir()] == ["flat"]
+
+
+def test_a_full_disk_names_the_store_and_leaves_nothing(tmp_path):
+    source = put(tmp_path / "flat", columns(200)).parent
+    call = " ".join(programs.command("import_hits", source, "--split", "test", "--out", tmp_path / "out.h5"))
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -f 500; exec {call}"],
+        capture_output=True,
+        text=True,
+        env=programs.ENVIRONMENT,
+    )
+    programs.assert_refused(done, f"{tmp_path / 'out.h5'}: cannot be written")
     assert [found.name for found in tmp_path.iterdir()] == ["flat"]
 
 
