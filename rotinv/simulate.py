@@ -37,8 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = cli.Parser(
         "simulate",
-        "Simulate a survey and cut its candidates and artifacts into a stamp store. A run that was "
-        "interrupted goes on when the same command is given again; until the end, what it has is in OUT.part.",
+        "Simulate a survey and cut its candidates and artifacts into a stamp store. A run that was cut off "
+        "goes on when the same command is given again; what it has until then is in the folder OUT.part.",
     )
     parser.add_argument("--out", type=Path, required=True, help="the stamp store to make")
     for split, count in (("train", 20_000), ("validate", 2_500), ("test", 5_000)):

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from rotinv import stamps as store
 from rotinv.survey import detection, kinds, pair, parts, selection, sky
 
-VERSION = 1  # of the survey's content: another number, other data for the same seed
+VERSION = 2  # of the survey's content: another number, other data for the same seed
 BANDS = tuple(sky.SKY)
 CHANNELS = ("template", "science", "difference", "snr_difference")
 SPLITS = ("train", "validate", "test")

@@ -16,7 +16,7 @@ READ_NOISE = 7.0  # e- (DECam)
 FULL_WELL = 1.3e5  # e- (recipe 8)
 SPIKES_ABOVE = 2e6  # e-: total flux of a star that shows diffraction spikes (recipe 8)
 FIELD = 768.0**2  # px: the counts below are for a field of this area
-COSMIC_RAYS = {"science": 80.0, "template": 80.0 * 0.35}  # per field (recipe 9 has 45; more, for yield)
+COSMIC_RAYS = {"science": 45.0, "template": 45.0 * 0.35}  # per field (recipe 9)
 BAD_PIXELS = 200.0  # per field (recipe 10 has 30; more, for speed)
 BAD_ROWS = 1.5  # segments per field (recipe 11 has 2; each gives many detections; tuned)
 COLLAPSED = 12.0  # spots of too small variance per field (recipe 12; tuned)
@@ -24,7 +24,10 @@ MASKED = 4.0  # spots of vanishing variance per field (recipe 12; tuned to 2.2% 
 MASKED_VARIANCE = (-8.0, -5.0)  # log10 of e-^2: half at the lower end (recipe 12), half between (tuned)
 FILTER_REACH = 5  # px: a pixel of vanishing variance rules the detection filter this far away
 LOST_SIDES = 0.6  # chance that a side of the pair is zero-filled (recipe 13; tuned)
+GLOWS = 0.35  # chance that part of a lost side glows in the science image (tuned: edges in 1-2% of artifacts)
+GLOW = (1.0, 8.0)  # of the noise, log-uniform: CCDs glow, or are over-corrected, at their edges (tuned)
 AMPLIFIER_STEPS = 0.4  # chance of a step between amplifiers (recipe 13; tuned)
+SKY_MESH = 32.0  # px: the sky is measured and subtracted on such scales (as SExtractor does by default)
 
 
 def _normal_table() -> np.ndarray:
@@ -41,6 +44,8 @@ class Spoiled(NamedTuple):
 
     spots: np.ndarray  # (N, 6): row, column, height, width, factor (0: masked), masked variance
     lost: tuple[slice, slice] | None  # the zero-filled side
+    glow: np.ndarray  # e-/px: (along, across) that side of the science image, from the lost pixels inwards
+    glow_start: int  # px along the side
 
 
 def expose(rng: np.random.Generator, scene: np.ndarray, level: float) -> np.ndarray:
@@ -147,14 +152,34 @@ def add_bad_rows(rng: np.random.Generator, counts: np.ndarray, kind_map: np.ndar
 
 
 def add_amplifier_step(rng: np.random.Generator, counts: np.ndarray) -> None:
-    """Half the image 2-10 e- higher or lower, in some exposures (recipe 13)."""
+    """What the subtraction of the sky leaves of a step of 2-10 e- between amplifiers (recipe 13)."""
     if rng.random() < AMPLIFIER_STEPS:
         column = int(rng.integers(counts.shape[1] // 4, 3 * counts.shape[1] // 4))
-        counts[:, column:] += np.float32(rng.uniform(2, 10) * rng.choice([-1, 1]))
+        x = np.arange(counts.shape[1]) - column
+        step = rng.uniform(2, 10) * rng.choice([-0.5, 0.5])
+        counts += (step * np.where(x < 0, -1, 1) * np.exp(-np.abs(x) / SKY_MESH)).astype(np.float32)
 
 
-def draw_spoiled(rng: np.random.Generator, kind_map: np.ndarray) -> Spoiled:
-    """Draw the variance defects and the lost side of a pair (recipe 12-13), and mark them."""
+def draw_spoiled(rng: np.random.Generator, kind_map: np.ndarray, level: float) -> Spoiled:
+    """Draw the variance defects and the lost side of a pair (recipe 12-13), and mark them.
+
+    `level` is the sky of the science exposure, e-/px.
+    """
+    spots = _draw_spots(rng, kind_map)
+    if rng.random() >= LOST_SIDES:
+        return Spoiled(spots, None, np.zeros((0, 0), np.float32), 0)
+    size = kind_map.shape[0]
+    width = int(rng.integers(4, 40))  # px
+    at_start, turned = rng.random() < 0.5, rng.random() < 0.5
+    side = slice(0, width) if at_start else slice(size - width, size)
+    glow, start = _draw_glow(rng, size, level)
+    reach = slice(0, width + 8) if at_start else slice(size - width - 8, size)
+    marked = kind_map[reach] if turned else kind_map[:, reach]
+    np.maximum(marked, kinds.NUMBER["edge"], out=marked)
+    return Spoiled(spots, (side, slice(None)) if turned else (slice(None), side), glow, start)
+
+
+def _draw_spots(rng: np.random.Generator, kind_map: np.ndarray) -> np.ndarray:
     size, spots = kind_map.shape[0], []
     for kind, rate in (("collapsed variance", COLLAPSED), ("masked variance", MASKED)):
         for _ in range(rng.poisson(rate * size**2 / FIELD)):
@@ -165,16 +190,17 @@ def draw_spoiled(rng: np.random.Generator, kind_map: np.ndarray) -> Spoiled:
             spots.append((row, column, high, wide, factor, masked))
             reach = max(high, wide) // 2 + (1 if factor else FILTER_REACH)
             kinds.paint(kind_map, row + high // 2, column + wide // 2, int(reach), kinds.NUMBER[kind])
-    lost = None
-    if rng.random() < LOST_SIDES:
-        width = int(rng.integers(4, 40))  # px
-        side = [slice(0, width), slice(size - width, size)][int(rng.integers(2))]
-        reach = slice(0, width + 8) if side.start == 0 else slice(size - width - 8, size)
-        turn = rng.random() < 0.5
-        lost = (side, slice(None)) if turn else (slice(None), side)
-        marked = kind_map[reach] if turn else kind_map[:, reach]
-        np.maximum(marked, kinds.NUMBER["edge"], out=marked)
-    return Spoiled(np.array(spots, float).reshape(-1, 6), lost)
+    return np.array(spots, float).reshape(-1, 6)
+
+
+def _draw_glow(rng: np.random.Generator, size: int, level: float) -> tuple[np.ndarray, int]:
+    """The glow of a stretch of a side, exponential inwards, and where along the side it begins."""
+    length = int(rng.integers(20, 101)) if rng.random() < GLOWS else 0
+    noise = math.sqrt(level + READ_NOISE**2)
+    peak = noise * math.exp(rng.uniform(*np.log(GLOW))) * (-1 if rng.random() < 0.4 else 1)
+    inwards = np.exp(-np.arange(20) / rng.uniform(2, 6))
+    along = np.sin(np.linspace(0, math.pi, length)) ** 2
+    return (peak * np.outer(along, inwards)).astype(np.float32), int(rng.integers(0, size - 100))
 
 
 def spoil(spoiled: Spoiled, science: np.ndarray, template: np.ndarray, variance: np.ndarray) -> None:
@@ -183,5 +209,11 @@ def spoil(spoiled: Spoiled, science: np.ndarray, template: np.ndarray, variance:
         spot = variance[int(row) : int(row + high), int(column) : int(column + wide)]
         spot[:] = spot * np.float32(factor) if factor else masked
     if spoiled.lost is not None:
+        rows, columns = spoiled.lost
+        turned = rows != slice(None)
+        side, image = (rows, science.T) if turned else (columns, science)  # lost columns of `image`
+        inwards = image[:, side.stop :] if side.start == 0 else image[:, : side.start][:, ::-1]
+        length, depth = spoiled.glow.shape
+        inwards[spoiled.glow_start : spoiled.glow_start + length, :depth] += spoiled.glow
         science[spoiled.lost] = template[spoiled.lost] = 0
         variance[spoiled.lost] = 1e12  # no weight

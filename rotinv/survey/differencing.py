@@ -18,7 +18,7 @@ from rotinv.survey import psf
 from rotinv.survey.detector import READ_NOISE
 
 OPTIMISM = (
-    0.75,
+    0.7,
     1.0,
 )  # of the variance planes, image by image: gains and flat fields are not known better (tuned)
 

@@ -91,7 +91,7 @@ def expose(rng: np.random.Generator, band: str, size: int) -> Exposures:
     detector.add_bad_pixels(rng, science, kind_map)
     detector.add_bad_rows(rng, science, kind_map)
     detector.add_amplifier_step(rng, science)
-    spoiled = detector.draw_spoiled(rng, kind_map)
+    spoiled = detector.draw_spoiled(rng, kind_map, field.science_level)
     return Exposures(field, template, science, science_psf, matching, spoiled, kind_map)
 
 

@@ -1,4 +1,7 @@
-"""A contact sheet of a survey: rows by candidate SNR and artifact kind, four channels of each stamp."""
+"""A contact sheet of a survey: rows by candidate SNR and artifact kind, four channels of each stamp.
+
+The number on a template is the SNR of the stamp's detection.
+"""
 
 from pathlib import Path
 
@@ -33,6 +36,14 @@ def draw(survey: Path, sheet: Path) -> None:
                 panel.axis("off")
             line[0].text(-0.2, 0.5, name, ha="right", va="center", transform=line[0].transAxes, fontsize=8)
             for n, index in enumerate(chosen):
+                line[4 * n].text(
+                    0.04,
+                    0.04,
+                    f"{split.snr[index]:.3g}",
+                    transform=line[4 * n].transAxes,
+                    fontsize=6,
+                    color="gold",
+                )
                 for channel in range(4):
                     _show(line[4 * n + channel], split.pixels[index, :, :, channel])
     for n, title in enumerate(("template", "science", "difference", "SNR diff.") * ACROSS):

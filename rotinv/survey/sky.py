@@ -14,6 +14,7 @@ from scipy import fft
 from rotinv.survey import kinds, psf
 
 SKY = {"u": (80.0, 220.0), "g": (500.0, 900.0)}  # e-/px of one exposure, by band (recipe 2)
+BRIGHTNESS = {"u": 0.5, "g": 1.0}  # of stars and galaxies: DECam sees less of them in u (tuned)
 STAR_DENSITY = (40.0, 400.0)  # per Mpx, log-uniform over images: from the pole to moderate latitudes (tuned)
 GALAXY_DENSITY = 270.0  # per Mpx: about 50,000 a square degree to g = 24 (tuned)
 PEAKED = 4.0  # px: nearer to its centre a disc is too steep for one sample a pixel (tuned)
@@ -60,13 +61,15 @@ def draw(rng: np.random.Generator, size: int, band: str) -> Sky:
     low, high = SKY[band]
     offset = (rng.normal(0, 0.12), rng.normal(0, 0.12))  # recipe 5
     density = math.exp(rng.uniform(*np.log(STAR_DENSITY)))
-    stars = _draw_stars(rng, size, rng.poisson(density * size**2 / 1e6), offset)
-    galaxies = _draw_galaxies(rng, size, rng.poisson(GALAXY_DENSITY * size**2 / 1e6))
+    stars = _draw_stars(rng, size, rng.poisson(density * size**2 / 1e6), offset, BRIGHTNESS[band])
+    galaxies = _draw_galaxies(rng, size, rng.poisson(GALAXY_DENSITY * size**2 / 1e6), BRIGHTNESS[band])
     return Sky(size, rng.uniform(low, high), rng.uniform(low, high), offset, stars, galaxies)
 
 
-def _draw_stars(rng: np.random.Generator, size: int, count: int, offset: tuple[float, float]) -> Stars:
-    flux = np.minimum(300 * rng.random(count) ** (-1 / 0.65), 3e7)  # recipe 4
+def _draw_stars(
+    rng: np.random.Generator, size: int, count: int, offset: tuple[float, float], brightness: float
+) -> Stars:
+    flux = brightness * np.minimum(300 * rng.random(count) ** (-1 / 0.65), 3e7)  # recipe 4
     shared = rng.random(count) < 0.5  # recipe 5
     dy, dx = (shared * o + rng.normal(0, 0.05, count) for o in offset)
     tail = rng.random(count) < 0.02  # proper motion, blends, bad astrometry: dipoles
@@ -82,9 +85,9 @@ def _draw_stars(rng: np.random.Generator, size: int, count: int, offset: tuple[f
     return Stars(y, x, flux, flux * change * scale, dy, dx, kind)
 
 
-def _draw_galaxies(rng: np.random.Generator, size: int, count: int) -> Galaxies:
+def _draw_galaxies(rng: np.random.Generator, size: int, count: int, brightness: float) -> Galaxies:
     y, x = rng.uniform(0, size, (2, count))
-    flux = np.minimum(250 / rng.random(count), 1e5)  # recipe 7
+    flux = brightness * np.minimum(250 / rng.random(count), 1e5)  # recipe 7
     return Galaxies(
         y, x, flux, rng.uniform(1, 5, count), rng.uniform(0.3, 1, count), rng.uniform(0, math.pi, count)
     )
