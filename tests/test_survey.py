@@ -133,7 +133,7 @@ def kill_after(blocks, path, workers):
 def test_a_killed_survey_goes_on_to_the_same_bits(workers, tmp_path, small_blocks):
     make_survey(tmp_path / "whole.h5", COUNTS, seed=5, workers=1, band="u", **SMALL)
     path = tmp_path / "survey.h5"
-    for blocks in (1, 4, 7):  # in train, again in train, and in a later split
+    for blocks in (2, 7):  # while it makes the first split, and again
         folder = kill_after(blocks, path, workers)
         assert not path.exists()
     saved = {block: block.stat().st_mtime_ns for block in folder.glob("*.npz")}
@@ -309,25 +309,115 @@ def test_kinds_have_precedence():
     assert [kinds.KINDS[k] for k in found] == ["cosmic ray", "galaxy residual", "noise peak"]
 
 
+@pytest.fixture(scope="module")
+def fair(tmp_path_factory):
+    """A survey large enough to be judged."""
+    path = tmp_path_factory.mktemp("fair") / "survey.h5"
+    make_survey(path, {"train": 200, "validate": 200, "test": 1200}, seed=1, workers=2, **SMALL)
+    return path
+
+
 def report(path, capsys):
+    """The check's exit status, and the names of the gates that failed."""
     status = check.main([str(path)])
-    return status, capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    return status, [line[6:58].strip() for line in lines if line.startswith("FAIL")]
 
 
-def test_check_fails_on_shuffled_labels_and_on_white_noise(survey, tmp_path, capsys):
-    _, before = report(survey, capsys)
-    shuffled, white = tmp_path / "shuffled.h5", tmp_path / "white.h5"
-    for copy in (shuffled, white):
-        copy.write_bytes(survey.read_bytes())
-    with h5py.File(shuffled, "r+") as file:
-        file["test/label"][:] = np.random.default_rng(0).permutation(file["test/label"][()])
-    with h5py.File(white, "r+") as file:
-        stamps = file["test/stamps"][()]
-        stamps[..., 1] = np.random.default_rng(0).normal(0, 10, stamps.shape[:3])
-        stamps[..., 2] = stamps[..., 1] - stamps[..., 0]
-        file["test/stamps"][:] = stamps
-    for copy, gate in ((shuffled, "labels that agree"), (white, "noise correlation of science at lag 1")):
-        status, after = report(copy, capsys)
-        assert status == 1
-        assert gate in "".join(line for line in after.splitlines() if line.startswith("FAIL"))
-        assert gate not in "".join(line for line in before.splitlines() if line.startswith("FAIL"))
+def test_check_passes_a_survey(fair, capsys):
+    assert report(fair, capsys) == (0, [])
+
+
+def shuffle(*columns):
+    def change(test, rng):
+        order = rng.permutation(len(test["label"]))
+        for name in columns:
+            test[name][:] = test[name][()][order]
+
+    return change
+
+
+def white_noise(*, consistent):
+    def change(test, rng):
+        stamps = test["stamps"][()]
+        stamps[..., 1] = rng.normal(0, 30, stamps.shape[:3])
+        if consistent:
+            noise = (stamps[..., 2] / stamps[..., 3])[np.isfinite(stamps[..., 2] / stamps[..., 3])]
+            stamps[..., 2] = stamps[..., 1] - stamps[..., 0]
+            stamps[..., 3] = stamps[..., 2] / np.median(noise)
+        test["stamps"][:] = stamps
+
+    return change
+
+
+def halve_snr(test, rng):
+    test["snr"][:] = np.where(test["label"][()] == 1, 0.8, 1) * test["snr"][()]
+
+
+def all_positive(test, rng):
+    test["snr"][:] = abs(test["snr"][()])
+
+
+def share_an_image(test, rng):
+    test["image"][0] = test.parent["train/image"][0]
+
+
+CHANGES = {
+    "labels": (shuffle("label"), "labels that agree with their kind"),
+    "labels and kinds": (shuffle("label", "kind"), "|SNR| of artifacts"),
+    "all but the stamps": (shuffle("label", "kind", "snr", "image"), "centre has the sign of their SNR"),
+    "white noise": (white_noise(consistent=False), "difference is not science - template"),
+    "consistent white noise": (white_noise(consistent=True), "noise correlation of science at lag 1"),
+    "other SNR": (halve_snr, "SNR of candidates"),
+    "no negative artifact": (all_positive, "share of negative artifacts"),
+    "a shared image": (share_an_image, "images shared between splits"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_check_fails_on_a_changed_survey(name, fair, tmp_path, capsys):
+    change, gate = CHANGES[name]
+    copy = tmp_path / "changed.h5"
+    copy.write_bytes(fair.read_bytes())
+    with h5py.File(copy, "r+") as file, np.errstate(all="ignore"):
+        change(file["test"], np.random.default_rng(0))
+    status, failed = report(copy, capsys)
+    assert status == 1
+    assert any(gate in line for line in failed), failed
+
+
+def test_best_threshold():
+    label, snr = np.array([0, 0, 1, 0, 1, 1]), np.array([-9.0, 5, 6, 7, 8, 9])
+    assert check.threshold_error(label, snr) == 1 / 6
+    assert check.threshold_error(label, -snr) == 3 / 6
+
+
+def drop_attribute(file):
+    del file.attrs["survey_version"]
+
+
+def drop_column(file):
+    del file["test/snr"]
+
+
+def rename_kinds(file):
+    file.attrs["kinds"] = ["one", *kinds.KINDS[1:]]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (drop_attribute, "survey_version"),
+        (drop_column, "lacks snr"),
+        (rename_kinds, "other kinds"),
+    ],
+)
+def test_check_refuses_what_is_no_simulated_survey(change, complaint, survey, tmp_path):
+    copy = tmp_path / "other.h5"
+    copy.write_bytes(survey.read_bytes())
+    with h5py.File(copy, "r+") as file:
+        change(file)
+    command = [sys.executable, "-m", "rotinv.survey.check", str(copy)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert complaint in done.stderr and len(done.stderr.splitlines()) == 1

@@ -6,26 +6,31 @@ Real figures are those of HiTS's test set. A gate that fails makes the program e
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy import optimize
 
 from rotinv import cli
 from rotinv.errors import UserError
+from rotinv.files import open_hdf5
 from rotinv.splits import Split
 from rotinv.stamps import SPLITS, StampStore
-from rotinv.survey import selection
+from rotinv.survey import kinds, selection
 
+CHANNELS = ["template", "science", "difference", "snr_difference"]
 SHOWN = slice(2, 10)  # quantiles from 1% to 95% of the tables
-NOISE_STAMPS = 2000  # stamps from which noise and widths are measured
+SAMPLE = 4000  # candidates, from all over the split, whose noise and width are measured
+BRIGHT = 30.0  # SNR of the candidates whose width is measured
+BLOCK = 4096  # stamps read together
 EDGE = 5  # px: the stamp's rows at the top, where a candidate's light is faint
+QUIET = 2.0  # times the median variance: patches above it show a source, not noise
 
 
 class Columns(NamedTuple):
     """A split with all its columns."""
 
-    pixels: Any
+    stamps: Split
     label: np.ndarray
     snr: np.ndarray
     kind: np.ndarray
@@ -39,29 +44,26 @@ class Gate(NamedTuple):
     value: float
     low: float
     high: float
+    error: float = 0.0  # standard error of the value; two of them are allowed for
 
     @property
     def passed(self) -> bool:
         """Whether the value lies in its range (a NaN does not)."""
-        return self.low <= self.value <= self.high
+        return self.low - 2 * self.error <= self.value <= self.high + 2 * self.error
 
     def __str__(self) -> str:
-        verdict = "pass" if self.passed else "FAIL"
-        return f"{verdict}  {self.name:<52}{self.value:10.4g}   [{self.low:g}, {self.high:g}]"
+        verdict, error = "pass" if self.passed else "FAIL", f" +- {self.error:.2g}" if self.error else ""
+        return f"{verdict}  {self.name:<52}{self.value:10.4g}   [{self.low:g}, {self.high:g}]{error}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     options = _parser().parse_args(argv)
     with StampStore(options.survey) as store:
-        if list(store.channels) != ["template", "science", "difference", "snr_difference"]:
-            raise UserError(
-                f"{options.survey}: has the channels {', '.join(store.channels)}; "
-                "check a survey made by rotinv simulate"
-            )
+        _check_origin(store)
         full = {name: _columns(store.split(name)) for name in SPLITS if store.sizes[name]}
         split = _columns(store.split(options.split))
-        print("\n".join(_tables(split, list(store.kinds))))
+        print("\n".join(_tables(split)))
         gates = [*_distribution_gates(split), *_pixel_gates(split), *_store_gates(full)]
     print("\n".join(str(gate) for gate in gates))
     failed = sum(not gate.passed for gate in gates)
@@ -69,16 +71,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
+def _check_origin(store: StampStore) -> None:
+    """Raise UserError unless the store was made by rotinv simulate."""
+    with open_hdf5(store.path) as file:
+        missing = [name for name in ("survey_version", "band", "seed") if name not in file.attrs]
+    wrong = f"lacks the attribute '{missing[0]}'" if missing else ""
+    if list(store.channels) != CHANNELS:
+        wrong = f"has the channels {', '.join(store.channels)}"
+    elif tuple(store.kinds) != kinds.KINDS:
+        wrong = "names other kinds of artifact"
+    if wrong:
+        raise UserError(f"{store.path}: {wrong}; check a survey made by rotinv simulate")
+
+
 def _columns(split: Split) -> Columns:
     """The split's columns. Raises UserError if one is missing."""
-    if split.label is None or split.snr is None or split.kind is None or split.image is None:
-        raise UserError(
-            f"{split.path}: {split.name} lacks snr, kind or image; check a survey of rotinv simulate"
-        )
-    return Columns(split.pixels, split.label, split.snr, split.kind, split.image)
+    columns = {name: getattr(split, name) for name in ("label", "snr", "kind", "image")}
+    for name, column in columns.items():
+        if column is None:
+            raise UserError(
+                f"{split.path}: {split.name} lacks {name}; check a survey made by rotinv simulate"
+            )
+    return Columns(split, **columns)
 
 
-def _tables(split: Columns, kinds: list[str]) -> Iterator[str]:
+def _tables(split: Columns) -> Iterator[str]:
     """SNR quantiles beside the real ones, and the share of each kind among its label."""
     for name, chosen, real in _populations(split):
         found = np.quantile(chosen, selection.QUANTILES[SHOWN]) if chosen.size else np.full(8, np.nan)
@@ -87,7 +104,7 @@ def _tables(split: Columns, kinds: list[str]) -> Iterator[str]:
             yield f"  {100 * q:5.1f}%{a:10.2f}{b:10.2f}"
     yield "kinds of artifact, share of all artifacts"
     artifact = split.kind[split.label == 0]
-    for number, kind in enumerate(kinds):
+    for number, kind in enumerate(kinds.KINDS):
         if number and artifact.size:
             yield f"  {kind:<26}{100 * np.mean(artifact == number):7.2f}%"
 
@@ -107,48 +124,70 @@ def _distribution_gates(split: Columns) -> Iterator[Gate]:
         yield Gate(f"{name}: largest relative deviation, 1-95%", deviation, 0, 0.1)
     artifact = split.label == 0
     yield Gate("share of negative artifacts", float(np.mean(split.snr[artifact] < 0)), 0.27, 0.33)
-    yield Gate("share of candidates", float(np.mean(split.label)), 0.495, 0.505)
-    kind_says = np.mean((split.kind == 0) == (split.label == 1))
+    unequal = abs(2 * int(split.label.sum()) - split.label.size)
+    yield Gate("candidates less artifacts, or the reverse", unequal, 0, max(1, 0.01 * split.label.size))
+    kind_says = np.mean((split.kind == kinds.CANDIDATE) == (split.label == 1))
     yield Gate("labels that agree with their kind", float(kind_says), 1, 1)
+    yield Gate(
+        "error of the best SNR threshold (real: 0.215)", threshold_error(split.label, split.snr), 0.15, 0.3
+    )
+
+
+def threshold_error(label: np.ndarray, snr: np.ndarray) -> float:
+    """The least share of stamps (N,) that any single threshold of the SNR classifies wrongly."""
+    candidate = label[np.argsort(snr, kind="stable")] == 1
+    missed = np.concatenate([[0], np.cumsum(candidate)])  # with the threshold above the first n
+    accepted = np.count_nonzero(~candidate) - np.concatenate([[0], np.cumsum(~candidate)])
+    return float((missed + accepted).min() / label.size)
 
 
 def _pixel_gates(split: Columns) -> Iterator[Gate]:
     """Noise of template and science about candidates, and the width of bright candidates."""
     chosen = np.flatnonzero(split.label == 1)
-    stamps = (
-        split.pixels[: chosen[min(NOISE_STAMPS, chosen.size) - 1] + 1]
-        if chosen.size
-        else np.empty((0, 21, 21, 4))
-    )
-    candidate = split.label[: len(stamps)] == 1
-    corners = np.asarray(stamps)[candidate][:, :EDGE]
+    chosen = chosen[:: max(1, chosen.size // SAMPLE)]
+    stamps, image = split.stamps.raw(chosen), split.image[chosen]
     for channel, name, ranges in (
         (0, "template", ((-0.1, 0.1), (-0.1, 0.1))),
         (1, "science", ((0.45, 0.75), (-0.1, 0.2))),
     ):
         for lag, span in zip((1, 2), ranges, strict=True):
-            yield Gate(
-                f"noise correlation of {name} at lag {lag} px", correlation(corners[..., channel], lag), *span
-            )
-    bright = np.asarray(stamps)[candidate & (split.snr[: len(stamps)] > 30)]
-    width = [fwhm(image) for image in bright[:200, ..., 1]]
+            value, error = correlation(stamps[:, :EDGE, :, channel], image, lag)
+            yield Gate(f"noise correlation of {name} at lag {lag} px", value, *span, error)
+    bright = stamps[split.snr[chosen] > BRIGHT]
+    width = [fwhm(one) for one in bright[:200, ..., 1]]
     yield Gate("FWHM of bright candidates, px", float(np.median(width)) if width else np.nan, 3.0, 4.0)
-    moment = np.abs(bright[:, 8:13, 8:13, 2]).mean((1, 2)) / np.abs(bright[:, :3, :, 2]).mean((1, 2))
-    yield Gate(
-        "light of bright candidates, centre over edge",
-        float(np.median(moment)) if len(moment) else np.nan,
-        3,
-        np.inf,
-    )
+    yield Gate("light of bright candidates, centre over edge", _concentration(bright[..., 2]), 3, np.inf)
+    signs = [_sign_agrees(split, start) for start in range(0, len(split.stamps), BLOCK)]
+    yield Gate("stamps whose centre has the sign of their SNR", float(np.concatenate(signs).mean()), 0.9, 1)
 
 
-def correlation(noise: np.ndarray, lag: int) -> float:
-    """Median over patches (N, rows, columns) of the pixels' correlation at `lag` px along rows."""
-    x = noise.astype(float) - noise.mean((1, 2), keepdims=True, dtype=float)
-    variance = np.maximum(x.var((1, 2)), 1e-30)
-    return (
-        float(np.median((x[:, :, lag:] * x[:, :, :-lag]).mean((1, 2)) / variance)) if len(x) else float("nan")
-    )
+def _concentration(difference: np.ndarray) -> float:
+    """How much stronger the middle of stamps (N, 21, 21) is than their top rows; NaN for none."""
+    middle, top = (np.abs(part).mean((1, 2)) for part in (difference[:, 8:13, 8:13], difference[:, :3]))
+    return float(np.median(middle / np.maximum(top, 1e-30))) if len(difference) else float("nan")
+
+
+def _sign_agrees(split: Columns, start: int) -> np.ndarray:
+    """Whether the middle 3 x 3 pixels of each stamp of a block go the way of its SNR."""
+    block = split.stamps.raw(start, start + BLOCK)
+    return block[:, 9:12, 9:12, 3].sum((1, 2)) * split.snr[start : start + BLOCK] > 0
+
+
+def correlation(noise: np.ndarray, image: np.ndarray, lag: int) -> tuple[float, float]:
+    """The pixels' correlation at `lag` px along rows, of patches (N, rows, columns): mean and standard error
+    over the images (N,) they come from, since the shift of an image decides its correlation."""
+    x = noise - np.median(noise, axis=(1, 2), keepdims=True)
+    square = np.square(x, dtype=float).mean((1, 2))
+    values = []
+    for one in np.unique(image):
+        patches = x[(image == one) & (square > 0)]
+        quiet = patches[square[(image == one) & (square > 0)] <= QUIET * np.median(square[image == one])]
+        if len(quiet):
+            product = np.multiply(quiet[:, :, lag:], quiet[:, :, :-lag], dtype=float)
+            values.append(product.mean() / np.square(quiet, dtype=float).mean())
+    if len(values) < 2:
+        return float("nan"), 0.0
+    return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
 def fwhm(image: np.ndarray) -> float:
@@ -162,22 +201,29 @@ def fwhm(image: np.ndarray) -> float:
         return (height * np.exp(-((y - y0) ** 2 + (x - x0) ** 2) / (2 * sigma**2)) + floor - core).ravel()
 
     fit = optimize.least_squares(
-        residual, [core[4, 4], 0, 0, 1.5, 0], x_scale=[max(abs(core[4, 4]), 1), 1, 1, 1, 1]
+        residual,
+        [core[4, 4], 0, 0, 1.5, 0],
+        x_scale=[max(abs(core[4, 4]), 1), 1, 1, 1, 1],
+        max_nfev=50,  # a star takes about ten
     )
     return 2.3548 * abs(fit.x[3]) if fit.success else float("nan")
 
 
 def _store_gates(splits: dict[str, Columns]) -> Iterator[Gate]:
-    names, shared, inexact = list(splits), 0, 0
+    """What must hold exactly, in all splits."""
+    names, shared, inexact, signs = list(splits), 0, 0, 0
     for n, name in enumerate(names):
         for other in names[n + 1 :]:
             shared += np.intersect1d(splits[name].image, splits[other].image).size
-        pixels = splits[name].pixels
-        for start in range(0, len(pixels), 4096):
-            block = np.asarray(pixels[start : start + 4096])
-            inexact += int((block[..., 2] != block[..., 1] - block[..., 0]).any((1, 2)).sum())
+        for start in range(0, len(splits[name].stamps), BLOCK):
+            template, science, difference, snr = np.moveaxis(
+                splits[name].stamps.raw(start, start + BLOCK), -1, 0
+            )
+            inexact += int((difference != science - template).any((1, 2)).sum())
+            signs += int((np.sign(snr) != np.sign(difference)).any((1, 2)).sum())
     yield Gate("images shared between splits", shared, 0, 0)
     yield Gate("stamps whose difference is not science - template", inexact, 0, 0)
+    yield Gate("stamps whose SNR difference has another sign", signs, 0, 0)
 
 
 def _parser() -> argparse.ArgumentParser:
