@@ -147,6 +147,16 @@ def test_a_killed_survey_goes_on_to_the_same_bits(workers, tmp_path, small_block
     assert sorted(tmp_path.iterdir()) == [path, tmp_path / "whole.h5"]
 
 
+def test_two_processes_that_make_the_same_survey_make_it_once(tmp_path):
+    path = tmp_path / "survey.h5"
+    command = [sys.executable, "-c", MAKE, str(path), "1"]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate()[1] for process in both]
+    assert sorted(process.returncode for process in both) == [0, 1]
+    assert "exists already" in "".join(said)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def stop_after(monkeypatch, images):
     """Raise KeyboardInterrupt when more images than that are asked for."""
     original, calls = pair.simulate, iter(range(images))

@@ -3,7 +3,8 @@
     OUT.part/options.json       what was asked for; a request for anything else is refused
     OUT.part/train-00000.npz    a block of stamps as the store will have them, and what was needed after it
 
-Each file is whole or not there. In the end the blocks become the store, and the folder goes.
+Each file is whole or not there. In the end the blocks become the store, and the folder goes; for that
+moment the disk holds both.
 """
 
 import contextlib
@@ -88,7 +89,8 @@ def _locked(folder: Path) -> Iterator[None]:
     """Hold the folder, which ends with the process at the latest."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with disk_errors(folder):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
