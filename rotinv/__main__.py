@@ -11,6 +11,7 @@ PROGRAMS = {
     "score": "score stamps with one trained network or several",
     "simulate": "make a simulated survey",
     "import_weights": "make a run of weights trained elsewhere",
+    "survey.check": "hold a simulated survey against the real one",
     "pack": "make a stamp store from arrays",
     "import_hits": "make a stamp store of the original HiTS files",
     "architectures": "print Table I for an architecture",

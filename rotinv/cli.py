@@ -48,6 +48,14 @@ def run(program: str, main: Callable[[], int]) -> NoReturn:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
+    except (OSError, MemoryError) as error:  # a full standard output, a name too long, a batch too large
+        reason = f"not enough memory ({error})"
+        if isinstance(error, OSError):
+            reason = f"{error.strerror or error}: {error.filename or 'standard output'}"
+        print(f"rotinv {program}: {reason}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # the rest of standard output's buffer cannot be written either
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 2
     sys.exit(status)
 
 

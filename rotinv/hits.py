@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from rotinv.errors import UserError
 from rotinv.splits import check_labels
+from rotinv.stamps import CHANNELS
 from rotinv.unpickling import read_dict
 
 SIDE = 21
-CHANNELS = ("template", "science", "difference", "snr_difference")
 SKIPPED = {  # what a file's attributes count, and what a user is told
     "wrong_length": "rows without 441 pixels",
     "pixels_not_finite": "rows with NaN or infinite pixels",

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from rotinv import cli, hits
 from rotinv.errors import UserError
 from rotinv.files import refuse_existing, written_whole
-from rotinv.stamps import SPLITS, Writer, create_store
+from rotinv.stamps import CHANNELS, SPLITS, Writer, create_store
 
 ALL_SIZES = 0
 _MOST_NAMES = 500  # of files that could not be read, kept in the attributes
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with written_whole(options.out) as temporary, _called(options.out, temporary):
         with create_store(
             temporary,
-            channels=hits.CHANNELS,
+            channels=CHANNELS,
             size=hits.SIDE,
             normalisation="minmax" if faithful else "none",
             attributes=attributes,

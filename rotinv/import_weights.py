@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rotinv import architectures, cli, runs, weights
-
-SURVEY_CHANNELS = ("template", "science", "difference", "snr_difference")
+from rotinv.stamps import CHANNELS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--arch", default="cap", help=f"one of {', '.join(architectures.ARCHITECTURES)}")
     parser.add_argument("--size", type=cli.integer(1), default=21, help="side of the stamps in pixels")
     parser.add_argument(
-        "--channels", default=",".join(SURVEY_CHANNELS), help="the stamps' channels in order, by commas"
+        "--channels", default=",".join(CHANNELS), help="the stamps' channels in order, by commas"
     )
     options = parser.parse_args(argv)
     channels = [name.strip() for name in options.channels.split(",")]

@@ -14,9 +14,8 @@ from rotinv.arrays import channels_last, read_arrays
 from rotinv.errors import UserError
 from rotinv.files import refuse_existing
 from rotinv.splits import Split, check_labels, usable
-from rotinv.stamps import SPLITS, create_store
+from rotinv.stamps import CHANNELS, SPLITS, create_store
 
-_CHANNELS = ("template", "science", "difference", "snr_difference")  # the order of HiTS
 _BLOCK = 4096  # stamps written at a time
 
 
@@ -75,12 +74,12 @@ def _parser() -> cli.Parser:
         metavar="TRAIN,VALIDATE,TEST",
         help="fractions of the stamps; all stamps of an image go to one split",
     )
-    add("--seed", type=cli.integer(0), default=0, help="which images go where")
+    add("--seed", type=cli.integer(0, 2**63 - 1), default=0, help="which images go where")
     add(
         "--channels",
         type=_names,
         metavar="NAME,NAME,...",
-        help=f"what the channels are, in their order; by default {','.join(_CHANNELS)} if there are four, "
+        help=f"what the channels are, in their order; by default {','.join(CHANNELS)} if there are four, "
         "otherwise channel0,channel1,...",
     )
     add(
@@ -130,7 +129,7 @@ def _read(path: Path, names: Sequence[str] | None) -> tuple[dict[str, NDArray[An
     arrays["stamps"] = stamps
     arrays["label"] = check_labels(f"{path}: label", arrays["label"])
     count = stamps.shape[3]
-    return arrays, names or (_CHANNELS if count == 4 else [f"channel{c}" for c in range(count)])
+    return arrays, names or (CHANNELS if count == 4 else [f"channel{c}" for c in range(count)])
 
 
 def _name_kinds(path: Path, arrays: dict[str, NDArray[Any]]) -> list[str]:
@@ -146,7 +145,10 @@ def _name_kinds(path: Path, arrays: dict[str, NDArray[Any]]) -> list[str]:
                 "number kinds from 0 to 255, or name them"
             )
         return [str(number) for number in range(int(kind.max()) + 1)]
-    names, arrays["kind"] = np.unique(kind.astype(str), return_inverse=True)
+    try:
+        names, arrays["kind"] = np.unique(kind.astype(str), return_inverse=True)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: kind holds bytes that are not ASCII ({error}); give text") from error
     if len(names) > 256:
         raise UserError(f"{path}: kind has {len(names)} different names; at most 256 can be stored")
     return [str(name) for name in names]

@@ -91,7 +91,7 @@ def _scale(raw: Any, out: Any) -> int:
             if span == 0.0:
                 constant += 1
                 for p in range(pixels):
-                    out[n, p, c] = 0.0
+                    out[n, p, c] = raw[n, p, c] - raw[n, p, c]  # 0, but NaN for NaN
             else:
                 for p in range(pixels):
                     out[n, p, c] = np.float32((np.float64(raw[n, p, c]) - minimum) / span)

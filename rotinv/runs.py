@@ -84,7 +84,15 @@ def read_config(folder: Path) -> Config:
     try:
         values = json.loads(path.read_text())
         values["schedule"] = Schedule(**values["schedule"])
-        return Config(**values)
+        config = Config(**values)
+        for what in (config, config.schedule):
+            for field in fields(what):
+                value = getattr(what, field.name)
+                if field.type is int and (type(value) is not int or value < 0):
+                    raise ValueError(f"{field.name} is {value!r}, not a whole number")
+        if not min(config.schedule.batch, config.schedule.halve_every, config.schedule.validate_every):
+            raise ValueError("batch, halve_every and validate_every are at least 1")
+        return config
     except (OSError, ValueError, KeyError, TypeError) as error:
         names = ", ".join(field.name for field in fields(Config))
         raise UserError(f"{path}: is not a run's configuration ({error}); it has {names}") from error

@@ -30,6 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = models[0].config
     whole = config.size if config.crop is None else None  # a model of cut stamps takes any that it can cut
     split = open_stamps(options.stamps, options.split, channels=len(config.channels), size=whole)
+    if split.channels is not None and list(split.channels) != config.channels:
+        raise UserError(
+            f"{options.stamps}: has the channels {', '.join(split.channels)}; {models[0].name} was trained "
+            f"on {', '.join(config.channels)}: order and name them alike"
+        )
     indices = usable(split, options.on_bad)
     if dropped := len(split) - len(indices):
         _say(f"{options.stamps}: {dropped} stamps left out, their pixels are not finite")

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from rotinv import metrics
 from rotinv.backend import Array, Kernels
+from rotinv.errors import UserError
 from rotinv.network import Network
 from rotinv.pixels import prepare
 from rotinv.splits import Split
@@ -33,13 +34,22 @@ def probabilities(
 
 
 def probability(k: Kernels, network: Network, params: Array, stamps: NDArray[np.float32]) -> NDArray:
-    """p(candidate) of stamps (n, h, w, c) that are cut and normalised already."""
-    return np.concatenate(
+    """p(candidate) of stamps (n, h, w, c) that are cut and normalised already.
+
+    Raises UserError if any is not a number: the weights are not those of a network that learned.
+    """
+    found = np.concatenate(
         [
             k.to_host(k.softmax.forward(network.forward(k, params, k.asarray(batch))))[:, 1]
             for batch in _batches(stamps)
         ]
     )
+    if not np.isfinite(found).all():
+        raise UserError(
+            "the network's probabilities are not numbers: the training diverged (try a smaller --rate), "
+            "or the weights are damaged"
+        )
+    return found
 
 
 def rotation_std(k: Kernels, network: Network, params: Array, stamps: NDArray[np.float32]) -> NDArray:

@@ -29,14 +29,10 @@ class Split:
     snr: NDArray[np.float32] | None = None
     kind: NDArray[np.uint8] | None = None
     image: NDArray[np.int64] | None = None
+    channels: tuple[str, ...] | None = None  # a store names them; an array cannot
 
     def __len__(self) -> int:
         return int(self.pixels.shape[0])
-
-    @property
-    def size(self) -> int:
-        """The number of stamps."""
-        return len(self)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -19,26 +19,12 @@ from rotinv.arrays import channels_last, check_shape, read_arrays
 from rotinv.errors import UserError
 from rotinv.files import open_hdf5
 from rotinv.hdf5 import create_hdf5
-from rotinv.pixels import NORMALISATIONS, crop, normalise, prepare
-from rotinv.splits import BLOCK, Split, check_labels, count_constant, find_bad, usable
-
-__all__ = [
-    "SPLITS",
-    "Split",
-    "StampStore",
-    "Writer",
-    "count_constant",
-    "create_store",
-    "crop",
-    "find_bad",
-    "normalise",
-    "open_stamps",
-    "prepare",
-    "usable",
-]
+from rotinv.pixels import NORMALISATIONS
+from rotinv.splits import BLOCK, Split, check_labels
 
 FORMAT = "rotinv-stamps-1"
 SPLITS = ("train", "validate", "test")
+CHANNELS = ("template", "science", "difference", "snr_difference")  # HiTS's, in its order
 _COLUMNS = {"snr": np.float32, "kind": np.uint8, "image": np.int64}
 
 
@@ -125,7 +111,8 @@ class StampStore:
                 if key == "kind":
                     _check_kinds(f"{where}/kind", columns[key], len(self.kinds))
                 columns[key] = columns[key].astype(dtype)
-        return Split(self.path, name, stamps, self.normalisation, label, **columns)
+        channels = tuple(self.channels)
+        return Split(self.path, name, stamps, self.normalisation, label, **columns, channels=channels)
 
 
 class Writer:
@@ -162,6 +149,8 @@ class Writer:
         for name, values in columns.items():
             if values.shape != (count,):
                 raise ValueError(f"{name} of shape {values.shape} for {count} stamps")
+            if name == "image" and count and values.max() > np.iinfo(np.int64).max:
+                raise UserError(f"image {values.max()} is too large a number: a store holds up to 2^63 - 1")
         group = self._file[split]
         for name, values in {"stamps": pixels, **columns}.items():
             dataset = group[name]

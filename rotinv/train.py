@@ -29,10 +29,14 @@ SURVEY_SEED = 1
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
-    options = _parser().parse_args(argv)
+    options = _parse(argv)
     k = get_kernels(options.device, options.threads)
     if options.resume:
         folder, config = options.resume, runs.read_config(options.resume)
+        if not config.data:
+            raise UserError(
+                f"{folder}: its weights were trained elsewhere; such a run can only be scored with"
+            )
         begin = training.resume
     else:
         folder, config = options.out, _config(options)
@@ -182,7 +186,7 @@ def _config(options: argparse.Namespace) -> runs.Config:
     schedule = SCHEDULES[options.schedule]
     given = {f.name: getattr(options, f.name) for f in fields(Schedule)}
     schedule = replace(schedule, **{name: value for name, value in given.items() if value is not None})
-    if options.iterations is not None:
+    if options.iterations is not None and options.extend_by is None:
         schedule = replace(schedule, extend_by=0)
     architectures.build(options.arch)  # an unknown name is told before any data is made
     if options.out is not None:
@@ -225,6 +229,19 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options; with --resume the run's own hold, and others are refused."""
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if options.resume:
+        allowed = ("resume", "device", "threads")
+        changed = [n for n, v in vars(options).items() if n not in allowed and v != parser.get_default(n)]
+        if changed:
+            names = ", ".join("--" + name.replace("_", "-") for name in changed)
+            parser.error(f"{names}: a run that is resumed keeps its own options; give --resume alone")
+    return options
+
+
 def _parser() -> cli.Parser:
     parser = cli.Parser("train", "Train a network on a stamp store (or a simulated survey) and test it.")
     parser.add_argument("--arch", default="cap", help=f"one of {', '.join(architectures.ARCHITECTURES)}")
@@ -253,7 +270,7 @@ def _add_numbers(group: argparse._ArgumentGroup) -> None:
     add("--batch", whole, "batch", "stamps in a batch")
     add("--rate", cli.number(0, open_low=True), "rate", "learning rate at first")
     add("--halve-every", whole, "halve_every", "iterations after which the rate is halved")
-    add("--iterations", cli.integer(1), "iterations", "exactly so many iterations, without extension;")
+    add("--iterations", cli.integer(1), "iterations", "so many iterations; none more without --extend-by")
     add("--extend-by", cli.integer(0), "extend_by", "iterations more after each fall of the error")
     add("--improvement", cli.number(0, 1, open_low=True), "improvement", "such a fall: to below this share")
     add("--validate-every", whole, "validate_every", "iterations between validations")

@@ -68,7 +68,8 @@ def begin(k: Kernels, config: runs.Config, folder: Path) -> Run:
 
 def resume(k: Kernels, config: runs.Config, folder: Path) -> Run:
     """The run in `folder` as of its last checkpoint; what its history says of later is dropped."""
-    if not (folder / runs.LAST).exists():  # killed before its first checkpoint
+    if not (folder / runs.LAST).exists():
+        _check_unbegun(folder)
         return begin(k, config, folder)
     for unfinished in folder.glob(".*.part"):  # of a process that was killed while it wrote
         unfinished.unlink()
@@ -78,6 +79,15 @@ def resume(k: Kernels, config: runs.Config, folder: Path) -> Run:
     history.restart(folder / runs.HISTORY, rows)
     run.seconds = rows[-1].seconds if rows else 0.0
     return run
+
+
+def _check_unbegun(folder: Path) -> None:
+    """Raise UserError unless the run was killed before its first checkpoint, and so has nothing to lose."""
+    path = folder / runs.HISTORY
+    if (folder / runs.BEST).exists() or (path.exists() and history.read(path)):
+        raise UserError(
+            f"{folder / runs.LAST}: no such file, so the run cannot go on; begin another with --out"
+        )
 
 
 def step(run: Run, stamps: Array, label: Array) -> float:
@@ -110,12 +120,13 @@ def train(
     """Go on to the protocol's end, or until `stopped()`; says whether the end was reached.
 
     `batches` gives the batch of each step from run.iteration on; `validation` the error of parameters.
+    It stops and saves where the history has a row, so that the rows do not depend on where it was stopped.
     Raises UserError if the loss is not finite any more, or if the disk does not take a checkpoint.
     """
     losses: list[float] = []
     saved = time.monotonic()
     stream = iter(batches)
-    while run.iteration < run.progress.limit and not stopped():
+    while run.iteration < run.progress.limit and (losses or not stopped()):
         started = time.perf_counter()
         losses.append(step(run, *next(stream)))
         run.seconds += time.perf_counter() - started
@@ -128,7 +139,7 @@ def train(
         if due or run.iteration % HISTORY_EVERY == 0:
             _record(run, losses, validation if due else None, observer)
             losses = []
-        if due or time.monotonic() - saved > CHECKPOINT_EVERY:
+        if due or (not losses and time.monotonic() - saved > CHECKPOINT_EVERY):
             checkpoints.save(run.folder / runs.LAST, run.network, run.checkpoint())
             saved = time.monotonic()
     checkpoints.save(run.folder / runs.LAST, run.network, run.checkpoint())

@@ -47,5 +47,6 @@ def assert_close(actual, expected):
     """actual agrees with the float64 `expected` to its own dtype's tolerance."""
     actual, expected = np.asarray(actual), np.asarray(expected)
     assert actual.shape == expected.shape
+    assert np.isfinite(expected).all()
     scale = np.max(np.abs(expected), initial=1e-30)
     np.testing.assert_allclose(actual / scale, expected / scale, rtol=0, atol=TOLERANCE[actual.dtype])

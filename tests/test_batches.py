@@ -9,8 +9,9 @@ import pytest
 
 from rotinv.batches import Batches
 from rotinv.errors import UserError
+from rotinv.pixels import prepare
 from rotinv.splits import Split
-from rotinv.stamps import StampStore, create_store, prepare
+from rotinv.stamps import StampStore, create_store
 
 COUNT = 1000
 

@@ -2,13 +2,14 @@
 
 import csv
 import os
+import subprocess
 
 import h5py
 import numpy as np
 import pytest
-from programs import assert_refused, run, toy_arrays
+from programs import ENVIRONMENT, assert_refused, command, run, toy_arrays
 
-from rotinv import import_weights, runs, score, scoring
+from rotinv import import_weights, pack, runs, score, scoring
 from rotinv.errors import UserError
 
 CHANNELS = ["difference"]
@@ -185,3 +186,30 @@ def test_a_folder_that_cannot_be_written_is_told(models, stamps, tmp_path):
     (tmp_path / "locked").mkdir(mode=0o500)
     with pytest.raises(UserError, match="cannot be written"):
         score.main([str(models[0]), str(stamps), "--out", str(tmp_path / "locked" / "scores.csv")])
+
+
+def test_a_store_of_other_channels_is_refused(models, tmp_path):
+    channels = runs.read_config(models[0]).channels
+    arrays = toy_arrays(n=40, channels=len(channels))
+    np.savez(tmp_path / "other.npz", **arrays)
+    names = ",".join(f"other{c}" for c in range(len(channels)))
+    pack.main([str(tmp_path / "other.npz"), "--out", str(tmp_path / "other.h5"), "--channels", names])
+    with pytest.raises(UserError, match=r"other\.h5.*other0.*trained on"):
+        score.main([str(models[0]), str(tmp_path / "other.h5")])
+
+
+def test_weights_that_overflow_are_told(models, stamps, tmp_path):
+    config = runs.read_config(models[0])
+    (tmp_path / "run").mkdir()
+    runs.write_weights(tmp_path / "run", config, np.full(config.network().size, 1e38))
+    with pytest.raises(UserError, match="not numbers"):
+        score.main([str(tmp_path / "run"), str(stamps), "--out", str(tmp_path / "scores.csv")])
+    assert not (tmp_path / "scores.csv").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_a_full_standard_output_is_one_line():
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(command("architectures", "cap"), stdout=full, stderr=subprocess.PIPE,
+                                text=True, env=ENVIRONMENT)  # fmt: skip
+    assert_refused(result, "No space left")

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from programs import ENVIRONMENT, assert_refused, command, run, toy_arrays
 
-from rotinv import checkpoints, figures, history, pack, runs, score, train
+from rotinv import figures, history, pack, runs, score, train
 from rotinv.errors import UserError
-from rotinv.protocol import Progress
 
 
 @pytest.fixture(scope="module")
@@ -93,54 +92,87 @@ def test_another_seed_gives_other_weights(store, finished, tmp_path):
     assert not np.array_equal(one["conv1/w"], other["conv1/w"])
 
 
-def start(store, out, *more):
-    """A training in its own process that has taken some steps."""
-    arguments = options(store, out, "--iterations", 2000, "--validate-every", 1000, "--batch", 20, *more)
-    process = subprocess.Popen(command("train", *arguments), env=ENVIRONMENT, stdout=subprocess.PIPE,
-                               stderr=subprocess.DEVNULL, text=True)  # fmt: skip
+PROTOCOL = ("--iterations", 400, "--extend-by", 100, "--validate-every", 30, "--batch", 20)
+
+
+@pytest.fixture(scope="module")
+def unbroken(store, tmp_path_factory):
+    """A run by PROTOCOL that nothing stopped."""
+    out = tmp_path_factory.mktemp("runs") / "unbroken"
+    assert train.main(options(store, out, *PROTOCOL)) == 0
+    return out
+
+
+def start(store, out):
+    """The same training in its own process, which has been validated once or more and is not at its end."""
+    process = subprocess.Popen(command("train", *options(store, out, *PROTOCOL)), env=ENVIRONMENT,
+                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)  # fmt: skip
     deadline = time.monotonic() + 120
-    while not ((out / "history.csv").exists() and len((out / "history.csv").read_text().splitlines()) > 2):
+    while not (out / "best.h5").exists():
         assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.01)
     return process
 
 
-def finish(out, iterations):
-    """Shorten a run that was stopped, and go on to its end."""
-    config = json.loads((out / "config.json").read_text())
-    config["schedule"]["iterations"] = iterations
-    (out / "config.json").write_text(json.dumps(config))
-    network = runs.read_config(out).network()
-    last = checkpoints.load(out / "last.h5", network)
-    checkpoints.save(
-        out / "last.h5", network, checkpoints.Checkpoint(last.params, last.iteration, Progress(iterations))
-    )
-    assert train.main(["--resume", str(out)]) == 0
-    return last.iteration
+def assert_same_run(one, other):
+    """Weights, protocol and history are the same but for the clock."""
+    for name in ("best.h5", "last.h5"):
+        assert_same_weights(one / name, other / name)
+        with h5py.File(one / name) as left, h5py.File(other / name) as right:
+            assert dict(left.attrs) == dict(right.attrs)
+    rows = [
+        [row._replace(seconds=0) for row in history.read(folder / "history.csv")] for folder in (one, other)
+    ]
+    assert rows[0] == rows[1]
 
 
-def test_a_killed_run_resumes_to_the_same_bits(store, tmp_path):
+def test_a_killed_run_resumes_to_the_same_bits(store, unbroken, tmp_path):
     process = start(store, tmp_path / "killed")
     process.kill()
     process.wait()
-    assert finish(tmp_path / "killed", 120) < 120
-    whole = ("--iterations", 120, "--validate-every", 1000, "--batch", 20)
-    assert train.main(options(store, tmp_path / "whole", *whole)) == 0
-    assert_same_weights(tmp_path / "killed" / "last.h5", tmp_path / "whole" / "last.h5")
+    assert not (tmp_path / "killed" / "metrics.json").exists()
+    assert train.main(["--resume", str(tmp_path / "killed")]) == 0
+    assert_same_run(tmp_path / "killed", unbroken)
 
 
-def test_ctrl_c_saves_and_says_how_to_resume(store, tmp_path):
+def test_ctrl_c_saves_and_says_how_to_resume(store, unbroken, tmp_path):
     process = start(store, tmp_path / "stopped")
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert f"--resume {tmp_path / 'stopped'}" in output
     with h5py.File(tmp_path / "stopped" / "last.h5") as file:
-        stopped_at = int(file.attrs["iteration"])
-    assert finish(tmp_path / "stopped", stopped_at + 7) == stopped_at >= 40
-    whole = ("--iterations", stopped_at + 7, "--validate-every", 1000, "--batch", 20)
-    assert train.main(options(store, tmp_path / "whole", *whole)) == 0
-    assert_same_weights(tmp_path / "stopped" / "last.h5", tmp_path / "whole" / "last.h5")
+        assert 30 <= file.attrs["iteration"] < 400
+    assert train.main(["--resume", str(tmp_path / "stopped")]) == 0
+    assert_same_run(tmp_path / "stopped", unbroken)
+
+
+def test_a_run_that_lost_its_checkpoint_is_not_begun_anew(finished, tmp_path):
+    for name in ("config.json", "history.csv", "best.h5"):
+        (tmp_path / name).write_bytes((finished / name).read_bytes())
+    with pytest.raises(UserError, match=r"last\.h5"):
+        train.main(["--resume", str(tmp_path)])
+    assert (tmp_path / "best.h5").read_bytes() == (finished / "best.h5").read_bytes()
+
+
+def test_options_beside_resume_are_refused(finished):
+    result = run("train", "--resume", finished, "--iterations", 500, "--seed", 9)
+    assert_refused(result, "--iterations", "--seed")
+
+
+def test_a_step_that_diverges_is_seen_in_the_validation(store, tmp_path):
+    with pytest.raises(UserError, match="diverged"):
+        train.main(options(store, tmp_path / "run", "--iterations", 1, "--rate", "1e30"))
+    assert not (tmp_path / "run" / "best.h5").exists()
+
+
+@pytest.mark.parametrize("field, value", [("size", "13"), ("batch", 0), ("seed", -1)])
+def test_a_damaged_configuration_is_refused(finished, tmp_path, field, value):
+    config = json.loads((finished / "config.json").read_text())
+    (config if field in config else config["schedule"])[field] = value
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"config\.json.*" + field):
+        train.main(["--resume", str(tmp_path)])
 
 
 def test_a_torn_history_is_mended_by_resuming(store, tmp_path):
@@ -196,7 +228,8 @@ BAD_OPTIONS = [
 
 @pytest.mark.parametrize("bad, word", BAD_OPTIONS, ids=lambda value: str(value))
 def test_bad_options_are_refused(store, tmp_path, bad, word):
-    result = run("train", *options(store, tmp_path / "run"), *bad, cwd=tmp_path)
+    good = [] if "--resume" in bad else options(store, tmp_path / "run")
+    result = run("train", *good, *bad, cwd=tmp_path)
     assert_refused(result, word)
     assert not list(tmp_path.iterdir())
 

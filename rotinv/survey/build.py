@@ -26,7 +26,6 @@ from rotinv.survey import detection, kinds, pair, parts, selection, sky
 
 VERSION = 2  # of the survey's content: another number, other data for the same seed
 BANDS = tuple(sky.SKY)
-CHANNELS = ("template", "science", "difference", "snr_difference")
 SPLITS = ("train", "validate", "test")
 PILOT = len(SPLITS)  # the fourth "split": images from which the yields are learned, then thrown away
 PILOT_IMAGES = 16
@@ -72,7 +71,7 @@ def make_survey(
         whole = saved.folder / "survey.h5"
         with store.create_store(
             whole,
-            channels=CHANNELS,
+            channels=store.CHANNELS,
             size=detection.STAMP,
             normalisation="none",
             kinds=kinds.KINDS,

@@ -15,10 +15,9 @@ from rotinv import cli
 from rotinv.errors import UserError
 from rotinv.files import open_hdf5
 from rotinv.splits import Split
-from rotinv.stamps import SPLITS, StampStore
+from rotinv.stamps import CHANNELS, SPLITS, StampStore
 from rotinv.survey import kinds, selection
 
-CHANNELS = ["template", "science", "difference", "snr_difference"]
 SHOWN = slice(2, 10)  # quantiles from 1% to 95% of the tables
 SAMPLE = 4000  # candidates, from all over the split, whose noise and width are measured
 BRIGHT = 30.0  # SNR of the candidates whose width is measured
@@ -76,7 +75,7 @@ def _check_origin(store: StampStore) -> None:
     with open_hdf5(store.path) as file:
         missing = [name for name in ("survey_version", "band", "seed") if name not in file.attrs]
     wrong = f"lacks the attribute '{missing[0]}'" if missing else ""
-    if list(store.channels) != CHANNELS:
+    if tuple(store.channels) != CHANNELS:
         wrong = f"has the channels {', '.join(store.channels)}"
     elif tuple(store.kinds) != kinds.KINDS:
         wrong = "names other kinds of artifact"
