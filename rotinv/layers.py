@@ -98,6 +98,8 @@ class Conv2d:
     name: ClassVar[str] = "convolution"
 
     def init(self, shape: Shape) -> Built:
+        if self.pool not in (1, 2):
+            raise UserError(f"{self}: pool must be 1 or 2; for other windows add a MaxPool2d")
         h, w, c = self.map_shape(shape)
         if h < self.pool or w < self.pool:
             raise UserError(f"a map of {shape[0]}x{shape[1]} is too small for {self}; use larger stamps")
@@ -173,6 +175,8 @@ class MaxPool2d:
     name: ClassVar[str] = "max-pooling"
 
     def init(self, shape: Shape) -> Built:
+        if not 1 <= self.size <= 16:
+            raise UserError(f"{self}: size must be between 1 and 16, for a winner's place is one byte")
         return Built(_pooled(shape, self.size), {})
 
     def forward(self, k: Kernels, p: Params, x: Array, mode: Mode) -> tuple[Array, tuple[Array, Shape]]:
