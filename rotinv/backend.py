@@ -187,6 +187,27 @@ class SgdKernels(Protocol):
         """Write params -= rate grads."""
 
 
+class SharesKernels(Protocol):
+    """c+_j and c-_j, the relevance that an output hands down per unit of its z+_ij and z-_ij; 0/0 = 0.
+
+    R_i = sum_j z_ij^+ c+_j + z_ij^- c-_j (redistribute) is then the rule's relevance of the inputs.
+    """
+
+    def joint(self, z_pos: Array, z_neg: Array, r: Array, gamma: float, eps: float) -> tuple[Array, Array]:
+        """c± = g± R / (g+ z+ + g- z- + eps sign z), z = z+ + z-.
+
+        g is 1 + gamma on the side of z's sign, 1 on the other: 0 and epsilon (Eqs. 2, 3) have gamma 0.
+        """
+
+    def apart(
+        self, z_pos: Array, z_neg: Array, r: Array, alpha: float, beta: float, eps: float, conserve: bool
+    ) -> tuple[Array, Array]:
+        """c+ = alpha R / (z+ + eps), c- = -beta R / (z- - eps) (Eq. 4).
+
+        `conserve`: where one side is exactly 0, the other has the weight 1 in place of alpha or -beta.
+        """
+
+
 @dataclass(frozen=True)
 class Kernels:
     """A device: its kernels by family, its dtype, and the way of arrays to it and back."""
@@ -199,6 +220,7 @@ class Kernels:
     cyclic: CyclicKernels
     activation: ActivationKernels
     dropout: DropoutKernels
+    shares: SharesKernels
     softmax: SoftmaxKernels
     sgd: SgdKernels
     zeros: Callable[[tuple[int, ...]], Array]
@@ -207,7 +229,7 @@ class Kernels:
     to_host: Callable[[Array], np.ndarray]
 
 
-FAMILIES = ("conv2d", "dense", "pool2d", "cyclic", "activation", "dropout", "softmax", "sgd")
+FAMILIES = ("conv2d", "dense", "pool2d", "cyclic", "activation", "dropout", "shares", "softmax", "sgd")
 DEVICES = ("cpu", "cuda", "reference")
 
 

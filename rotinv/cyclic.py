@@ -11,6 +11,7 @@ from typing import ClassVar
 from rotinv.backend import Array, Kernels
 from rotinv.errors import UserError
 from rotinv.layers import Built, Mode, Params, Shape
+from rotinv.rules import Rule
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class CyclicSlice:
     def backward(self, k: Kernels, p: Params, g: Params, saved: None, dy: Array, wanted: bool) -> Array:
         return k.cyclic.slice_backward(dy)
 
+    def relevance(self, k: Kernels, p: Params, saved: None, r: Array, rule: Rule) -> Array:
+        return k.cyclic.slice_backward(r)  # the sum of the four maps, turned back
+
 
 @dataclass(frozen=True)
 class CyclicConcat:
@@ -45,6 +49,9 @@ class CyclicConcat:
 
     def backward(self, k: Kernels, p: Params, g: Params, saved: None, dy: Array, wanted: bool) -> Array:
         return k.cyclic.align_backward(k.cyclic.stack_backward(dy))
+
+    def relevance(self, k: Kernels, p: Params, saved: None, r: Array, rule: Rule) -> Array:
+        return self.backward(k, p, {}, saved, r, True)
 
     def each_rotation(self, k: Kernels, x: Array) -> Array:
         """(4n, …): what this layer would give, at quarter j, for the stamps turned by j."""
@@ -66,6 +73,9 @@ class CyclicRoll:
     def backward(self, k: Kernels, p: Params, g: Params, saved: None, dy: Array, wanted: bool) -> Array:
         return k.cyclic.align_backward(k.cyclic.roll_backward(k.cyclic.align(dy)))
 
+    def relevance(self, k: Kernels, p: Params, saved: None, r: Array, rule: Rule) -> Array:
+        return self.backward(k, p, {}, saved, r, True)
+
 
 @dataclass(frozen=True)
 class CyclicMean:
@@ -82,6 +92,9 @@ class CyclicMean:
 
     def backward(self, k: Kernels, p: Params, g: Params, saved: Array, dy: Array, wanted: bool) -> Array:
         return k.cyclic.align_backward(k.cyclic.mean_backward(dy))
+
+    def relevance(self, k: Kernels, p: Params, saved: Array, r: Array, rule: Rule) -> Array:
+        return k.cyclic.align_backward(k.cyclic.mean_relevance(saved, r))
 
     def each_rotation(self, k: Kernels, x: Array) -> Array:
         """(4n, …): each rotation on its own, not averaged."""
@@ -103,6 +116,9 @@ class CyclicMax:
     def backward(self, k: Kernels, p: Params, g: Params, saved: Array, dy: Array, wanted: bool) -> Array:
         return k.cyclic.align_backward(k.cyclic.max_backward(dy, saved))
 
+    def relevance(self, k: Kernels, p: Params, saved: Array, r: Array, rule: Rule) -> Array:
+        return self.backward(k, p, {}, saved, r, True)  # to the winner
+
 
 @dataclass(frozen=True)
 class CyclicRms:
@@ -122,3 +138,6 @@ class CyclicRms:
         self, k: Kernels, p: Params, g: Params, saved: tuple[Array, Array], dy: Array, wanted: bool
     ) -> Array:
         return k.cyclic.align_backward(k.cyclic.rms_backward(dy, *saved))
+
+    def relevance(self, k: Kernels, p: Params, saved: tuple[Array, Array], r: Array, rule: Rule) -> Array:
+        raise UserError(f"the layer '{self.name}' has no relevance pass; use cyclic average or max-pooling")

@@ -4,6 +4,8 @@ Every layer has
     init(shape)                         -> Built: the shape of its output and of its parameters
     forward(k, p, x, mode)              -> y, saved
     backward(k, p, g, saved, dy, wanted) -> dx, or None where dx is not wanted; writes the gradients into g
+    relevance(k, p, saved, r, rule)     -> R of its input from R of its output
+and those with weights also explain(k, p, a, saved) -> y, traced: their forward pass by z+ and z-,
 where k is the device's kernels, p its parameters and g their gradients by name, `saved` what its backward
 and its relevance need. A shape is one image's, (h, w, c) or (c,).
 """
@@ -13,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from rotinv.backend import Array, Kernels
 from rotinv.errors import UserError
+from rotinv.rules import Rule
 
 Shape = tuple[int, ...]
 Params = dict[str, Array]
@@ -54,6 +57,16 @@ class Layer(Protocol):
     def backward(
         self, k: Kernels, p: Params, g: Params, saved: Any, dy: Array, wanted: bool
     ) -> Array | None: ...
+    def relevance(self, k: Kernels, p: Params, saved: Any, r: Array, rule: Rule) -> Array: ...
+
+
+class Traced(NamedTuple):
+    """What Conv2d and Dense keep for their relevance: the input, the winners, z+ and z-."""
+
+    a: Array
+    winner: Array | None
+    z_pos: Array
+    z_neg: Array
 
 
 class Affine(NamedTuple):
@@ -84,6 +97,9 @@ class ZeroPad:
     def backward(self, k: Kernels, p: Params, g: Params, saved: None, dy: Array, wanted: bool) -> Array:
         inner = slice(self.pad, dy.shape[1] - self.pad)
         return k.asarray(dy[:, inner, inner])
+
+    def relevance(self, k: Kernels, p: Params, saved: None, r: Array, rule: Rule) -> Array:
+        return self.backward(k, p, {}, saved, r, True)  # what lies on the border is cut off
 
 
 @dataclass(frozen=True)
@@ -124,6 +140,18 @@ class Conv2d:
         k.conv2d.backward_params(a, dz, self.pad, g["w"], g["b"])
         return k.conv2d.backward_input(dz, p["w"], self.pad, a.shape) if wanted else None
 
+    def explain(self, k: Kernels, p: Params, a: Array, saved: Affine) -> tuple[Array, Traced]:
+        z_pos, z_neg = k.conv2d.contributions(a, p["w"], p["b"], self.pad)
+        y = k.activation.forward(z_pos + z_neg, self.slope)
+        if saved.winner is not None:
+            y = _winners(y, saved.winner)
+        return y, Traced(a, saved.winner, z_pos, z_neg)
+
+    def relevance(self, k: Kernels, p: Params, saved: Traced, r: Array, rule: Rule) -> Array:
+        """Pooling hands everything to the winner, the activation hands everything on."""
+        r = k.conv2d.epilogue_backward(r, r, saved.winner, 1.0, saved.z_pos.shape)
+        return linear_relevance(k, k.conv2d, p, saved, r, rule, self.pad)
+
 
 @dataclass(frozen=True)
 class Dense:
@@ -148,6 +176,13 @@ class Dense:
         k.dense.backward_params(saved.a, dz, g["w"], g["b"])
         return k.dense.backward_input(dz, p["w"]) if wanted else None
 
+    def explain(self, k: Kernels, p: Params, a: Array, saved: Affine) -> tuple[Array, Traced]:
+        z_pos, z_neg = k.dense.contributions(a, p["w"], p["b"])
+        return k.activation.forward(z_pos + z_neg, self.slope), Traced(a, None, z_pos, z_neg)
+
+    def relevance(self, k: Kernels, p: Params, saved: Traced, r: Array, rule: Rule) -> Array:
+        return linear_relevance(k, k.dense, p, saved, r, rule)
+
 
 @dataclass(frozen=True)
 class Activation:
@@ -165,6 +200,9 @@ class Activation:
 
     def backward(self, k: Kernels, p: Params, g: Params, saved: Array, dy: Array, wanted: bool) -> Array:
         return k.activation.backward(dy, saved, self.slope)
+
+    def relevance(self, k: Kernels, p: Params, saved: Array, r: Array, rule: Rule) -> Array:
+        return r
 
 
 @dataclass(frozen=True)
@@ -189,6 +227,9 @@ class MaxPool2d:
         index, shape = saved
         return k.pool2d.max_backward(dy, index, self.size, shape)
 
+    def relevance(self, k: Kernels, p: Params, saved: tuple[Array, Shape], r: Array, rule: Rule) -> Array:
+        return self.backward(k, p, {}, saved, r, True)  # to the winner
+
 
 @dataclass(frozen=True)
 class AveragePool2d:
@@ -205,6 +246,9 @@ class AveragePool2d:
 
     def backward(self, k: Kernels, p: Params, g: Params, saved: Array, dy: Array, wanted: bool) -> Array:
         return k.pool2d.average_backward(dy, self.size, saved.shape)
+
+    def relevance(self, k: Kernels, p: Params, saved: Array, r: Array, rule: Rule) -> Array:
+        return k.pool2d.average_relevance(saved, r, self.size)
 
 
 @dataclass(frozen=True)
@@ -224,6 +268,9 @@ class Flatten:
 
     def backward(self, k: Kernels, p: Params, g: Params, saved: Shape, dy: Array, wanted: bool) -> Array:
         return dy.reshape(saved)
+
+    def relevance(self, k: Kernels, p: Params, saved: Shape, r: Array, rule: Rule) -> Array:
+        return r.reshape(saved)
 
 
 @dataclass(frozen=True)
@@ -248,6 +295,34 @@ class Dropout:
         if saved is None:
             return dy
         return k.dropout.backward(dy, self.rate, saved.seed, saved.step, self.key)
+
+    def relevance(self, k: Kernels, p: Params, saved: Train | None, r: Array, rule: Rule) -> Array:
+        return r
+
+
+def linear_relevance(
+    k: Kernels, family: Any, p: Params, saved: Traced, r: Array, rule: Rule, *pad: int
+) -> Array:
+    """R of the inputs of a convolution or a dense layer: contributions, shares, redistribute."""
+    terms = rule.terms(saved.a, p["w"], p["b"])
+    if terms is None:
+        terms, sums = [(saved.a, p["w"], p["b"])], [(saved.z_pos, saved.z_neg)]
+    else:
+        terms = [(k.asarray(a), k.asarray(w), k.asarray(b)) for a, w, b in terms]
+        sums = [family.contributions(*term, *pad) for term in terms]
+    z_pos, z_neg = sums[0]
+    for more_pos, more_neg in sums[1:]:
+        z_pos, z_neg = z_pos + more_pos, z_neg + more_neg
+    c_pos, c_neg = rule.shares(k, z_pos, z_neg, r)
+    below = [family.redistribute(a, w, c_pos, c_neg, *pad) for a, w, _ in terms]
+    return below[0] if len(below) == 1 else below[0] + below[1]
+
+
+def _winners(y: Array, winner: Array) -> Array:
+    """The pixel of each 2x2 window that `winner` names."""
+    p, q = winner.shape[1:3]
+    places = [y[:, i : 2 * p : 2, j : 2 * q : 2] * (winner == 2 * i + j) for i in (0, 1) for j in (0, 1)]
+    return (places[0] + places[1]) + (places[2] + places[3])
 
 
 def _pooled(shape: Shape, size: int) -> Shape:

@@ -6,15 +6,25 @@ kernel, an ensemble a list of arrays, moving to a device one copy.
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
 
 from rotinv.backend import Array, Kernels
+from rotinv.errors import UserError
 from rotinv.layers import SCORE, Layer, Mode, Params, Shape
+from rotinv.rules import Composite
 
 Tape = list[Any]  # what each layer saved, in the order of the layers
+SEEDS = ("predicted", "probability", "one", "difference")  # or a class, as a number
+
+
+class Trail(NamedTuple):
+    """The logits (n, classes) that are explained, and R at each layer's input, then at the logits."""
+
+    logits: Array
+    relevance: list[Array]
 
 
 class Network:
@@ -89,6 +99,41 @@ class Network:
             dy = self.layers[i].backward(k, p[i], g[i], tape[i], dy, wanted)
         return dy if to_input else None
 
+    def relevance(
+        self, k: Kernels, params: Array, x: Array, rules: Composite, seed: str | int = "predicted"
+    ) -> Trail:
+        """The relevance of stamps (n, h, w, c) at every layer, for the class that the network predicts.
+
+        `seed` is what is shared out: the logit of the predicted class or of a class by its number, the
+        predicted class's "probability", "one", or its logit's "difference" to the runner-up's.
+
+        Class and winners of the pooling are those of the scoring pass. The activations are summed anew as
+        z+ + z-, without Winograd's rounding: where z is nearly 0, a and z must agree, for R_j / z_j is
+        taken of R_j ~ a_j. Raises UserError for an unknown seed or a layer without a relevance pass.
+        """
+        logits, tape = self.record(k, params, x, SCORE)
+        traced, p = self._explain(k, params, x, tape)
+        r = _seed(k, logits, seed)
+        trail = [r]
+        first = next(i for i, shapes in enumerate(self.param_shapes) if shapes)
+        for i in range(len(self.layers) - 1, -1, -1):
+            layer = self.layers[i]
+            rule = rules.first if i == first else rules.of(layer.name)
+            r = layer.relevance(k, p[i], traced[i], r, rule)
+            trail.append(r)
+        return Trail(logits, trail[::-1])
+
+    def _explain(self, k: Kernels, params: Array, x: Array, tape: Tape) -> tuple[Tape, list[Params]]:
+        """The forward pass by z+ and z-, with the winners of the scoring pass on `tape`."""
+        traced, views = [], self.views(params)
+        for layer, p, saved in zip(self.layers, views, tape, strict=True):
+            if hasattr(layer, "explain"):
+                x, kept = layer.explain(k, p, x, saved)
+            else:
+                x, kept = layer.forward(k, p, x, SCORE)
+            traced.append(kept)
+        return traced, views
+
     def each_rotation(self, k: Kernels, params: Array, x: Array) -> Array:
         """The logits (4, n, classes) of the four rotations, each on its own.
 
@@ -102,6 +147,30 @@ class Network:
             else:
                 x, _ = layer.forward(k, p, x, SCORE)
         return x.reshape(4, n, -1)
+
+
+def _seed(k: Kernels, logits: Array, seed: str | int) -> Array:
+    """R at the logits (n, classes)."""
+    z = k.to_host(logits)
+    rows, predicted = np.arange(len(z)), z.argmax(axis=1)
+    r = np.zeros_like(z)
+    if isinstance(seed, int) and 0 <= seed < z.shape[1]:
+        r[:, seed] = z[:, seed]
+    elif seed == "predicted":
+        r[rows, predicted] = z[rows, predicted]
+    elif seed == "probability":
+        r[rows, predicted] = k.to_host(k.softmax.forward(logits))[rows, predicted]
+    elif seed == "one":
+        r[rows, predicted] = 1
+    elif seed == "difference":
+        other = z.argsort(axis=1)[:, -2]
+        r[rows, predicted], r[rows, other] = z[rows, predicted], -z[rows, other]
+    else:
+        classes = ", ".join(map(str, range(z.shape[1])))
+        raise UserError(
+            f"seed {seed!r} is not known; choose one of {', '.join(SEEDS)}, or a class: {classes}"
+        )
+    return k.asarray(r)
 
 
 def _draw(rng: np.random.Generator, init: str, name: str, shape: Shape) -> np.ndarray | float:
