@@ -42,7 +42,8 @@ def draw(survey: Path, sheet: Path) -> None:
                     f"{split.snr[index]:.3g}",
                     transform=line[4 * n].transAxes,
                     fontsize=6,
-                    color="gold",
+                    color="white",
+                    bbox={"facecolor": "black", "pad": 0.5, "linewidth": 0},
                 )
                 for channel in range(4):
                     _show(line[4 * n + channel], split.pixels[index, :, :, channel])
