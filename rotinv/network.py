@@ -11,13 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
+from rotinv import seeds
 from rotinv.backend import Array, Kernels
-from rotinv.errors import UserError
 from rotinv.layers import SCORE, Layer, Mode, Params, Shape
 from rotinv.rules import Composite
 
 Tape = list[Any]  # what each layer saved, in the order of the layers
-SEEDS = ("predicted", "probability", "one", "difference")  # or a class, as a number
 
 
 class Trail(NamedTuple):
@@ -100,12 +99,11 @@ class Network:
         return dy if to_input else None
 
     def relevance(
-        self, k: Kernels, params: Array, x: Array, rules: Composite, seed: str | int = "predicted"
+        self, k: Kernels, params: Array, x: Array, rules: Composite, seed: seeds.Seed = "predicted"
     ) -> Trail:
         """The relevance of stamps (n, h, w, c) at every layer, for the class that the network predicts.
 
-        `seed` is what is shared out: the logit of the predicted class or of a class by its number, the
-        predicted class's "probability", "one", or its logit's "difference" to the runner-up's.
+        `seed` is what is shared out (rotinv/seeds.py).
 
         Class and winners of the pooling are those of the scoring pass. The activations are summed anew as
         z+ + z-, without Winograd's rounding: where z is nearly 0, a and z must agree, for R_j / z_j is
@@ -113,7 +111,7 @@ class Network:
         """
         logits, tape = self.record(k, params, x, SCORE)
         traced, p = self._explain(k, params, x, tape)
-        r = _seed(k, logits, seed)
+        r = seeds.relevance(k, logits, seed)
         trail = [r]
         first = next(i for i, shapes in enumerate(self.param_shapes) if shapes)
         for i in range(len(self.layers) - 1, -1, -1):
@@ -147,30 +145,6 @@ class Network:
             else:
                 x, _ = layer.forward(k, p, x, SCORE)
         return x.reshape(4, n, -1)
-
-
-def _seed(k: Kernels, logits: Array, seed: str | int) -> Array:
-    """R at the logits (n, classes)."""
-    z = k.to_host(logits)
-    rows, predicted = np.arange(len(z)), z.argmax(axis=1)
-    r = np.zeros_like(z)
-    if isinstance(seed, int) and 0 <= seed < z.shape[1]:
-        r[:, seed] = z[:, seed]
-    elif seed == "predicted":
-        r[rows, predicted] = z[rows, predicted]
-    elif seed == "probability":
-        r[rows, predicted] = k.to_host(k.softmax.forward(logits))[rows, predicted]
-    elif seed == "one":
-        r[rows, predicted] = 1
-    elif seed == "difference":
-        other = z.argsort(axis=1)[:, -2]
-        r[rows, predicted], r[rows, other] = z[rows, predicted], -z[rows, other]
-    else:
-        classes = ", ".join(map(str, range(z.shape[1])))
-        raise UserError(
-            f"seed {seed!r} is not known; choose one of {', '.join(SEEDS)}, or a class: {classes}"
-        )
-    return k.asarray(r)
 
 
 def _draw(rng: np.random.Generator, init: str, name: str, shape: Shape) -> np.ndarray | float:

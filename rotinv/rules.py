@@ -8,6 +8,7 @@ bias, and z_j = z+_j + z-_j, a rule says what share of R_j goes down to a_i:
 Nothing is had by subtraction (z - z+ would cancel), 0/0 is 0, and sign(0) is +1.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,6 +28,13 @@ class Rule(Protocol):
         """c+_j and c-_j."""
 
 
+def _check_not_negative(**values: float) -> None:
+    """Raise UserError if one of a rule's numbers is negative, NaN or infinite."""
+    for name, value in values.items():
+        if not 0 <= value < math.inf:
+            raise UserError(f"{name} {value:g}: must be a finite number, 0 or more")
+
+
 class _Plain:
     """A rule of the products a_i w_ij themselves."""
 
@@ -36,9 +44,15 @@ class _Plain:
 
 @dataclass(frozen=True)
 class Epsilon(_Plain):
-    """R_i = sum_j z_ij / (z_j + eps sign z_j) R_j (Eq. 3); eps = 0 is the rule 0 of Eq. 2."""
+    """R_i = sum_j z_ij / (z_j + eps sign z_j) R_j (Eq. 3); eps = 0 is the rule 0 of Eq. 2.
+
+    Raises UserError unless eps >= 0: a reversed sign would amplify.
+    """
 
     eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        _check_not_negative(eps=self.eps)
 
     def shares(self, k: Kernels, z_pos: Array, z_neg: Array, r: Array) -> tuple[Array, Array]:
         return k.shares.joint(z_pos, z_neg, r, 0.0, self.eps)
@@ -50,6 +64,9 @@ class Gamma(_Plain):
 
     gamma: float = 0.25
     eps: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_not_negative(gamma=self.gamma, eps=self.eps)
 
     def shares(self, k: Kernels, z_pos: Array, z_neg: Array, r: Array) -> tuple[Array, Array]:
         return k.shares.joint(z_pos, z_neg, r, self.gamma, self.eps)
@@ -71,7 +88,8 @@ class AlphaBeta(_Plain):
     one_sided: str = "literal"
 
     def __post_init__(self) -> None:
-        if abs(self.alpha - self.beta - 1) > 1e-12:
+        _check_not_negative(eps=self.eps)
+        if not abs(self.alpha - self.beta - 1) <= 1e-12:
             raise UserError(f"alpha {self.alpha:g}, beta {self.beta:g}: alpha - beta must be 1 (Eq. 4)")
         if self.one_sided not in ("literal", "conserve"):
             raise UserError(f"one-sided units {self.one_sided!r}: choose literal or conserve")
@@ -121,6 +139,10 @@ class ZBox(_Positive):
 
     low: float = 0.0
     high: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise UserError(f"bounds {self.low:g} and {self.high:g}: the low one must be below the high one")
 
     def terms(self, a: Array, w: Array, b: Array) -> list[Term] | None:
         return [(a - self.low, w.clip(0, None), 0 * b), (a - self.high, w.clip(None, 0), 0 * b)]

@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from rotinv import cli, runs, scoring
+from rotinv import cli, scoring, subjects
 from rotinv.backend import DEVICES, Kernels, get_kernels
-from rotinv.errors import UserError
 from rotinv.files import refuse_existing, written_whole
 from rotinv.runs import Model
 from rotinv.splits import Split, usable
-from rotinv.stamps import SPLITS, open_stamps
+from rotinv.stamps import SPLITS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,17 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     if options.out:
         refuse_existing(options.out)
-    models = [runs.load_model(run) for run in options.runs]
-    _check_alike(models)
+    models = subjects.open_models(options.runs)
     k = get_kernels(options.device, options.threads)
-    config = models[0].config
-    whole = config.size if config.crop is None else None  # a model of cut stamps takes any that it can cut
-    split = open_stamps(options.stamps, options.split, channels=len(config.channels), size=whole)
-    if split.channels is not None and list(split.channels) != config.channels:
-        raise UserError(
-            f"{options.stamps}: has the channels {', '.join(split.channels)}; {models[0].name} was trained "
-            f"on {', '.join(config.channels)}: order and name them alike"
-        )
+    split = subjects.open_for(models[0], options.stamps, options.split)
     indices = usable(split, options.on_bad)
     if dropped := len(split) - len(indices):
         _say(f"{options.stamps}: {dropped} stamps left out, their pixels are not finite")
@@ -47,16 +38,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             _write(file, _header(models, split), bar)
         _say(f"{options.out}: {len(indices):,} stamps scored")
     return 0
-
-
-def _check_alike(models: list[Model]) -> None:
-    """Raise UserError unless all models read the same stamps in the same way."""
-    first = models[0]
-    for model in models[1:]:
-        for what in ("size", "channels"):
-            one, other = getattr(first.config, what), getattr(model.config, what)
-            if one != other:
-                raise UserError(f"{model.name}: was trained with {what} {other}, {first.name} with {one}")
 
 
 def _rows(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import assert_close
 
-from rotinv import architectures, rules
+from rotinv import architectures, rules, seeds
 from rotinv.cyclic import CyclicMax, CyclicRms, CyclicRoll, CyclicSlice
 from rotinv.errors import UserError
 from rotinv.layers import SCORE, Affine, AveragePool2d, Conv2d, Dense, Flatten, MaxPool2d, ZeroPad
@@ -34,6 +34,21 @@ def test_rule_0_by_hand(k):
 
 def test_negative_inputs_by_hand(k):
     assert_close(through_dense(k, AlphaBeta(1, 0), [-1, -2], [[1], [-1]], [0], [5]), [0, 5])
+
+
+def test_max_pool_of_overlapping_windows_by_hand(k):
+    """The 2x2 windows of a 3x3 map, cut out side by side, for our pooling has stride 2; the sum of what
+    each window hands to its winner is what stride 1 would."""
+    a = k.asarray([[1, 2, 3], [10, 5, 6], [7, 8, 9]])
+    places = [(i, j) for i in (0, 1) for j in (0, 1)]
+    windows = np.concatenate([a[i : i + 2, j : j + 2] for i, j in places], axis=1)[None, :, :, None]
+    layer, r = MaxPool2d(2), k.asarray(np.array([[1, 2, 3, 4]])[:, None, :, None] / 30)
+    _, saved = layer.forward(k, {}, k.asarray(windows), SCORE)
+    below = layer.relevance(k, {}, saved, r, Epsilon())[0, :, :, 0]
+    total = np.zeros((3, 3), k.dtype)
+    for n, (i, j) in enumerate(places):
+        total[i : i + 2, j : j + 2] += below[:, 2 * n : 2 * n + 2]
+    assert_close(total, np.array([[0, 0, 0], [4, 0, 2], [0, 0, 4]]) / 30)
 
 
 def test_two_layers_by_hand(k):
@@ -239,11 +254,24 @@ def test_seeds(reference, rng):
     np.testing.assert_allclose(at["difference"], np.ptp(z, axis=1))
 
 
+def test_the_difference_of_logits_that_are_equal(reference):
+    """The runner-up is another class than the one that is explained."""
+    logits = np.array([[2.0, 2.0], [1.0, 3.0]])
+    np.testing.assert_array_equal(seeds.relevance(reference, logits, "difference"), [[2, -2], [-1, 3]])
+
+
 def test_what_cannot_be_is_told(reference):
     with pytest.raises(UserError, match=r"alpha3beta1.*alpha2beta1"):
         rules.named("alpha3beta1")
     with pytest.raises(UserError, match="alpha - beta must be 1"):
         AlphaBeta(2, 2)
+    for rule, value in ((Epsilon, -1e-6), (Gamma, np.nan), (AlphaBeta, np.nan)):
+        with pytest.raises(UserError):
+            rule(value)
+    with pytest.raises(UserError, match="low one must be below"):
+        ZBox(1, 0)
+    with pytest.raises(UserError, match="'difference' is not known"):
+        seeds.relevance(reference, np.ones((1, 1)), "difference")
     with pytest.raises(UserError, match="literal or conserve"):
         AlphaBeta(one_sided="both")
     network = Network((CyclicSlice(), CyclicRms(), Flatten(), Dense(2)), (4, 4, 1))
