@@ -41,10 +41,16 @@ def _cap(slope: float, dropout: float) -> tuple[Layer, ...]:
     return (*_convolutions(slope), *_dense(slope, dropout), CyclicMean(), Dense(CLASSES))
 
 
+def _cap_mini(slope: float, dropout: float) -> tuple[Layer, ...]:
+    units = (Flatten(), Dense(3, slope), Dropout(dropout, 1), CyclicMean(), Dense(CLASSES))
+    return (ZeroPad(1), CyclicSlice(), Conv2d(2, 4, slope=slope, pool=2), *units)
+
+
 ARCHITECTURES = {
     "deephits": (_deep_hits, LEAKY_RELU, "Deep-HiTS (Cabrera-Vives et al. 2017)"),
     "deephits-relu": (_deep_hits, RELU, "Deep-HiTS with ReLU"),
     "cap": (_cap, RELU, "cyclic average pooling, the paper's network"),
+    "cap-mini": (_cap_mini, RELU, "two filters and three units, to be followed by hand and in fractions"),
 }
 
 

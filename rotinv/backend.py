@@ -13,6 +13,7 @@ in row-major order wins; sums over the four rotations are (0 + 2) + (1 + 3).
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Protocol
 
 import numpy as np
@@ -244,7 +245,6 @@ def get_kernels(device: str, threads: int | None = None) -> Kernels:
         raise UserError(f"device {device!r} is not known; choose one of {', '.join(DEVICES)}")
     if device == "cpu":
         _set_threads(threads)
-    families = {name: importlib.import_module(f"rotinv.kernels.{device}.{name}") for name in FAMILIES}
     dtype = np.dtype(np.float64 if device == "reference" else np.float32)
     return Kernels(
         device=device,
@@ -253,8 +253,35 @@ def get_kernels(device: str, threads: int | None = None) -> Kernels:
         asarray=lambda array: np.ascontiguousarray(array, dtype),
         asindex=lambda array: np.ascontiguousarray(array, np.int32),
         to_host=np.asarray,
-        **families,  # modules, held to the Protocols by tests/test_kernels.py
+        **_families(device),
     )
+
+
+def exact_kernels() -> Kernels:
+    """The reference's equations in fractions, without any rounding: for small networks, and slow.
+
+    The layers' and rules' own numbers must be fractions too (rules.exactly); there is no softmax.
+    """
+    return Kernels(
+        device="exact",
+        dtype=np.dtype(object),
+        zeros=lambda shape: np.full(shape, Fraction(0)),
+        asarray=_fractions,
+        asindex=lambda array: np.ascontiguousarray(array, np.int32),
+        to_host=np.asarray,
+        **_families("reference"),
+    )
+
+
+def _families(device: str) -> dict[str, Any]:
+    """The modules of a device's kernels, held to the Protocols by tests/test_kernels.py."""
+    return {name: importlib.import_module(f"rotinv.kernels.{device}.{name}") for name in FAMILIES}
+
+
+def _fractions(array: Any) -> np.ndarray:
+    values = np.asarray(array)
+    values = values if values.dtype == object else values.astype(np.float64)
+    return np.asarray(np.frompyfunc(Fraction, 1, 1)(values), dtype=object)
 
 
 def _set_threads(threads: int | None) -> None:

@@ -96,6 +96,9 @@ class CyclicMean:
     def relevance(self, k: Kernels, p: Params, saved: Array, r: Array, rule: Rule) -> Array:
         return k.cyclic.align_backward(k.cyclic.mean_relevance(saved, r))
 
+    def lost(self, k: Kernels, saved: Array, r: Array) -> Params:
+        return {"dead": r * (k.cyclic.mean(saved) == 0)}
+
     def each_rotation(self, k: Kernels, x: Array) -> Array:
         """(4n, …): each rotation on its own, not averaged."""
         return k.cyclic.align(x)

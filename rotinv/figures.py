@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rotinv import metrics
+from rotinv.errors import UserError
 from rotinv.files import written_whole
 from rotinv.history import Row
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -21,6 +23,12 @@ def available() -> bool:
     except ImportError:
         return False
     return True
+
+
+def require() -> None:
+    """Raise UserError if matplotlib is not installed."""
+    if not available():
+        raise UserError("pictures need matplotlib: pip install 'rotinv[plot]', or leave --out away")
 
 
 def learning_curve(path: Path, rows: Sequence[Row], title: str) -> None:
@@ -51,10 +59,37 @@ def det_curves(path: Path, curves: dict[str, tuple[np.ndarray, np.ndarray]]) -> 
     _save(figure, path)
 
 
-def _figure() -> "Figure":
+def waterfall(path: Path, start: float, steps: Sequence[tuple[str, float]], title: str) -> None:
+    """From `start` at the output down by what each of `steps` took, to what is left, as PNG."""
+    figure = _figure(height=1.2 + 0.28 * (len(steps) + 2))
+    axes = figure.subplots()
+    axes.use_sticky_edges = False  # room for the numbers beside the bars
+    axes.margins(x=0.15)
+    level = start
+    axes.barh(0, level, color="0.6")
+    for row, (_, taken) in enumerate(steps, 1):
+        axes.plot([level, level], [row - 1.4, row + 0.4], color="0.4", lw=0.8)
+        axes.barh(row, -taken, left=level, color="tab:blue" if taken > 0 else "tab:red")
+        _beside(axes, row, max(level, level - taken), f"{-taken:+.2%}")
+        level -= taken
+    axes.barh(len(steps) + 1, level, color="0.6")
+    _beside(axes, len(steps) + 1, max(level, 0), f"{level:.2%}")
+    axes.set_yticks(range(len(steps) + 2), ["output", *(name for name, _ in steps), "stamp"])
+    axes.invert_yaxis()
+    axes.axvline(0, color="0.4", lw=0.8)
+    axes.set_xlabel("sum of R, in shares of the output's |R|  (blue: taken away, red: added)")
+    axes.set_title(title, size=10)
+    _save(figure, path)
+
+
+def _beside(axes: "Axes", row: int, right: float, text: str) -> None:
+    axes.annotate(text, (right, row), (4, 0), va="center", size=8, textcoords="offset points")
+
+
+def _figure(height: float = 4.5) -> "Figure":
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(7, 4.5), layout="constrained")
+    return Figure(figsize=(7, height), layout="constrained")
 
 
 def _save(figure: "Figure", path: Path) -> None:

@@ -5,17 +5,22 @@ Every layer has
     forward(k, p, x, mode)              -> y, saved
     backward(k, p, g, saved, dy, wanted) -> dx, or None where dx is not wanted; writes the gradients into g
     relevance(k, p, saved, r, rule)     -> R of its input from R of its output
-and those with weights also explain(k, p, a, saved) -> y, traced: their forward pass by z+ and z-,
-where k is the device's kernels, p its parameters and g their gradients by name, `saved` what its backward
-and its relevance need. A shape is one image's, (h, w, c) or (c,).
+and those with weights also
+    explain(k, p, a, saved)             -> y, traced: their forward pass by z+ and z-
+    share(k, p, traced, r, rule)        -> c+ and c-, with what they were made from (Shared)
+    redistribute(k, shared)             -> R of the input: what their relevance does with them
+Some of the others keep a part of R; lost(k, saved, r) names it, line by line of the ledger. Here k is the
+device's kernels, p its parameters and g their gradients by name, `saved` what its backward and its
+relevance need. A shape is one image's, (h, w, c) or (c,).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from rotinv.backend import Array, Kernels
 from rotinv.errors import UserError
-from rotinv.rules import Rule
+from rotinv.rules import Rule, Term
 
 Shape = tuple[int, ...]
 Params = dict[str, Array]
@@ -69,6 +74,17 @@ class Traced(NamedTuple):
     z_neg: Array
 
 
+class Shared(NamedTuple):
+    """How Conv2d and Dense share out R_j, of each output j before activation and pooling."""
+
+    terms: list[Term]
+    z_pos: Array
+    z_neg: Array
+    r: Array
+    c_pos: Array
+    c_neg: Array
+
+
 class Affine(NamedTuple):
     """What Conv2d and Dense save: the input a, the output y after activation and pooling, the winners."""
 
@@ -99,7 +115,13 @@ class ZeroPad:
         return k.asarray(dy[:, inner, inner])
 
     def relevance(self, k: Kernels, p: Params, saved: None, r: Array, rule: Rule) -> Array:
-        return self.backward(k, p, {}, saved, r, True)  # what lies on the border is cut off
+        return self.backward(k, p, {}, saved, r, True)
+
+    def lost(self, k: Kernels, saved: None, r: Array) -> Params:
+        border = r.copy()
+        inner = slice(self.pad, r.shape[1] - self.pad)
+        border[:, inner, inner] = 0
+        return {"crop": border}
 
 
 @dataclass(frozen=True)
@@ -148,9 +170,20 @@ class Conv2d:
         return y, Traced(a, saved.winner, z_pos, z_neg)
 
     def relevance(self, k: Kernels, p: Params, saved: Traced, r: Array, rule: Rule) -> Array:
+        return self.redistribute(k, self.share(k, p, saved, r, rule))
+
+    def share(self, k: Kernels, p: Params, saved: Traced, r: Array, rule: Rule) -> Shared:
         """Pooling hands everything to the winner, the activation hands everything on."""
-        r = k.conv2d.epilogue_backward(r, r, saved.winner, 1.0, saved.z_pos.shape)
-        return linear_relevance(k, k.conv2d, p, saved, r, rule, self.pad)
+        r = k.conv2d.epilogue_backward(r, r, saved.winner, 1, saved.z_pos.shape)
+        return _share(k, self.sums, p, saved, r, rule)
+
+    def sums(self, k: Kernels, terms: list[Term]) -> tuple[Array, Array]:
+        """z+ and z- of the terms together."""
+        return _added([k.conv2d.contributions(*term, self.pad) for term in terms])
+
+    def redistribute(self, k: Kernels, shared: Shared) -> Array:
+        c = shared.c_pos, shared.c_neg
+        return _total([k.conv2d.redistribute(a, w, *c, self.pad) for a, w, _ in shared.terms])
 
 
 @dataclass(frozen=True)
@@ -181,7 +214,18 @@ class Dense:
         return k.activation.forward(z_pos + z_neg, self.slope), Traced(a, None, z_pos, z_neg)
 
     def relevance(self, k: Kernels, p: Params, saved: Traced, r: Array, rule: Rule) -> Array:
-        return linear_relevance(k, k.dense, p, saved, r, rule)
+        return self.redistribute(k, self.share(k, p, saved, r, rule))
+
+    def share(self, k: Kernels, p: Params, saved: Traced, r: Array, rule: Rule) -> Shared:
+        return _share(k, self.sums, p, saved, r, rule)
+
+    def sums(self, k: Kernels, terms: list[Term]) -> tuple[Array, Array]:
+        """z+ and z- of the terms together."""
+        return _added([k.dense.contributions(*term) for term in terms])
+
+    def redistribute(self, k: Kernels, shared: Shared) -> Array:
+        c = shared.c_pos, shared.c_neg
+        return _total([k.dense.redistribute(a, w, *c) for a, w, _ in shared.terms])
 
 
 @dataclass(frozen=True)
@@ -250,6 +294,9 @@ class AveragePool2d:
     def relevance(self, k: Kernels, p: Params, saved: Array, r: Array, rule: Rule) -> Array:
         return k.pool2d.average_relevance(saved, r, self.size)
 
+    def lost(self, k: Kernels, saved: Array, r: Array) -> Params:
+        return {"dead": r * (k.pool2d.average_forward(saved, self.size) == 0)}
+
 
 @dataclass(frozen=True)
 class Flatten:
@@ -300,22 +347,28 @@ class Dropout:
         return r
 
 
-def linear_relevance(
-    k: Kernels, family: Any, p: Params, saved: Traced, r: Array, rule: Rule, *pad: int
-) -> Array:
-    """R of the inputs of a convolution or a dense layer: contributions, shares, redistribute."""
+def _share(
+    k: Kernels, sums: Callable[..., tuple[Array, Array]], p: Params, saved: Traced, r: Array, rule: Rule
+) -> Shared:
+    """What a convolution and a dense layer have in common: the rule's terms, their sums, its shares."""
     terms = rule.terms(saved.a, p["w"], p["b"])
     if terms is None:
-        terms, sums = [(saved.a, p["w"], p["b"])], [(saved.z_pos, saved.z_neg)]
+        terms, z = [(saved.a, p["w"], p["b"])], (saved.z_pos, saved.z_neg)
     else:
         terms = [(k.asarray(a), k.asarray(w), k.asarray(b)) for a, w, b in terms]
-        sums = [family.contributions(*term, *pad) for term in terms]
-    z_pos, z_neg = sums[0]
-    for more_pos, more_neg in sums[1:]:
-        z_pos, z_neg = z_pos + more_pos, z_neg + more_neg
-    c_pos, c_neg = rule.shares(k, z_pos, z_neg, r)
-    below = [family.redistribute(a, w, c_pos, c_neg, *pad) for a, w, _ in terms]
-    return below[0] if len(below) == 1 else below[0] + below[1]
+        z = sums(k, terms)
+    return Shared(terms, *z, r, *rule.shares(k, *z, r))
+
+
+def _added(pairs: list[tuple[Array, Array]]) -> tuple[Array, Array]:
+    return _total([pos for pos, _ in pairs]), _total([neg for _, neg in pairs])
+
+
+def _total(arrays: list[Array]) -> Array:
+    total = arrays[0]
+    for more in arrays[1:]:
+        total = total + more
+    return total
 
 
 def _winners(y: Array, winner: Array) -> Array:

@@ -5,7 +5,7 @@ kernel, an ensemble a list of arrays, moving to a device one copy.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from scipy import stats
 from rotinv import seeds
 from rotinv.backend import Array, Kernels
 from rotinv.layers import SCORE, Layer, Mode, Params, Shape
-from rotinv.rules import Composite
+from rotinv.rules import Composite, Rule
 
 Tape = list[Any]  # what each layer saved, in the order of the layers
 
@@ -24,6 +24,18 @@ class Trail(NamedTuple):
 
     logits: Array
     relevance: list[Array]
+
+
+class Step(NamedTuple):
+    """One layer's part of a relevance pass: what it got and what it passed on."""
+
+    number: int
+    layer: Layer
+    rule: Rule
+    p: Params
+    saved: Any
+    received: Array
+    passed: Array
 
 
 class Network:
@@ -109,17 +121,29 @@ class Network:
         z+ + z-, without Winograd's rounding: where z is nearly 0, a and z must agree, for R_j / z_j is
         taken of R_j ~ a_j. Raises UserError for an unknown seed or a layer without a relevance pass.
         """
+        logits, steps = self.descend(k, params, x, rules, seed)
+        trail = []
+        for step in steps:
+            trail.append(step.received)
+        return Trail(logits, [step.passed, *trail[::-1]])
+
+    def descend(
+        self, k: Kernels, params: Array, x: Array, rules: Composite, seed: seeds.Seed = "predicted"
+    ) -> tuple[Array, Iterator[Step]]:
+        """The logits, and the steps of the relevance pass from the last layer to the first."""
         logits, tape = self.record(k, params, x, SCORE)
         traced, p = self._explain(k, params, x, tape)
         r = seeds.relevance(k, logits, seed)
-        trail = [r]
         first = next(i for i, shapes in enumerate(self.param_shapes) if shapes)
-        for i in range(len(self.layers) - 1, -1, -1):
-            layer = self.layers[i]
-            rule = rules.first if i == first else rules.of(layer.name)
-            r = layer.relevance(k, p[i], traced[i], r, rule)
-            trail.append(r)
-        return Trail(logits, trail[::-1])
+
+        def steps(r: Array) -> Iterator[Step]:
+            for i in range(len(self.layers) - 1, -1, -1):
+                layer = self.layers[i]
+                rule = rules.first if i == first else rules.of(layer.name)
+                received, r = r, layer.relevance(k, p[i], traced[i], r, rule)
+                yield Step(i, layer, rule, p[i], traced[i], received, r)
+
+        return logits, steps(r)
 
     def _explain(self, k: Kernels, params: Array, x: Array, tape: Tape) -> tuple[Tape, list[Params]]:
         """The forward pass by z+ and z-, with the winners of the scoring pass on `tape`."""

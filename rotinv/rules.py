@@ -9,13 +9,28 @@ Nothing is had by subtraction (z - z+ would cancel), 0/0 is 0, and sign(0) is +1
 """
 
 import math
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, fields, replace
+from fractions import Fraction
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
 
 from rotinv.backend import Array, Kernels
 from rotinv.errors import UserError
 
 Term = tuple[Array, Array, Array]  # a', w', b': what stands for a, w, b in the products
+
+
+class Taken(NamedTuple):
+    """Of each R_j, the part that is not in z+_j c+_j + z-_j c-_j, each line by its own formula.
+
+    `rounding` is what the device's shares differ from the rule's equation.
+    """
+
+    stabiliser: Array
+    one_sided: Array
+    dead: Array
+    rounding: Array
 
 
 class Rule(Protocol):
@@ -26,6 +41,9 @@ class Rule(Protocol):
 
     def shares(self, k: Kernels, z_pos: Array, z_neg: Array, r: Array) -> tuple[Array, Array]:
         """c+_j and c-_j."""
+
+    def account(self, z_pos: Array, z_neg: Array, r: Array, c_pos: Array, c_neg: Array) -> Taken:
+        """What of R_j the shares leave out: R = z+ c+ + z- c- + the lines of `Taken`."""
 
 
 def _check_not_negative(**values: float) -> None:
@@ -55,7 +73,10 @@ class Epsilon(_Plain):
         _check_not_negative(eps=self.eps)
 
     def shares(self, k: Kernels, z_pos: Array, z_neg: Array, r: Array) -> tuple[Array, Array]:
-        return k.shares.joint(z_pos, z_neg, r, 0.0, self.eps)
+        return k.shares.joint(z_pos, z_neg, r, 0, self.eps)
+
+    def account(self, z_pos: Array, z_neg: Array, r: Array, c_pos: Array, c_neg: Array) -> Taken:
+        return _joint_account(z_pos, z_neg, r, c_pos, c_neg, 0, self.eps)
 
 
 @dataclass(frozen=True)
@@ -70,6 +91,9 @@ class Gamma(_Plain):
 
     def shares(self, k: Kernels, z_pos: Array, z_neg: Array, r: Array) -> tuple[Array, Array]:
         return k.shares.joint(z_pos, z_neg, r, self.gamma, self.eps)
+
+    def account(self, z_pos: Array, z_neg: Array, r: Array, c_pos: Array, c_neg: Array) -> Taken:
+        return _joint_account(z_pos, z_neg, r, c_pos, c_neg, self.gamma, self.eps)
 
 
 @dataclass(frozen=True)
@@ -98,6 +122,10 @@ class AlphaBeta(_Plain):
         conserve = self.one_sided == "conserve"
         return k.shares.apart(z_pos, z_neg, r, self.alpha, self.beta, self.eps, conserve)
 
+    def account(self, z_pos: Array, z_neg: Array, r: Array, c_pos: Array, c_neg: Array) -> Taken:
+        conserve = self.one_sided == "conserve"
+        return _apart_account(z_pos, z_neg, r, c_pos, c_neg, self.alpha, self.beta, self.eps, conserve)
+
 
 @dataclass(frozen=True)
 class ZPlus:
@@ -107,14 +135,20 @@ class ZPlus:
         return [(a, w, 0 * b)]
 
     def shares(self, k: Kernels, z_pos: Array, z_neg: Array, r: Array) -> tuple[Array, Array]:
-        return k.shares.apart(z_pos, z_neg, r, 1.0, 0.0, 0.0, False)
+        return k.shares.apart(z_pos, z_neg, r, 1, 0, 0, False)
+
+    def account(self, z_pos: Array, z_neg: Array, r: Array, c_pos: Array, c_neg: Array) -> Taken:
+        return _apart_account(z_pos, z_neg, r, c_pos, c_neg, 1, 0, 0, False)
 
 
 class _Positive:
     """A rule whose products are all >= 0: R_i = sum_j z_ij / z_j R_j over them."""
 
     def shares(self, k: Kernels, z_pos: Array, z_neg: Array, r: Array) -> tuple[Array, Array]:
-        return k.shares.joint(z_pos, z_neg, r, 0.0, 0.0)
+        return k.shares.joint(z_pos, z_neg, r, 0, 0)
+
+    def account(self, z_pos: Array, z_neg: Array, r: Array, c_pos: Array, c_neg: Array) -> Taken:
+        return _joint_account(z_pos, z_neg, r, c_pos, c_neg, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -187,3 +221,51 @@ def named(name: str) -> Composite:
     if name not in COMPOSITES:
         raise UserError(f"rule {name!r} is not known; choose one of {', '.join(COMPOSITES)}")
     return COMPOSITES[name]
+
+
+def exact(composite: Composite) -> Composite:
+    """The same rules with their numbers as fractions, for arithmetic without rounding."""
+    return Composite(*(exactly(rule) for rule in (composite.first, composite.convolution, composite.dense)))
+
+
+def exactly(frozen: Any) -> Any:
+    """A frozen description (a rule, a layer) with its floating-point numbers as fractions."""
+    numbers = {f.name: getattr(frozen, f.name) for f in fields(frozen) if f.init}
+    exact = {name: Fraction(value) for name, value in numbers.items() if isinstance(value, float)}
+    return replace(frozen, **exact)
+
+
+def _joint_account(
+    z_pos: Array, z_neg: Array, r: Array, c_pos: Array, c_neg: Array, gamma: float, eps: float
+) -> Taken:
+    """u = R / (g+ z+ + g- z- + eps sign z), c± = g± u: the stabiliser keeps eps sign z u."""
+    above = z_pos + z_neg >= 0
+    pos, neg = np.where(above, 1 + gamma, 1), np.where(above, 1, 1 + gamma)
+    eps_signed = np.where(above, eps, -eps)
+    below = pos * z_pos + neg * z_neg + eps_signed
+    alive = below != 0
+    u = np.where(above, c_neg, c_pos)  # the side where g is 1
+    rounding = (r - u * below) * alive + (pos * u - c_pos) * z_pos + (neg * u - c_neg) * z_neg
+    return Taken(eps_signed * u * alive, 0 * r, r * ~alive, rounding)
+
+
+def _apart_account(
+    z_pos: Array,
+    z_neg: Array,
+    r: Array,
+    c_pos: Array,
+    c_neg: Array,
+    alpha: float,
+    beta: float,
+    eps: float,
+    conserve: bool,
+) -> Taken:
+    """c± = weight± R / (z± ± eps): each side that there is keeps ± eps c± and hands down the rest."""
+    has_pos, has_neg = z_pos != 0, z_neg != 0
+    both, none = has_pos & has_neg, ~has_pos & ~has_neg
+    to_pos = np.where(both | (not conserve), alpha, 1) * has_pos
+    to_neg = np.where(both | (not conserve), -beta, 1) * has_neg
+    stabiliser = eps * (c_pos * has_pos - c_neg * has_neg)
+    rounding = (to_pos * r - c_pos * (z_pos + eps)) * has_pos + (to_neg * r - c_neg * (z_neg - eps)) * has_neg
+    left = (1 - to_pos - to_neg) * r
+    return Taken(stabiliser, left * (has_pos ^ has_neg), r * none, rounding + left * both)

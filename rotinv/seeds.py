@@ -51,3 +51,8 @@ def _one_hot(z: NDArray, seed: Seed) -> NDArray:
         others = np.where(d == 1, -np.inf, z)
         d[rows, others.argmax(axis=1)] = -1
     return d
+
+
+def parse(text: str) -> Seed:
+    """An option's type: a seed by its name, or a class by its number."""
+    return int(text) if text.isdigit() else text

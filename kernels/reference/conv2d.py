@@ -7,7 +7,7 @@ from rotinv.kernels.reference import activation, dense, pool2d
 
 
 def forward(x, w, b, pad, slope, pool):
-    z = _as_maps(dense.forward(_windows(x, w.shape, pad), _matrix(w), b, 1.0), x, w, pad)
+    z = _as_maps(dense.forward(_windows(x, w.shape, pad), _matrix(w), b, 1), x, w, pad)
     y = activation.forward(z, slope)
     return (y, None) if pool == 1 else pool2d.max_forward(y, pool)
 

@@ -5,7 +5,7 @@ import numpy as np
 
 def joint(z_pos, z_neg, r, gamma, eps):
     above = z_pos + z_neg >= 0
-    pos, neg = np.where(above, 1 + gamma, 1.0), np.where(above, 1.0, 1 + gamma)
+    pos, neg = np.where(above, 1 + gamma, 1), np.where(above, 1, 1 + gamma)
     unit = _ratio(r, pos * z_pos + neg * z_neg + np.where(above, eps, -eps))
     return pos * unit, neg * unit
 

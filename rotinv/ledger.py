@@ -1,0 +1,129 @@
+"""The ledger of a relevance pass: where each layer's relevance went, to the last unit.
+
+    received = passed + bias_positive + bias_negative + stabiliser + one_sided + dead + crop + rounding
+
+`received` is the sum of R at a layer's output, `passed` at its input. Each line comes from its own formula:
+
+    bias_positive, bias_negative   sum_j b_j^+ c+_j, sum_j b_j^- c-_j: what the bias's side of z_j takes
+    stabiliser, one_sided, dead    of each rule (rules.py): by eps; by units with one side; by 0/0
+    crop                           what lies on the border that padding had added
+    rounding                       the device's shares, sums and products less the same in float64
+
+so that what is left, the closing error, tells whether the account is right. It is never a line.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rotinv.backend import Array, Kernels
+from rotinv.layers import Params, Shared
+from rotinv.network import Network, Step
+from rotinv.rules import Composite
+from rotinv.seeds import Seed
+
+LINES = ("bias_positive", "bias_negative", "stabiliser", "one_sided", "dead", "crop", "rounding")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A layer's account, for each stamp (n,); `below` is R at its input, (n, …) or (4n, …)."""
+
+    layer: str
+    received: NDArray[Any]
+    passed: NDArray[Any]
+    lines: dict[str, NDArray[Any]]
+    below: NDArray[Any]
+
+    @property
+    def closing_error(self) -> NDArray[Any]:
+        """What the lines do not explain."""
+        return self.received - self.passed - sum(self.lines.values())
+
+
+def ledger(
+    k: Kernels,
+    judge: Kernels,
+    network: Network,
+    params: Array,
+    x: Array,
+    rules: Composite,
+    seed: Seed = "predicted",
+) -> tuple[Array, list[Entry]]:
+    """The logits (n, classes) of stamps (n, h, h, c), and an entry a layer from the logits down.
+
+    `k` explains; `judge` (the reference, or the exact kernels) adds up and computes anew what is rounding.
+    """
+    logits, steps = network.descend(k, params, x, rules, seed)
+    return logits, [_entry(k, judge, step, len(x)) for step in steps]
+
+
+def _entry(k: Kernels, judge: Kernels, step: Step, n: int) -> Entry:
+    wide = _Widener(k, judge)
+    received, passed = wide(step.received), wide(step.passed)
+    account = _of_weights if hasattr(step.layer, "share") else _of_moves
+    lines = dict.fromkeys(LINES, _per_stamp(0 * received, n))
+    for name, parts in account(k, judge, wide, step, received, passed).items():
+        lines[name] = np.sum([_per_stamp(part, n) for part in parts], axis=0)
+    name = f"{step.number} {step.layer.name}"
+    return Entry(name, _per_stamp(received, n), _per_stamp(passed, n), lines, passed)
+
+
+def _of_weights(
+    k: Kernels, judge: Kernels, wide: "_Widener", step: Step, received: Array, passed: Array
+) -> dict[str, Sequence[Array]]:
+    """The lines of a convolution or a dense layer."""
+    layer: Any = step.layer
+    shared: Shared = wide(layer.share(k, step.p, step.saved, step.received, step.rule))
+    c_pos, c_neg = shared.c_pos, shared.c_neg
+    taken = step.rule.account(shared.z_pos, shared.z_neg, shared.r, c_pos, c_neg)
+    z_pos, z_neg = layer.sums(judge, shared.terms)
+    sums = c_pos * (shared.z_pos - z_pos) + c_neg * (shared.z_neg - z_neg)
+    products = layer.redistribute(judge, shared) - passed
+    return {
+        "bias_positive": [np.maximum(b, 0) * c_pos for _, _, b in shared.terms],
+        "bias_negative": [np.minimum(b, 0) * c_neg for _, _, b in shared.terms],
+        "stabiliser": [taken.stabiliser],
+        "one_sided": [taken.one_sided],
+        "dead": [taken.dead],
+        "rounding": [taken.rounding, sums, products],
+    }
+
+
+def _of_moves(
+    k: Kernels, judge: Kernels, wide: "_Widener", step: Step, received: Array, passed: Array
+) -> dict[str, Sequence[Array]]:
+    """The lines of a layer without weights, which only moves relevance or shares it out by proportion."""
+    layer: Any = step.layer
+    saved = wide(step.saved)
+    lost: Params = layer.lost(judge, saved, received) if hasattr(layer, "lost") else {}
+    anew = layer.relevance(judge, {}, saved, received, step.rule)
+    return {**{name: [array] for name, array in lost.items()}, "rounding": [anew, -passed]}
+
+
+@dataclass(frozen=True)
+class _Widener:
+    """Turns all floating-point arrays of what a layer saved into the judge's."""
+
+    k: Kernels
+    judge: Kernels
+
+    def __call__(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self(item) for item in value]
+        if isinstance(value, tuple):
+            items = [self(item) for item in value]
+            return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+        if not hasattr(value, "dtype"):
+            return value
+        array = self.k.to_host(value)
+        return array if array.dtype.kind in "ui" else self.judge.asarray(array)
+
+
+def _per_stamp(array: Array, n: int) -> NDArray[Any]:
+    """The sums (n,) over all of a stamp's elements, over its four rotations too."""
+    each = array.reshape(len(array), -1).sum(axis=1)
+    return each.reshape(-1, n).sum(axis=0)

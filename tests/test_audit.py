@@ -1,0 +1,119 @@
+"""The audit program: its table, its JSON, its picture, and what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+from programs import assert_refused, run, toy_arrays
+
+from rotinv import runs
+from rotinv.ledger import LINES
+
+KEYS = {"layer", "received", "passed", *LINES, "closing_error", "deviation"}
+
+
+@pytest.fixture(scope="module")
+def mini(tmp_path_factory):
+    """A run of random weights, small enough for fractions, and stamps for it."""
+    folder = tmp_path_factory.mktemp("audit")
+    config = runs.Config("cap-mini", 13, ["difference"])
+    network, rng = config.network(), np.random.default_rng(0)
+    runs.write_weights(folder, config, network.initial("he", 0) + 0.1 * rng.normal(size=network.size))
+    np.savez(folder / "stamps.npz", **toy_arrays(20))
+    return folder
+
+
+def audit(mini, *arguments):
+    return run("audit", mini, mini / "stamps.npz", *arguments)
+
+
+def test_json_has_every_line_of_every_layer(mini):
+    result = audit(mini, "--index", 3, 0, "--json")
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert [stamp["index"] for stamp in document["stamps"]] == [3, 0]
+    for stamp in document["stamps"]:
+        assert len(stamp["layers"]) == 8
+        assert stamp["output"] == pytest.approx(abs(max(stamp["logits"])))
+        for row, below in zip(stamp["layers"], [*stamp["layers"][1:], None], strict=True):
+            assert set(row) == KEYS
+            taken = sum(row[line] for line in LINES)
+            assert row["received"] - row["passed"] == pytest.approx(taken, abs=1e-12)
+            assert abs(row["deviation"]) < 1e-5
+            assert below is None or below["received"] == pytest.approx(row["passed"], abs=1e-12)
+
+
+def test_the_table_tells_the_same(mini):
+    stamp = json.loads(audit(mini, "--index", 3, "--json").stdout)["stamps"][0]
+    result = audit(mini, "--index", 3)
+    assert result.returncode == 0, result.stderr
+    title, header, *rows = result.stdout.strip().splitlines()
+    assert title.startswith("stamp 3: predicted ")
+    assert len(rows) == len(stamp["layers"])
+    assert header.split()[:3] == ["layer", "received", "passed"]
+    for text, row in zip(rows, stamp["layers"], strict=True):
+        assert text.startswith(row["layer"])
+        cells = text.removeprefix(row["layer"]).split()
+        assert float(cells[0]) == pytest.approx(100 * row["received"], abs=1e-4)
+        assert float(cells[2]) == pytest.approx(100 * row["bias_positive"], abs=1e-4)
+
+
+def test_a_stamps_ledger_is_its_own(mini):
+    """Whatever other stamps are audited with it, on the reference and in fractions alike."""
+    for options in ([], ["--device", "reference"]):
+        alone, among = (
+            json.loads(audit(mini, "--index", *index, "--json", "--rule", "epsilon", *options).stdout)[
+                "stamps"
+            ]
+            for index in ([7], range(15))
+        )
+        assert alone[0] == among[7]
+
+
+def test_fractions_leave_no_rounding(mini):
+    result = audit(mini, "--index", 3, "--exact", "--json")
+    assert result.returncode == 0, result.stderr
+    exact = json.loads(result.stdout)
+    near = json.loads(audit(mini, "--index", 3, "--json", "--device", "reference").stdout)
+    for one, other in zip(exact["stamps"][0]["layers"], near["stamps"][0]["layers"], strict=True):
+        assert one["rounding"] == one["closing_error"] == 0
+        assert one["passed"] == pytest.approx(other["passed"], abs=1e-12)
+
+
+def test_the_picture(mini, tmp_path):
+    pytest.importorskip("matplotlib")
+    out = tmp_path / "waterfall.png"
+    assert audit(mini, "--index", 3, "--out", out).returncode == 0
+    assert out.read_bytes().startswith(b"\x89PNG")
+    assert_refused(audit(mini, "--index", 3, "--out", out), "waterfall.png", "exists already")
+    assert audit(mini, "--index", 3, 4, "--out", out).returncode == 0
+    assert (tmp_path / "waterfall-3.png").exists()
+    assert (tmp_path / "waterfall-4.png").exists()
+
+
+def test_what_is_refused(mini, tmp_path):
+    assert_refused(audit(mini, "--index", 20), "stamps.npz", "no stamp 20", "0 to 19")
+    assert_refused(audit(mini, "--index", 3, "--rule", "alpha3beta1"), "alpha3beta1", "alpha2beta1")
+    assert_refused(audit(mini, "--index", 3, "--seed", "2"), "seed 2", "0, 1")
+    assert_refused(audit(mini, "--index", 3, "--seed", "probability", "--exact"), "--exact", "--seed")
+    config = runs.Config("cap", 13, ["difference"])
+    network = config.network()
+    runs.write_weights(tmp_path, config, network.initial("he", 0))
+    large = run("audit", tmp_path, mini / "stamps.npz", "--index", 3, "--exact")
+    assert_refused(large, "--exact", "multiply-adds", "cap-mini")
+    runs.write_weights(tmp_path, config, np.full(network.size, np.nan))
+    assert_refused(run("audit", tmp_path, mini / "stamps.npz", "--index", 3), "best.h5", "not finite")
+
+
+def test_an_account_that_does_not_close_is_an_error(mini, monkeypatch, capsys):
+    from rotinv import audit as program
+    from rotinv.rules import AlphaBeta
+
+    def forgetful(self, z_pos, z_neg, r, c_pos, c_neg):
+        taken = original(self, z_pos, z_neg, r, c_pos, c_neg)
+        return taken._replace(one_sided=taken.one_sided + 0.01 * r)
+
+    original = AlphaBeta.account
+    monkeypatch.setattr(AlphaBeta, "account", forgetful)
+    assert program.main([str(mini), str(mini / "stamps.npz"), "--index", "3"]) == 1
+    assert "does not close" in capsys.readouterr().err
