@@ -56,6 +56,9 @@ class Conv2dKernels(Protocol):
         by direct sums of one sign, so that an empty side is exactly 0. x may be negative.
         """
 
+    def epilogue(self, z_pos: Array, z_neg: Array, index: Array | None, slope: float) -> Array:
+        """y = act(z+ + z-), where pooled of the winners that `index` names (not of the largest)."""
+
     def redistribute(self, x: Array, w: Array, c_pos: Array, c_neg: Array, pad: int) -> Array:
         """R_i = sum_j z_ij^+ c+_j + z_ij^- c-_j, shaped as x."""
 

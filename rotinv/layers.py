@@ -164,9 +164,7 @@ class Conv2d:
 
     def explain(self, k: Kernels, p: Params, a: Array, saved: Affine) -> tuple[Array, Traced]:
         z_pos, z_neg = k.conv2d.contributions(a, p["w"], p["b"], self.pad)
-        y = k.activation.forward(z_pos + z_neg, self.slope)
-        if saved.winner is not None:
-            y = _winners(y, saved.winner)
+        y = k.conv2d.epilogue(z_pos, z_neg, saved.winner, self.slope)
         return y, Traced(a, saved.winner, z_pos, z_neg)
 
     def relevance(self, k: Kernels, p: Params, saved: Traced, r: Array, rule: Rule) -> Array:
@@ -369,13 +367,6 @@ def _total(arrays: list[Array]) -> Array:
     for more in arrays[1:]:
         total = total + more
     return total
-
-
-def _winners(y: Array, winner: Array) -> Array:
-    """The pixel of each 2x2 window that `winner` names."""
-    p, q = winner.shape[1:3]
-    places = [y[:, i : 2 * p : 2, j : 2 * q : 2] * (winner == 2 * i + j) for i in (0, 1) for j in (0, 1)]
-    return (places[0] + places[1]) + (places[2] + places[3])
 
 
 def _pooled(shape: Shape, size: int) -> Shape:

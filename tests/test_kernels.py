@@ -120,6 +120,20 @@ def test_epilogue_backward_is_its_parts(k, rng, side, slope, pool):
     np.testing.assert_array_equal(k.conv2d.epilogue_backward(dy, y, index, slope, dz.shape), expected)
 
 
+@pytest.mark.parametrize("slope", SLOPES)
+@pytest.mark.parametrize("side", [6, 7])
+def test_epilogue_takes_the_winners_it_is_given(k, rng, side, slope):
+    """Not the largest: here each window's winner is drawn."""
+    z_pos, z_neg = draw(k, rng, 3, side, side, 5), draw(k, rng, 3, side, side, 5)
+    activated = k.activation.forward(z_pos + z_neg, slope)
+    np.testing.assert_array_equal(k.conv2d.epilogue(z_pos, z_neg, None, slope), activated)
+    index = rng.integers(0, 4, (3, side // 2, side // 2, 5)).astype(np.uint8)
+    y = k.conv2d.epilogue(z_pos, z_neg, index, slope)
+    for n, p, q, c in np.ndindex(*index.shape):
+        place = index[n, p, q, c]
+        assert y[n, p, q, c] == activated[n, 2 * p + place // 2, 2 * q + place % 2, c]
+
+
 @pytest.mark.parametrize("negative", [False, True])
 @pytest.mark.parametrize("case", CONVOLUTIONS)
 def test_convolution_contributions_and_redistribute(k, reference, rng, case, negative):

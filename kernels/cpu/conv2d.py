@@ -5,7 +5,10 @@ from numba import prange
 
 from rotinv.kernels.cpu import direct, winograd
 from rotinv.kernels.cpu.activation import masked
+from rotinv.kernels.cpu.elementwise import is_negative_anywhere, join_channels, product
 from rotinv.kernels.cpu.jit import kernel
+
+FEW = 8  # channels of x that would leave most of a vector empty as outputs of a convolution
 
 
 def forward(x, w, b, pad, slope, pool):
@@ -23,7 +26,12 @@ def epilogue_backward(dy, y, index, slope, shape):
 
 
 def backward_input(dz, w, pad, shape):
-    return _adjoint(winograd if winograd.suits(w) else direct, dz, w, pad, shape)
+    """The convolution that sends dz back: flipped taps, channels exchanged, padded so that the sizes fit."""
+    if w.shape[2] <= FEW:
+        return direct.scatter(dz, w, pad, shape)
+    flipped = np.ascontiguousarray(w[::-1, ::-1].transpose(0, 1, 3, 2))
+    convolve = winograd.convolve if winograd.suits(flipped) else direct.convolve
+    return convolve(dz, flipped, np.float32(0), len(w) - 1 - pad, 1.0, 1, shape)[0]
 
 
 def backward_params(x, dz, pad, dw, db):
@@ -31,9 +39,10 @@ def backward_params(x, dz, pad, dw, db):
 
 
 def contributions(x, w, b, pad):
+    """Direct sums: Winograd would turn the exact 0 of an empty side into noise, by which R is divided."""
     w_pos, w_neg = _split(w)
     b_pos, b_neg = _split(b)
-    if (x < 0).any():  # a negative x has its positive products with w-: [x+, x-] meets [w+, w-]
+    if is_negative_anywhere(x):  # a negative x has its positive products with w-: [x+, x-] meets [w+, w-]
         w_pos, w_neg = np.concatenate([w_pos, w_neg], axis=2), np.concatenate([w_neg, w_pos], axis=2)
         x = np.concatenate(_split(x), axis=3)
     shape = _shape(x, w, pad)
@@ -42,24 +51,28 @@ def contributions(x, w, b, pad):
     return z_pos, z_neg
 
 
+def epilogue(z_pos, z_neg, index, slope):
+    if index is None:
+        y = np.empty(z_pos.shape, np.float32)
+        _activate_sum(z_pos.reshape(-1), z_neg.reshape(-1), np.float32(slope), y.reshape(-1))
+    else:
+        y = np.empty(index.shape, np.float32)
+        _activate_winners(z_pos, z_neg, index, np.float32(slope), y)
+    return y
+
+
 def redistribute(x, w, c_pos, c_neg, pad):
     """R = x+ (c+ w+ + c- w-) + x- (c+ w- + c- w+), each bracket a sum over the outputs that an x feeds."""
     w_pos, w_neg = _split(w)
-    c = np.concatenate([c_pos, c_neg], axis=3)
+    c = join_channels(c_pos, c_neg)
     both = np.concatenate([w_pos, w_neg], axis=3)
-    if not (x < 0).any():
-        return np.maximum(x, np.float32(0)) * _adjoint(direct, c, both, pad, x.shape)
+    if not is_negative_anywhere(x):
+        return product(x, backward_input(c, both, pad, x.shape))
     # The brackets side by side, as channels of one convolution: few channels fill a vector badly.
     both = np.concatenate([both, np.concatenate([w_neg, w_pos], axis=3)], axis=2)
-    sums = _adjoint(direct, c, both, pad, (*x.shape[:3], 2 * x.shape[3]))
+    sums = backward_input(c, both, pad, (*x.shape[:3], 2 * x.shape[3]))
     x_pos, x_neg = _split(x)
     return x_pos * sums[..., : x.shape[3]] + x_neg * sums[..., x.shape[3] :]
-
-
-def _adjoint(method, dz, w, pad, shape):
-    """The convolution that sends dz back: flipped taps, channels exchanged, padded so that the sizes fit."""
-    flipped = np.ascontiguousarray(w[::-1, ::-1].transpose(0, 1, 3, 2))
-    return method.convolve(dz, flipped, np.float32(0), len(w) - 1 - pad, 1.0, 1, shape)[0]
 
 
 def _shape(x, w, pad):
@@ -70,6 +83,26 @@ def _shape(x, w, pad):
 
 def _split(a):
     return np.maximum(a, np.float32(0)), np.minimum(a, np.float32(0))
+
+
+@kernel
+def _activate_sum(z_pos, z_neg, slope, y):
+    for i in prange(y.size):
+        z = z_pos[i] + z_neg[i]
+        y[i] = z if z > 0 else slope * z
+
+
+@kernel
+def _activate_winners(z_pos, z_neg, index, slope, y):
+    n, height, width, c = y.shape
+    for image in prange(n):
+        for p in range(height):
+            for q in range(width):
+                for k in range(c):
+                    place = index[image, p, q, k]
+                    h, w = 2 * p + place // 2, 2 * q + place % 2
+                    z = z_pos[image, h, w, k] + z_neg[image, h, w, k]
+                    y[image, p, q, k] = z if z > 0 else slope * z
 
 
 @kernel

@@ -20,6 +20,7 @@ from rotinv.kernels.cpu.simd import (
     store,
     store_bytes,
     store_part,
+    tile_1,
     tile_4,
     tile_short,
     tile_tall,
@@ -53,6 +54,19 @@ def convolve(x, w, b, pad, slope, pool, shape):
     _convolve(x.reshape(-1), *x.shape, panels(w), *w.shape[:2], bias, pad, np.float32(slope), pool,
               y.reshape(-1), index.reshape(-1), shape[1], shape[2], o)  # fmt: skip
     return y, index if pool == 2 else None
+
+
+def scatter(dz, w, pad, shape):
+    """As Conv2dKernels.backward_input, for few channels c.
+
+    The c channels of x would fill a vector badly; the taps (i, j, c) that a pixel of dz reaches fill
+    it well: a product of dz's pixels with (o, i j c), whose rows are then added where they belong.
+    """
+    si, sj, c, o = w.shape
+    dx = np.empty(shape, np.float32)
+    taps = panels(np.ascontiguousarray(w.reshape(-1, o).T))
+    _scatter(dz.reshape(-1), *dz.shape, taps, si, sj, c, pad, dx.reshape(-1), *shape[1:3])
+    return dx
 
 
 def backward_params(x, dz, pad, dw, db):
@@ -155,6 +169,42 @@ def _write_pooled_row(z, z_row, o_pad, bias, leak, y, index, at, q_y, o):
                 best = where_wins(value, best, value, best)
             store_part(y, at + q * o + k, best, o - k)
             store_bytes(index, at + q * o + k, winner, o - k)
+
+
+@kernel
+def _scatter(dz, n, p_z, q_z, o, weights, si, sj, c, pad, dx, h, w):
+    height, width, run = p_z + si - 1, q_z + sj - 1, sj * c
+    step = (si * run + PANEL - 1) // PANEL * PANEL
+    for image in prange(n):
+        total = np.zeros((height * width + LANES) * c + LANES, np.float32)
+        rows = np.empty(q_z * step + LANES, np.float32)
+        for p in range(p_z):
+            _product_row(dz, (image * p_z + p) * q_z * o, o, weights, rows, q_z, step)
+            for q in range(q_z):
+                for i in range(si):
+                    at, source = ((p + i) * width + q) * c, q * step + i * run
+                    for k in range(0, run, LANES):
+                        value = load(total, at + k) + load(rows, source + k)
+                        store_part(total, at + k, value, run - k)
+        for i in range(h):
+            for k in range(w * c):
+                dx[(image * h + i) * w * c + k] = total[((i + pad) * width + pad) * c + k]
+
+
+@inline
+def _product_row(dz, start, o, weights, rows, q_z, step):
+    """rows (q, i j c) = dz (q, o) times the weights (o, i j c), for a row of pixels."""
+    for panel in range(0, step, PANEL):
+        q = 0
+        while q < q_z:
+            if q + ROWS <= q_z:
+                tile_tall(dz, start + q * o, o, 1, 0, o, 1, weights, panel * o, 0, PANEL,
+                          rows, q * step + panel, step, False)  # fmt: skip
+                q += ROWS
+            else:
+                tile_1(dz, start + q * o, o, 1, 0, o, 1, weights, panel * o, 0, PANEL,
+                       rows, q * step + panel, step, False)  # fmt: skip
+                q += 1
 
 
 @kernel

@@ -21,6 +21,9 @@ def apart(z_pos, z_neg, r, alpha, beta, eps, conserve):
     return c_pos, c_neg
 
 
+# Divisors that are 0 are replaced before the division, not skipped: branches would keep it out of vectors.
+
+
 @kernel
 def _joint(z_pos, z_neg, r, more, eps, c_pos, c_neg):
     one, zero = np.float32(1), np.float32(0)
@@ -28,7 +31,8 @@ def _joint(z_pos, z_neg, r, more, eps, c_pos, c_neg):
         above = z_pos[i] + z_neg[i] >= 0
         pos, neg = (more, one) if above else (one, more)
         below = pos * z_pos[i] + neg * z_neg[i] + (eps if above else -eps)
-        unit = r[i] / below if below != 0 else zero
+        unit = r[i] / (below if below != 0 else one)
+        unit = unit if below != 0 else zero
         c_pos[i] = pos * unit
         c_neg[i] = neg * unit
 
@@ -39,5 +43,8 @@ def _apart(z_pos, z_neg, r, to_pos, to_neg, eps, conserve, c_pos, c_neg):
     for i in prange(r.size):
         pos = one if conserve and z_neg[i] == 0 else to_pos
         neg = one if conserve and z_pos[i] == 0 else to_neg
-        c_pos[i] = pos * r[i] / (z_pos[i] + eps) if z_pos[i] + eps != 0 else zero
-        c_neg[i] = neg * r[i] / (z_neg[i] - eps) if z_neg[i] - eps != 0 else zero
+        below_pos, below_neg = z_pos[i] + eps, z_neg[i] - eps
+        to_pos_side = pos * r[i] / (below_pos if below_pos != 0 else one)
+        to_neg_side = neg * r[i] / (below_neg if below_neg != 0 else one)
+        c_pos[i] = to_pos_side if below_pos != 0 else zero
+        c_neg[i] = to_neg_side if below_neg != 0 else zero

@@ -30,6 +30,11 @@ def contributions(x, w, b, pad):
     return _as_maps(z_pos, x, w, pad), _as_maps(z_neg, x, w, pad)
 
 
+def epilogue(z_pos, z_neg, index, slope):
+    y = activation.forward(z_pos + z_neg, slope)
+    return y if index is None else pool2d.pick(y, index, 2)
+
+
 def redistribute(x, w, c_pos, c_neg, pad):
     windows = _windows(x, w.shape, pad)
     r = dense.redistribute(windows, _matrix(w), _as_rows(c_pos), _as_rows(c_neg))

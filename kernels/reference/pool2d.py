@@ -4,10 +4,13 @@ import numpy as np
 
 
 def max_forward(x, size):
-    windows = _windows(x, size)
-    index = windows.argmax(axis=3)
-    y = np.take_along_axis(windows, index[:, :, :, None], axis=3)[:, :, :, 0]
-    return y, index.astype(np.uint8)
+    index = _windows(x, size).argmax(axis=3).astype(np.uint8)
+    return pick(x, index, size), index
+
+
+def pick(x, index, size):
+    """The pixel of each window that `index` names."""
+    return np.take_along_axis(_windows(x, size), index[:, :, :, None], axis=3)[:, :, :, 0]
 
 
 def max_backward(dy, index, size, shape):

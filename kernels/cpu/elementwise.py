@@ -1,0 +1,52 @@
+"""Passes over whole arrays that NumPy would do in one thread, or through temporary arrays."""
+
+import numpy as np
+from numba import prange
+
+from rotinv.kernels.cpu.jit import kernel
+
+_CHUNK = 1 << 15  # elements
+
+
+def is_negative_anywhere(x):
+    """Whether any element is below 0."""
+    return _any_negative(x.reshape(-1))
+
+
+def product(a, b):
+    """a b, element by element."""
+    out = np.empty(a.shape, np.float32)
+    _product(a.reshape(-1), b.reshape(-1), out.reshape(-1))
+    return out
+
+
+def join_channels(a, b):
+    """[a | b] along the last axis."""
+    out = np.empty((*a.shape[:-1], 2 * a.shape[-1]), np.float32)
+    _join(a.reshape(-1, a.shape[-1]), b.reshape(-1, a.shape[-1]), out.reshape(-1, out.shape[-1]))
+    return out
+
+
+@kernel
+def _any_negative(x):
+    chunks = (x.size + _CHUNK - 1) // _CHUNK
+    found = np.zeros(chunks, np.bool_)
+    for chunk in prange(chunks):
+        for i in range(chunk * _CHUNK, min(x.size, (chunk + 1) * _CHUNK)):
+            found[chunk] |= x[i] < 0
+    return found.any()
+
+
+@kernel
+def _product(a, b, out):
+    for i in prange(a.size):
+        out[i] = a[i] * b[i]
+
+
+@kernel
+def _join(a, b, out):
+    n, c = a.shape
+    for i in prange(n):
+        for k in range(c):
+            out[i, k] = a[i, k]
+            out[i, c + k] = b[i, k]
