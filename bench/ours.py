@@ -1,11 +1,11 @@
-"""The worker that times this engine: a training step or a scoring pass of a network, batch 50."""
+"""The worker that times this engine: a training step, a scoring pass or relevance of a network, batch 50."""
 
 import sys
 
 import numpy as np
 from interleave import serve
 
-from rotinv import architectures
+from rotinv import architectures, rules
 from rotinv.backend import get_kernels
 from rotinv.layers import Train
 
@@ -28,7 +28,10 @@ def operation(name: str, threads: int):
     def scoring():
         k.softmax.forward(network.forward(k, params, stamps))
 
-    return {"training": training, "scoring": scoring}[what]
+    def relevance():
+        network.relevance(k, params, stamps, rules.named(what))
+
+    return {"training": training, "scoring": scoring}.get(what, relevance)
 
 
 if __name__ == "__main__":
