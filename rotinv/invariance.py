@@ -46,19 +46,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     k = get_kernels(options.device, options.threads)
     split = subjects.open_for(models[0], options.stamps, options.split)
     indices = usable(split, options.on_bad)[: options.count]
-    names = _names(models)
     tables = {}
-    for name, model in zip(names, models, strict=True):
-        parts = _sigma_bars(k, model, split, indices, rule, options)
+    for name, model in zip(_names(models), models, strict=True):
         bar = tqdm(total=len(indices), desc=name, unit="stamps", disable=not sys.stderr.isatty())
         with bar:
-            tables[name] = _gathered(parts, bar, split, name)
+            tables[name] = _sigma_bars(_maps(k, model, split, indices, rule, options), options.scale, bar)
     groups = list(_groups(tables, channels, split, indices))
     _write(options, split, indices, tables, groups, channels)
     return 0
 
 
-def _sigma_bars(
+def _maps(
     k: Kernels,
     model: Model,
     split: Split,
@@ -66,28 +64,31 @@ def _sigma_bars(
     rule: rules.Composite,
     options: argparse.Namespace,
 ) -> Iterator[NDArray[np.float64]]:
-    """sigma-bar (n, c) of blocks of stamps. The scale is one over all channels, whichever are shown."""
-    params = k.asarray(model.params)
+    """The maps (n, 4, h, h, c) of blocks of stamps. Raises UserError if they are not numbers."""
+    params, method, seed = k.asarray(model.params), options.method, options.seed
     for start in range(0, len(indices), _BLOCK):
         stamps = subjects.as_read(model, split, indices[start : start + _BLOCK])
-        for _, maps in heatmaps.of_rotations(
-            k, model.network, params, stamps, options.method, rule, options.seed
-        ):
-            scaled = heatmaps.scaled(np.float64(maps), options.scale)
-            yield rotation.sigma_bar(heatmaps.turned_back(scaled), heatmaps.average(scaled))
+        for found in heatmaps.of_rotations(k, model.network, params, stamps, method, rule, seed):
+            if not all(np.isfinite(part).all() for part in found):
+                raise UserError(
+                    f"{model.name}: its logits or maps of {split.path} are not numbers: the training "
+                    "diverged (try a smaller --rate), or the weights are damaged"
+                )
+            yield np.float64(found[1])
 
 
-def _gathered(parts: Iterator[NDArray], bar: tqdm, split: Split, name: str) -> NDArray[np.float64]:
-    """All parts as one (n, c). Raises UserError if any is not a number."""
-    found = []
-    for part in parts:
-        if not np.isfinite(part).all():
-            raise UserError(
-                f"{name}: its maps of {split.path} are not numbers: the training diverged "
-                "(try a smaller --rate), or the weights are damaged"
-            )
-        found.append(part)
-        bar.update(len(part))
+def _sigma_bars(blocks: Iterator[NDArray], scale: str, bar: tqdm) -> NDArray[np.float64]:
+    """sigma-bar (n, c) of all stamps. The scale is one over all channels, whichever are shown."""
+    found, blank = [], 0
+    for maps in blocks:
+        scaled = heatmaps.scaled(maps, scale)
+        found.append(rotation.sigma_bar(heatmaps.turned_back(scaled), heatmaps.average(scaled)))
+        blank += int((~maps.reshape(len(maps), -1).any(axis=1)).sum())
+        bar.update(len(maps))
+    if blank:
+        print(
+            f"{bar.desc}: the maps of {blank} stamps are 0 everywhere, so is their sigma-bar", file=sys.stderr
+        )
     return np.concatenate(found)
 
 

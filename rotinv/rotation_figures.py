@@ -35,7 +35,7 @@ def histograms(path: Path, rows: Sequence[Sequence[Panel]], unit: str, title: st
     """
     from matplotlib.figure import Figure
 
-    size = (max(7.0, 4.2 * len(rows[0])), 0.9 + 2.9 * len(rows))
+    size = (max(7.0, 4.2 * len(rows[0])), 1.1 + 2.9 * len(rows))
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(rows), len(rows[0]), squeeze=False, sharex="col")
     for column in range(len(rows[0])):
@@ -43,7 +43,7 @@ def histograms(path: Path, rows: Sequence[Sequence[Panel]], unit: str, title: st
         for axes, row in zip(grid[:, column], rows, strict=True):
             _panel(axes, row[column], bins)
         grid[-1, column].set_xlabel(f"sigma-bar, {unit}", size=9)
-    figure.suptitle(title, size=10)
+    figure.suptitle(f"{title}\ncurves: fitted density x stamps x width of a bin", size=10)
     with written_whole(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=150)
 
@@ -69,7 +69,7 @@ def _panel(axes: "Axes", panel: Panel, bins: list[float]) -> None:
             text += "" if fitted.converged else " (no maximum found)"
             curve = fitted.density(x) * len(values) * width
             axes.plot(x, curve, color=colour, ls="-" if fitted.converged else "--", label=text)
-    axes.set_ylim(0, 1.15 * (top or 1))  # a curve may have a pole; the bars may not be squeezed by it
-    axes.set_ylabel(f"stamps per {width:.3g}", size=9)
+    axes.set_ylim(0, 1.4 * (top or 1))  # room for the legend; a curve's peak may be cut
+    axes.set_ylabel(f"stamps per bin of {width:.2g}", size=9)
     axes.set_title(panel.title, size=10)
     axes.legend(fontsize=8)

@@ -67,7 +67,7 @@ def entry(group: Group) -> dict[str, Any]:
 
 def lines(groups: Sequence[Group]) -> Iterator[str]:
     """The table as text: of each class the sample's moments, the fit's own below them, and how it went."""
-    yield f"sample: its moments with ddof {DDOF}; fit: the non-central t of greatest likelihood, its own moments"
+    yield f"sample: its moments, ddof {DDOF}; fit: those of the non-central t of greatest likelihood itself"
     yield "kurtosis is in excess of 3; KS: Kolmogorov and Smirnov's distance of the fit from the sample"
     yield ""
     widths = {name: max(len(getattr(g, name)) for g in groups) + 2 for name in ("model", "channel")}
