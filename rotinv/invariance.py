@@ -48,9 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     indices = usable(split, options.on_bad)[: options.count]
     tables = {}
     for name, model in zip(_names(models), models, strict=True):
-        bar = tqdm(total=len(indices), desc=name, unit="stamps", disable=not sys.stderr.isatty())
-        with bar:
-            tables[name] = _sigma_bars(_maps(k, model, split, indices, rule, options), options.scale, bar)
+        blocks = _maps(k, model, split, indices, rule, options)
+        tables[name] = _sigma_bars(name, blocks, options.scale, len(indices))
     groups = list(_groups(tables, channels, split, indices))
     _write(options, split, indices, tables, groups, channels)
     return 0
@@ -77,18 +76,17 @@ def _maps(
             yield np.float64(found[1])
 
 
-def _sigma_bars(blocks: Iterator[NDArray], scale: str, bar: tqdm) -> NDArray[np.float64]:
+def _sigma_bars(name: str, blocks: Iterator[NDArray], scale: str, total: int) -> NDArray[np.float64]:
     """sigma-bar (n, c) of all stamps. The scale is one over all channels, whichever are shown."""
     found, blank = [], 0
-    for maps in blocks:
-        scaled = heatmaps.scaled(maps, scale)
-        found.append(rotation.sigma_bar(heatmaps.turned_back(scaled), heatmaps.average(scaled)))
-        blank += int((~maps.reshape(len(maps), -1).any(axis=1)).sum())
-        bar.update(len(maps))
+    with tqdm(total=total, desc=name, unit="stamps", disable=not sys.stderr.isatty()) as bar:
+        for maps in blocks:
+            scaled = heatmaps.scaled(maps, scale)
+            found.append(rotation.sigma_bar(heatmaps.turned_back(scaled), heatmaps.average(scaled)))
+            blank += int((~maps.reshape(len(maps), -1).any(axis=1)).sum())
+            bar.update(len(maps))
     if blank:
-        print(
-            f"{bar.desc}: the maps of {blank} stamps are 0 everywhere, so is their sigma-bar", file=sys.stderr
-        )
+        print(f"{name}: the maps of {blank} stamps are 0 everywhere, so is their sigma-bar", file=sys.stderr)
     return np.concatenate(found)
 
 

@@ -50,7 +50,7 @@ def histograms(path: Path, rows: Sequence[Sequence[Panel]], unit: str, title: st
 
 def _bins(panels: Sequence[Panel]) -> list[float]:
     values = np.concatenate([values for panel in panels for values in panel.values.values()])
-    return np.linspace(values.min(), max(values.max(), values.min() + 1e-9), _BINS + 1).tolist()
+    return np.histogram_bin_edges(values, _BINS).tolist()
 
 
 def _panel(axes: "Axes", panel: Panel, bins: list[float]) -> None:
@@ -66,10 +66,11 @@ def _panel(axes: "Axes", panel: Panel, bins: list[float]) -> None:
         if name in panel.fits:
             fitted = panel.fits[name]
             text = f"non-central t: df {fitted.df:.3g}, nc {fitted.nc:.3g}"
-            text += "" if fitted.converged else " (no maximum found)"
+            text += "" if fitted.converged else " (no maximum)"
             curve = fitted.density(x) * len(values) * width
+            top = max(top, min(curve.max(), 1.5 * top))
             axes.plot(x, curve, color=colour, ls="-" if fitted.converged else "--", label=text)
-    axes.set_ylim(0, 1.4 * (top or 1))  # room for the legend; a curve's peak may be cut
+    axes.set_ylim(0, 1.6 * (top or 1))  # room for the legend; a curve's pole is cut
     axes.set_ylabel(f"stamps per bin of {width:.2g}", size=9)
     axes.set_title(panel.title, size=10)
     axes.legend(fontsize=8)
