@@ -65,7 +65,7 @@ def _panel(axes: "Axes", panel: Panel, bins: list[float]) -> None:
         top = max(top, np.max(counts))
         if name in panel.fits:
             fitted = panel.fits[name]
-            text = f"non-central t: df {fitted.df:.3g}, nc {fitted.nc:.3g}"
+            text = f"non-central t: df {fitted.df:.4g}, nc {fitted.nc:.4g}"
             text += "" if fitted.converged else " (no maximum)"
             curve = fitted.density(x) * len(values) * width
             top = max(top, min(curve.max(), 1.5 * top))
