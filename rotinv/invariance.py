@@ -1,0 +1,240 @@
+"""`python -m rotinv.invariance`: how far the maps of a stamp's four rotations disagree (Fig. 5, Table III).
+
+One sigma-bar (Eqs. 5 and 6) per stamp, model and channel; its moments in each class; a non-central t.
+"""
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from rotinv import cli, figures, heatmaps, rotation, rotation_figures, rules, seeds, subjects
+from rotinv.backend import DEVICES, Kernels, get_kernels
+from rotinv.errors import UserError
+from rotinv.files import refuse_existing, written_whole
+from rotinv.rotation import DDOF, Fit
+from rotinv.rotation_tables import Group, entry, lines, row
+from rotinv.runs import Model
+from rotinv.splits import Split, usable
+from rotinv.stamps import SPLITS
+
+_BLOCK = 500  # stamps read together
+_CLASSES = ("artifact", "candidate")
+_UNITS = {
+    "max-abs": "in shares of the stamp's largest |R|",
+    "min-max": "in shares of the stamp's range of R",
+    "none": "in units of R",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The program."""
+    options = _parser().parse_args(argv)
+    _check_files(options)
+    rule = rules.named(options.rule)
+    models = subjects.open_models(options.runs)
+    for model in models:
+        heatmaps.first_of_rotations(model.network)
+    channels = _channels(models[0], options.channel)
+    k = get_kernels(options.device, options.threads)
+    split = subjects.open_for(models[0], options.stamps, options.split)
+    indices = usable(split, options.on_bad)[: options.count]
+    tables = {}
+    for name, model in zip(_names(models), models, strict=True):
+        blocks = _maps(k, model, split, indices, rule, options)
+        tables[name] = _sigma_bars(name, blocks, options.scale, len(indices))
+    groups = list(_groups(tables, channels, split, indices))
+    _write(options, split, indices, tables, groups, channels)
+    return 0
+
+
+def _maps(
+    k: Kernels,
+    model: Model,
+    split: Split,
+    indices: NDArray[np.int64],
+    rule: rules.Composite,
+    options: argparse.Namespace,
+) -> Iterator[NDArray[np.float64]]:
+    """The maps (n, 4, h, h, c) of blocks of stamps. Raises UserError if they are not numbers."""
+    params, method, seed = k.asarray(model.params), options.method, options.seed
+    for start in range(0, len(indices), _BLOCK):
+        stamps = subjects.as_read(model, split, indices[start : start + _BLOCK])
+        for found in heatmaps.of_rotations(k, model.network, params, stamps, method, rule, seed):
+            if not all(np.isfinite(part).all() for part in found):
+                raise UserError(
+                    f"{model.name}: its logits or maps of {split.path} are not numbers: the training "
+                    "diverged (try a smaller --rate), or the weights are damaged"
+                )
+            yield np.float64(found[1])
+
+
+def _sigma_bars(name: str, blocks: Iterator[NDArray], scale: str, total: int) -> NDArray[np.float64]:
+    """sigma-bar (n, c) of all stamps. The scale is one over all channels, whichever are shown."""
+    found, blank = [], 0
+    with tqdm(total=total, desc=name, unit="stamps", disable=not sys.stderr.isatty()) as bar:
+        for maps in blocks:
+            scaled = heatmaps.scaled(maps, scale)
+            found.append(rotation.sigma_bar(heatmaps.turned_back(scaled), heatmaps.average(scaled)))
+            blank += int((~maps.reshape(len(maps), -1).any(axis=1)).sum())
+            bar.update(len(maps))
+    if blank:
+        print(f"{name}: the maps of {blank} stamps are 0 everywhere, so is their sigma-bar", file=sys.stderr)
+    return np.concatenate(found)
+
+
+def _groups(
+    tables: dict[str, NDArray], channels: dict[str, int], split: Split, indices: NDArray[np.int64]
+) -> Iterator[Group]:
+    """Every model, channel and class; all stamps are one class, "all", where their labels are unknown."""
+    label = None if split.label is None else split.label[indices]
+    for model, table in tables.items():
+        for channel, column in channels.items():
+            values = table[:, column]
+            classes = [("all", values)] if label is None else [
+                (name, values[label == number]) for number, name in enumerate(_CLASSES)
+            ]  # fmt: skip
+            for name, of_class in classes:
+                sample, fit = rotation.sample_moments(of_class), rotation.fit(of_class)
+                yield Group(model, channel, name, of_class, sample, fit)
+
+
+def _write(
+    options: argparse.Namespace,
+    split: Split,
+    indices: NDArray[np.int64],
+    tables: dict[str, NDArray],
+    groups: list[Group],
+    channels: dict[str, int],
+) -> None:
+    """All that was asked for."""
+    if options.csv:
+        with written_whole(options.csv) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(row(groups[0])), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(map(row, groups))
+    if options.out:
+        rows = _panels(groups)
+        rotation_figures.histograms(options.out, rows, _UNITS[options.scale], _about(options, len(indices)))
+    if options.json:
+        print(json.dumps(_document(options, split, indices, tables, groups, channels), indent=1))
+    else:
+        print(_about(options, len(indices)))
+        print(f"sigma-bar is {_UNITS[options.scale]}")
+        print(*lines(groups), sep="\n")
+
+
+def _document(
+    options: argparse.Namespace,
+    split: Split,
+    indices: NDArray[np.int64],
+    tables: dict[str, NDArray],
+    groups: list[Group],
+    channels: dict[str, int],
+) -> dict[str, Any]:
+    """What --json prints; what is undefined is null, and `undefined` says why."""
+    settings = ("split", "method", "rule", "scale", "seed", "device")
+    return {
+        "stamps": str(options.stamps),
+        **{name: getattr(options, name) for name in settings},
+        "unit": _UNITS[options.scale],
+        "ddof": DDOF,
+        "table": [entry(group) for group in groups],
+        "index": indices.tolist(),
+        "label": None if split.label is None else split.label[indices].tolist(),
+        "sigma_bar": {
+            model: {channel: table[:, column].tolist() for channel, column in channels.items()}
+            for model, table in tables.items()
+        },
+    }
+
+
+def _panels(groups: list[Group]) -> list[list[rotation_figures.Panel]]:
+    """A row of panels for each model."""
+    rows: dict[str, dict[str, list[Group]]] = {}
+    for group in groups:
+        rows.setdefault(group.model, {}).setdefault(group.channel, []).append(group)
+    return [
+        [
+            rotation_figures.Panel(
+                f"{model}, {channel}",
+                {group.name: group.values for group in classes},
+                {group.name: group.fit for group in classes if isinstance(group.fit, Fit)},
+            )
+            for channel, classes in row.items()
+        ]
+        for model, row in rows.items()
+    ]
+
+
+def _about(options: argparse.Namespace, count: int) -> str:
+    by = f"lrp {options.rule}" if options.method == "lrp" else options.method
+    what = f"class {options.seed}" if isinstance(options.seed, int) else options.seed
+    return f"{options.stamps.name}: {count:,} stamps, maps by {by}, seed {what}, scale {options.scale}"
+
+
+def _channels(model: Model, wanted: str | None) -> dict[str, int]:
+    """The channels to show and their places. Raises UserError if the wanted one is not there."""
+    places = {name: place for place, name in enumerate(model.config.channels)}
+    if wanted is None:
+        return places
+    if wanted not in places:
+        raise UserError(f"channel {wanted!r}: {model.name} has the channels {', '.join(places)}")
+    return {wanted: places[wanted]}
+
+
+def _names(models: list[Model]) -> list[str]:
+    """The models' names; numbered where several are alike."""
+    names = [model.name for model in models]
+    return [name if names.count(name) == 1 else f"{name}-{i}" for i, name in enumerate(names, 1)]
+
+
+def _check_files(options: argparse.Namespace) -> None:
+    """Raise UserError if what is asked for cannot be written."""
+    for path in (options.csv, options.out):
+        if path:
+            refuse_existing(path)
+    if options.out:
+        if options.out.suffix.lower() not in rotation_figures.FORMATS:
+            raise UserError(
+                f"{options.out}: pictures are {' or '.join(rotation_figures.FORMATS)}; name it so"
+            )
+        figures.require()
+
+
+def _parser() -> cli.Parser:
+    text = "Measure how far the maps of a stamp's four rotations disagree: sigma-bar, Fig. 5, Table III."
+    parser = cli.Parser("invariance", text)
+    add = parser.add_argument
+    add("runs", nargs="+", type=Path, metavar="RUN", help="folders of trained runs")
+    add("stamps", type=Path, metavar="STAMPS", help="stamp store, or .npy or .npz as for score")
+    add("--split", choices=SPLITS, default="test", help="of a stamp store")
+    add(
+        "--count",
+        type=cli.integer(1),
+        default=5000,
+        help="take the first so many usable stamps (paper: 5000)",
+    )
+    add("--method", choices=heatmaps.METHODS, default="lrp", help="how the maps are made")
+    add("--rule", default="alpha2beta1", help=f"of lrp: one of {', '.join(rules.COMPOSITES)}")
+    add("--seed", type=seeds.parse, default="predicted", help=f"{', '.join(seeds.SEEDS)}, or a class: 0 or 1")
+    add("--scale", choices=heatmaps.SCALES, default="max-abs", help="of a stamp's maps, one for all channels")
+    add("--channel", help="show one channel (the paper: snr_difference; default: all)")
+    add("--csv", type=Path, metavar="FILE", help="write Table III as CSV")
+    add("--out", type=Path, metavar="FIG", help="draw the histograms and fits (.png or .pdf)")
+    add("--json", action="store_true", help="print the table and every stamp's sigma-bar as JSON")
+    add("--device", choices=DEVICES, default="cpu", help="where to compute")
+    add("--threads", type=cli.integer(1), help="threads of the cpu device (default: all)")
+    add("--on-bad", choices=("error", "drop"), default="error", help="NaN or infinite pixels")
+    return parser
+
+
+if __name__ == "__main__":
+    cli.run("invariance", main)
