@@ -10,6 +10,7 @@ PROGRAMS = {
     "train": "train a network and test it",
     "score": "score stamps with one trained network or several",
     "audit": "account for the relevance of a decision, layer by layer",
+    "invariance": "measure how far the maps of a stamp's four rotations disagree",
     "simulate": "make a simulated survey",
     "import_weights": "make a run of weights trained elsewhere",
     "survey.check": "hold a simulated survey against the real one",

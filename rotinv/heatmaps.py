@@ -105,7 +105,7 @@ def scaled(maps: NDArray, scale: str) -> NDArray:
     extent = np.abs(flat - low[:, None]).max(axis=1, initial=0)
     shape = (-1, *[1] * (maps.ndim - 1))
     low, extent = low.reshape(shape), extent.reshape(shape)
-    return np.divide(maps - low, extent, out=np.zeros_like(maps), where=extent > 0)
+    return np.divide(maps - low, extent, out=np.zeros_like(maps), where=extent != 0)
 
 
 def _derivatives(

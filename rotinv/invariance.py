@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     split = subjects.open_for(models[0], options.stamps, options.split)
     indices = usable(split, options.on_bad)[: options.count]
     tables = {}
-    for name, model in zip(_names(models), models, strict=True):
+    for name, model in zip(subjects.unique_names(models), models, strict=True):
         blocks = _maps(k, model, split, indices, rule, options)
         tables[name] = _sigma_bars(name, blocks, options.scale, len(indices))
     groups = list(_groups(tables, channels, split, indices))
@@ -188,12 +188,6 @@ def _channels(model: Model, wanted: str | None) -> dict[str, int]:
     if wanted not in places:
         raise UserError(f"channel {wanted!r}: {model.name} has the channels {', '.join(places)}")
     return {wanted: places[wanted]}
-
-
-def _names(models: list[Model]) -> list[str]:
-    """The models' names; numbered where several are alike."""
-    names = [model.name for model in models]
-    return [name if names.count(name) == 1 else f"{name}-{i}" for i, name in enumerate(names, 1)]
 
 
 def _check_files(options: argparse.Namespace) -> None:

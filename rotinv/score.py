@@ -62,8 +62,7 @@ def _rows(
 
 
 def _header(models: list[Model], split: Split) -> list[str]:
-    names = [model.name for model in models]
-    unique = [name if names.count(name) == 1 else f"{name}-{i}" for i, name in enumerate(names, 1)]
+    unique = subjects.unique_names(models)
     known = [name for name in ("label", "snr") if getattr(split, name) is not None]
     each = [f"probability_{name}" for name in unique]
     return ["index", "probability", "class", *known, *each, *(f"rotation_std_{name}" for name in unique)]

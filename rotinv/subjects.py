@@ -29,6 +29,12 @@ def open_models(folders: Sequence[Path]) -> list[Model]:
     return models
 
 
+def unique_names(models: Sequence[Model]) -> list[str]:
+    """The models' names; numbered where several are alike."""
+    names = [model.name for model in models]
+    return [name if names.count(name) == 1 else f"{name}-{i}" for i, name in enumerate(names, 1)]
+
+
 def open_for(model: Model, path: Path, split: str) -> Split:
     """The stamps at `path` for a network. Raises UserError if they are not what it was trained on."""
     config = model.config
