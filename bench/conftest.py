@@ -1,50 +1,76 @@
 """`pytest bench/` checks against reference results; `--benchmark` also times, beside peers."""
 
+import importlib.util
 import json
+import os
 from pathlib import Path
 
+import interleave
+import machine
 import pytest
+import table
 
 
 def pytest_addoption(parser):
-    parser.addoption(
-        "--benchmark", action="store_true", help="also time, beside the peers that are installed"
-    )
-    parser.addoption("--rounds", type=int, default=9, help="rounds of each timing; medians are printed")
-    parser.addoption("--json", type=Path, help="write the table of timings to this file")
+    add = parser.addoption
+    add("--benchmark", action="store_true", help="also time, beside the peers that are installed")
+    add("--rounds", type=int, default=9, help="rounds of each timing; medians are printed")
+    add("--json", type=Path, help="write machine and timings to this file")
+    add("--compare", type=Path, help="say what changed since the timings of an older --json file")
+
+
+ROWS, MACHINE, OLD = pytest.StashKey[list](), pytest.StashKey[dict](), pytest.StashKey[dict]()
+THREADS = sorted({1, min(2, os.cpu_count() or 1)}, reverse=True)
+ABSENT = set()
 
 
 def pytest_configure(config):
-    config.stash[TABLE] = []
+    config.stash[ROWS], config.stash[MACHINE] = [], machine.describe()
+    if path := config.getoption("--compare"):
+        try:
+            config.stash[OLD] = json.loads(path.read_text())
+            table.comparison(config.stash[OLD], [])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise pytest.UsageError(f"--compare {path}: holds no timings of --json ({error})") from None
 
 
-TABLE = pytest.StashKey[list]()
+def pytest_generate_tests(metafunc):
+    if "threads" in metafunc.fixturenames:
+        metafunc.parametrize("threads", THREADS)
 
 
 @pytest.fixture
-def timings(request):
-    """The table of timings, to append rows to; skips the test where no timing is asked for."""
+def time_beside(request):
+    """Time an operation beside a peer (package, worker), or alone; a test that times nothing is skipped."""
     if not request.config.getoption("--benchmark"):
         pytest.skip("timed with --benchmark only")
-    return request.config.stash[TABLE]
 
+    def run(operation, threads, package=None, worker=None):
+        if package and importlib.util.find_spec(package) is None:
+            ABSENT.add(package)
+            worker = None
+        peer = interleave.HERE / "peers" / worker if worker else None
+        row = interleave.time_beside(operation, threads, peer, request.config.getoption("--rounds"))
+        assert row["ms"] > 0
+        request.config.stash[ROWS].append(row)
 
-@pytest.fixture
-def rounds(request):
-    return request.config.getoption("--rounds")
+    return run
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    rows = config.stash[TABLE]
+    rows = config.stash[ROWS]
     if not rows:
         return
+    say, about = terminalreporter.write_line, config.stash[MACHINE]
     terminalreporter.section("timings (medians)")
-    header = ("operation", "threads", "ms", "spread", "peer", "peer ms", "peer spread", "ratio")
-    terminalreporter.write_line("{:<30}{:>8}{:>10}{:>9}  {:<34}{:>9}{:>13}{:>8}".format(*header))
-    for row in rows:
-        terminalreporter.write_line(
-            f"{row['operation']:<30}{row['threads']:>8}{row['ms']:>10.1f}{row['spread']:>9.0%}  "
-            f"{row['peer']:<34}{row['peer_ms']:>9.1f}{row['peer_spread']:>13.0%}{row['ratio']:>8.3f}"
-        )
+    say(", ".join(f"{name} {value}" for name, value in about.items() if name != "packages"))
+    say(", ".join(f"{name} {version}" for name, version in about["packages"].items()))
+    for text in table.lines(rows) + table.warnings(about, rows):
+        say(text)
+    for package in sorted(ABSENT):
+        say(f"left out: the peer {package} is not installed (the extra `bench`)")
+    if OLD in config.stash:
+        for text in table.comparison(config.stash[OLD], rows):
+            say(text)
     if path := config.getoption("--json"):
-        path.write_text(json.dumps(rows, indent=2) + "\n")
+        table.write(path, about, rows)

@@ -1,7 +1,8 @@
 """Timing two programs in turns: each in a process of its own, one working while the other waits.
 
-A worker is `python WORKER.py OPERATION THREADS`: it warms up, prints a line with its name, and then, for
-every line that it reads, works for about half a second and prints the median milliseconds of an operation.
+A worker is `python WORKER.py OPERATION THREADS`: it warms up, prints a line with its name and what its work is
+worth (floating-point operations), and then, for every line that it reads, works for about half a second and
+prints the median milliseconds of an operation.
 """
 
 import os
@@ -16,12 +17,15 @@ HERE = Path(__file__).resolve().parent
 ROUND = 0.5  # seconds of work between two answers
 
 
-def compare(operation: str, threads: int, ours: Path, peer: Path, rounds: int) -> dict:
-    """A row of the table: medians over the rounds, ratio ours / peer's, spread (max - min) / median."""
-    workers = [_start(path, operation, threads) for path in (ours, peer)]
+OURS = HERE / "ours.py"
+
+
+def time_beside(operation: str, threads: int, peer: Path | None, rounds: int) -> dict:
+    """A row of the table: medians of ms over the rounds, spread (max - min) / median, ratio ours / peer's."""
+    workers = [_start(path, operation, threads) for path in (OURS, peer) if path]
     try:
-        names = [_answer(worker) for worker in workers]
-        times: list[list[float]] = [[], []]
+        names, flops = zip(*(_answer(worker).rsplit(" ", 1) for worker in workers), strict=True)
+        times: list[list[float]] = [[] for _ in workers]
         for _ in range(rounds):
             for worker, found in zip(workers, times, strict=True):
                 worker.stdin.write("go\n")
@@ -31,27 +35,27 @@ def compare(operation: str, threads: int, ours: Path, peer: Path, rounds: int) -
         for worker in workers:
             worker.kill()
             worker.wait()
-    ms, peer_ms = (statistics.median(found) for found in times)
+    ms = [statistics.median(found) for found in times]
     spreads = [(max(found) - min(found)) / statistics.median(found) for found in times]
-    return {
+    row = {
         "operation": operation,
+        "device": "cpu",
         "threads": threads,
-        "ours": names[0],
-        "ms": ms,
+        "ms": ms[0],
         "spread": spreads[0],
-        "peer": names[1],
-        "peer_ms": peer_ms,
-        "peer_spread": spreads[1],
-        "ratio": ms / peer_ms,
+        "gflops": float(flops[0]) / ms[0] / 1e6,
         "load": os.getloadavg()[0],
     }
+    if peer:
+        row |= {"peer": names[1], "peer_ms": ms[1], "peer_spread": spreads[1], "ratio": ms[0] / ms[1]}
+    return row
 
 
-def serve(name: str, operation: Callable[[], object]) -> None:
-    """The worker's side."""
+def serve(name: str, operation: Callable[[], object], flops: float = 0) -> None:
+    """The worker's side; `flops` is what the operation is worth."""
     for _ in range(3):
         operation()
-    print(name, flush=True)
+    print(name, flops, flush=True)
     for _ in sys.stdin:
         times: list[float] = []
         while sum(times) < ROUND:

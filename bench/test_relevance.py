@@ -1,17 +1,12 @@
 """Relevance: right against frozen reference maps, then timed beside zennit."""
 
-import importlib.util
-import os
-
 import frozen
-import interleave
 import numpy as np
+import operations
 import pytest
 
 from rotinv import rules
 from rotinv.backend import get_kernels
-
-PEER = interleave.HERE / "peers" / "zennit_lrp.py"
 
 # The largest deviation from the reference, of the largest relevance. Pruned nets have units whose z+ or z-
 # is nearly empty, and rules that divide by z = z+ + z- cancel: both enlarge what float32 rounds.
@@ -50,10 +45,6 @@ def test_relevance_against_the_reference(maps, net, rule):
     assert deviation(trail.relevance[0], maps[f"{net} {rule}"]) < CANCELS.get(rule, TOLERANCE[net])
 
 
-@pytest.mark.parametrize("threads", sorted({1, min(2, os.cpu_count() or 1)}, reverse=True))
-def test_time_beside_zennit(timings, rounds, threads):
-    if importlib.util.find_spec("zennit") is None:
-        pytest.skip("zennit is not installed (the extra `bench`)")
-    row = interleave.compare("cap alpha2beta1", threads, interleave.HERE / "ours.py", PEER, rounds)
-    assert row["ms"] > 0 and row["peer_ms"] > 0
-    timings.append(row)
+@pytest.mark.parametrize("operation", operations.RELEVANCE)
+def test_time_beside_zennit(time_beside, operation, threads):
+    time_beside(operation, threads, "zennit", "zennit_lrp.py")

@@ -1,17 +1,12 @@
 """A whole training step and scoring pass: right against the reference, then timed beside PyTorch."""
 
-import importlib.util
-import os
-
-import interleave
 import numpy as np
+import operations
 import pytest
 
 from rotinv import architectures
 from rotinv.backend import get_kernels
 from rotinv.layers import Train
-
-PEER = interleave.HERE / "peers" / "pytorch.py"
 
 
 @pytest.mark.parametrize("arch", architectures.ARCHITECTURES)
@@ -37,13 +32,20 @@ def test_a_training_step_against_the_reference(arch):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("threads", sorted({1, min(2, os.cpu_count() or 1)}, reverse=True))
-@pytest.mark.parametrize(
-    "operation", ["cap training", "cap scoring", "deephits training", "deephits scoring"]
-)
-def test_time_beside_pytorch(timings, rounds, operation, threads):
-    if importlib.util.find_spec("torch") is None:
-        pytest.skip("PyTorch is not installed (the extra `bench`)")
-    row = interleave.compare(operation, threads, interleave.HERE / "ours.py", PEER, rounds)
-    assert row["ms"] > 0 and row["peer_ms"] > 0
-    timings.append(row)
+def test_time_the_peak(time_beside, threads):
+    time_beside("peak", threads)
+
+
+@pytest.mark.parametrize("operation", operations.NETWORKS)
+def test_time_beside_pytorch(time_beside, operation, threads):
+    time_beside(operation, threads, "torch", "pytorch.py")
+
+
+@pytest.mark.parametrize("operation", operations.DENSE)
+def test_time_beside_numpy(time_beside, operation, threads):
+    time_beside(operation, threads, "numpy", "openblas.py")
+
+
+@pytest.mark.parametrize("operation", operations.CONVOLUTIONS)
+def test_time_the_convolutions(time_beside, operation, threads):
+    time_beside(operation, threads)

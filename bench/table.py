@@ -1,0 +1,59 @@
+"""The table of timings: as text, as JSON, and beside an older one."""
+
+import json
+from pathlib import Path
+
+NOISY = 0.3  # spread, or load before the start, above which a run is called noisy
+
+
+def lines(rows: list[dict]) -> list[str]:
+    """The table as lines of text."""
+    peaks = {row["threads"]: row["gflops"] for row in rows if row["operation"] == "peak"}
+    found = [
+        f"{'operation':<46}{'device':>7}{'threads':>8}{'ms':>10}{'spread':>8}{'GFLOP/s':>9}{'% peak':>8}  "
+        f"{'peer':<34}{'ms':>9}{'spread':>8}{'ratio':>8}"
+    ]
+    for row in rows:
+        share = f"{row['gflops'] / peaks[row['threads']]:.0%}" if row["threads"] in peaks else "-"
+        text = (
+            f"{row['operation']:<46}{row['device']:>7}{row['threads']:>8}{row['ms']:>10.2f}"
+            f"{row['spread']:>8.0%}{row['gflops']:>9.1f}{share:>8}"
+        )
+        if "peer" in row:
+            text += f"  {row['peer']:<34}{row['peer_ms']:>9.2f}{row['peer_spread']:>8.0%}{row['ratio']:>8.3f}"
+        found.append(text)
+    return found
+
+
+def warnings(machine: dict, rows: list[dict]) -> list[str]:
+    """What makes the table doubtful."""
+    found = []
+    if machine["load"] > NOISY:
+        found.append(f"noisy: the load was {machine['load']:.2f} before the first timing")
+    for row in rows:
+        spreads = [row["spread"], row.get("peer_spread", 0)]
+        if max(spreads) > NOISY:
+            found.append(f"noisy: {row['operation']}, {row['threads']} threads: spread {max(spreads):.0%}")
+    return found
+
+
+def write(path: Path, machine: dict, rows: list[dict]) -> None:
+    """Write machine and table as JSON."""
+    path.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+
+
+def comparison(old: dict, rows: list[dict]) -> list[str]:
+    """What changed since an older table, as lines of text; by the ratio to the peer where there is one."""
+    before = {(row["operation"], row["device"], row["threads"]): row for row in old["rows"]}
+    found = [f"since {old['machine']['date']} ({old['machine']['commit']}):"]
+    for row in rows:
+        key = (row["operation"], row["device"], row["threads"])
+        if key not in before:
+            found.append(f"{key[0]:<46}{key[2]:>3} threads: new")
+            continue
+        then = before[key]
+        text = f"{key[0]:<46}{key[2]:>3} threads: {then['ms']:9.2f} -> {row['ms']:9.2f} ms"
+        if "ratio" in row and "ratio" in then:
+            text += f", ratio {then['ratio']:.3f} -> {row['ratio']:.3f}"
+        found.append(text)
+    return found
