@@ -16,11 +16,14 @@ from rotinv.explanations import CLASSES, Explanation, Study
 from rotinv.files import written_whole
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.figure import Figure
 
 DPI = 150
 STRONGEST = 5  # channels of a deep layer that are drawn beside the sum of all: 64 would be too small to see
-_CELL, _LABELS, _ABOVE = 1.15, 1.2, 1.45  # inches: of a map, beside the maps, above and below them
+# Inches: a map, the gap after it; left of a model's maps, right of them; above all maps, below them.
+_MAP, _GAP, _LEFT, _RIGHT, _ABOVE, _BELOW = 1.1, 0.06, 0.5, 0.65, 0.95, 0.55
+_LONGEST = 36  # letters of a model's name that fit above its maps
+_NAMES = 0.16  # above the maps, where their columns are not the stamp's channels
 
 
 @dataclass(frozen=True)
@@ -42,20 +45,20 @@ def page(study: Study, i: int, scale: str = "max-abs", realign: bool = False) ->
     from matplotlib.figure import Figure
 
     panels = [_panel(one, i, study.label(i), scale, realign) for one in study.answers]
-    wide = [_CELL * _across(study, panel) + _LABELS for panel in panels]
-    height = _CELL * (1 + max(len(panel.rows) for panel in panels)) + _ABOVE
-    figure = Figure(figsize=(sum(wide), height), dpi=DPI, layout="constrained")
-    figure.suptitle(study.title(i), fontsize=11)
-    figure.supxlabel(_note(study, panels, scale), fontsize=7)
-    halves = figure.subfigures(1, len(panels), width_ratios=wide, squeeze=False)[0]
-    for half, panel in zip(halves, panels, strict=True):
-        half.suptitle(panel.header, fontsize=9)
-        grid = half.add_gridspec(1 + len(panel.rows), _across(study, panel))
-        _draw_stamp(half, grid, study, i)
+    wide = [_LEFT + (_MAP + _GAP) * _across(study, panel) + _RIGHT for panel in panels]
+    tall = _ABOVE + (_MAP + _GAP) * (1 + max(len(panel.rows) for panel in panels)) + _NAMES + _BELOW
+    figure = Figure(figsize=(sum(wide), tall), dpi=DPI)
+    figure.text(0.5, 1 - 0.08 / tall, study.title(i), ha="center", va="top", fontsize=11)
+    figure.text(0.5, 0.06 / tall, _note(study, panels, scale), ha="center", va="bottom", fontsize=7)
+    for n, panel in enumerate(panels):
+        left, top = sum(wide[:n]), 1 - 0.35 / tall
+        middle = (left + wide[n] / 2) / sum(wide)
+        figure.text(middle, top, panel.header, ha="center", va="top", fontsize=9, linespacing=1.3)
+        _draw_stamp(figure, left + _LEFT, study, i)
         if panel.columns:
-            _draw_maps(half, grid, panel, _style(panel, scale))
+            _draw_maps(figure, left + _LEFT, panel, _style(panel, scale), study.channels)
         else:
-            _draw_vectors(half, grid, panel)
+            _draw_vectors(figure, left + _LEFT, panel, wide[n] - _LEFT - _RIGHT)
     return figure
 
 
@@ -87,7 +90,8 @@ def _header(one: Explanation, i: int, label: int | None) -> str:
     predicted = int(one.predicted[i])
     layer = "" if one.layer == explanations.STAMPS else f", {one.layer}"
     verdict = "" if label is None else " (right)" if predicted == label else " (wrong)"
-    return f"{one.name}{layer}\n{CLASSES[predicted]}{verdict}, p(candidate) = {one.probability[i]:.4g}"
+    name = one.name if len(one.name) <= _LONGEST else f"{one.name[: _LONGEST - 1]}…"
+    return f"{name}{layer}\n{CLASSES[predicted]}{verdict}, p(candidate) = {one.probability[i]:.4g}"
 
 
 def _across(study: Study, panel: Panel) -> int:
@@ -121,49 +125,62 @@ def _rows(maps: NDArray, average: NDArray, realign: bool) -> list[tuple[str, NDA
     return [*four, ("average" if vectors else "average,\nturned back", average)]
 
 
-def _draw_stamp(half: "SubFigure", grid: Any, study: Study, i: int) -> None:
+def _draw_stamp(figure: "Figure", left: float, study: Study, i: int) -> None:
     """The stamp's channels, each from its least pixel to its largest, as the network reads them."""
     for c, name in enumerate(study.channels):
-        axes = _cell(half, grid[0, c], "" if c else "stamp")
+        axes = _cell(figure, left, 0, c, "" if c else "stamp")
         axes.imshow(study.stamps[i, ..., c], cmap="gray")
-        axes.set_title(_title(name), fontsize=7)
+        axes.set_title(_title(name), fontsize=7, pad=3)
 
 
-def _draw_maps(half: "SubFigure", grid: Any, panel: Panel, style: dict[str, Any]) -> None:
-    """A row for each rotation and one for the average, with the scale of their colours."""
-    drawn, image = [], None
+def _draw_maps(
+    figure: "Figure", left: float, panel: Panel, style: dict[str, Any], above: Sequence[str]
+) -> None:
+    """A row for each rotation and one for the average; columns that are not those above are named."""
     for r, (row, maps) in enumerate(panel.rows, 1):
         for c, column in enumerate(panel.columns):
-            axes = _cell(half, grid[r, c], "" if c else row)
-            if r == 1:
-                axes.set_title(_title(column), fontsize=7)
+            axes = _cell(figure, left, r, c, "" if c else row)
+            if r == 1 and panel.columns != list(above):
+                axes.set_title(column, fontsize=7, pad=3)
             image = axes.imshow(maps[..., c], **style)
-            drawn.append(axes)
-    assert image is not None  # a panel has rows and columns
-    half.colorbar(image, ax=drawn, shrink=0.5, aspect=30, pad=0.02).ax.tick_params(labelsize=6)
+    beside = left + (_MAP + _GAP) * len(panel.columns)
+    length = (_MAP + _GAP) * len(panel.rows) - _GAP
+    bar = figure.colorbar(image, cax=_axes(figure, beside, _top(1), 0.1, min(length, 4 * _MAP)))
+    bar.ax.tick_params(labelsize=6)
 
 
-def _cell(half: "SubFigure", place: Any, name: str) -> Any:
-    """Axes without ticks, with a row's name to the left."""
-    axes = half.add_subplot(place)
+def _draw_vectors(figure: "Figure", left: float, panel: Panel, width: float) -> None:
+    """A bar for each unit, a row for each rotation, all on one scale."""
+    every = np.array([values for _, values in panel.rows])
+    low, high = 1.05 * min(every.min(), 0), 1.05 * max(every.max(), 0)
+    for r, (name, values) in enumerate(panel.rows, 1):
+        axes = _axes(figure, left, _top(r), width, _MAP)
+        edges = np.arange(len(values) + 1) - 0.5
+        axes.stairs(values.clip(0, None), edges, fill=True, color="tab:red")
+        axes.stairs(values.clip(None, 0), edges, fill=True, color="tab:blue")
+        axes.axhline(0, color="0.5", lw=0.5)
+        axes.set(xlim=(edges[0], edges[-1]), ylim=(low, high if high > low else low + 1))
+        axes.set_ylabel(name, fontsize=7)
+        axes.tick_params(labelsize=6, labelbottom=r == len(panel.rows))
+
+
+def _cell(figure: "Figure", left: float, row: int, column: int, name: str) -> Any:
+    """Axes of one map, without ticks, with a row's name to the left."""
+    axes = _axes(figure, left + (_MAP + _GAP) * column, _top(row), _MAP, _MAP)
     axes.set(xticks=[], yticks=[])
     axes.set_ylabel(name, fontsize=7)
     return axes
 
 
-def _draw_vectors(half: "SubFigure", grid: Any, panel: Panel) -> None:
-    """A bar for each unit, a row for each rotation, all on one scale."""
-    every = np.array([values for _, values in panel.rows])
-    low, high = min(every.min(), 0), max(every.max(), 0)
-    for r, (name, values) in enumerate(panel.rows, 1):
-        axes = half.add_subplot(grid[r, :])
-        axes.bar(
-            np.arange(len(values)), values, width=1.0, color=np.where(values >= 0, "tab:red", "tab:blue")
-        )
-        axes.axhline(0, color="0.5", lw=0.5)
-        axes.set(xlim=(-0.5, len(values) - 0.5), ylim=(low, high if high > low else low + 1))
-        axes.set_ylabel(name, fontsize=7)
-        axes.tick_params(labelsize=6, labelbottom=r == len(panel.rows))
+def _top(row: int) -> float:
+    """Inches from the page's top to a row of maps; row 0 is the stamp."""
+    return _ABOVE + (_MAP + _GAP) * row + (_NAMES if row else 0)
+
+
+def _axes(figure: "Figure", left: float, top: float, width: float, height: float) -> Any:
+    """Axes at a place in inches from the page's upper left corner (matplotlib's own layout is slow)."""
+    w, h = figure.get_size_inches()
+    return figure.add_axes((left / w, 1 - (top + height) / h, width / w, height / h))
 
 
 def _style(panel: Panel, scale: str) -> dict[str, Any]:
