@@ -83,14 +83,22 @@ def _disagreements(k: Kernels, models: list[Model], split: Split, options: Names
             bar.update(len(stamps))
     first, second = (np.concatenate(found) for found in each)
     places = explanations.only_second_right(split.label[indices], first, second)
+    _list(split, _names(models), indices, places, first, second)
+    return indices[places[: options.count]]
+
+
+def _list(
+    split: Split, names: list[str], indices: NDArray, places: NDArray, first: NDArray, second: NDArray
+) -> None:
+    """How many stamps only the second model has right, and each of them with both p(candidate)."""
+    assert split.label is not None  # what is right is known
     candidates = int(split.label[indices[places]].sum())
-    one, other = _names(models)
-    print(f"{other} is right and {one} wrong on {len(places)} of {len(indices)} stamps: "
+    print(f"{names[1]} is right and {names[0]} wrong on {len(places)} of {len(indices)} stamps: "
           f"{candidates} candidates, {len(places) - candidates} artifacts")  # fmt: skip
     for place in places:
         name = explanations.title(split, int(indices[place]))
         print(f"  {name}: p(candidate) {first[place]:.4g} and {second[place]:.4g}")
-    return indices[places[: options.count]]
+    print()
 
 
 def _answers(
@@ -113,7 +121,7 @@ def _print(study: Study) -> None:
     where = ", ".join(dict.fromkeys(one.layer for one in study.answers))
     print(f"{study.question.text}: sums of the maps at the layer '{where}'")
     channels = study.answers[0].channels
-    width = max(len(one.name) for one in study.answers)
+    width = max(len("model"), *(len(one.name) for one in study.answers))
     heads = "".join(f"  {name:>{max(10, len(name))}}" for name in (*channels, "all"))
     for i in range(len(study.indices)):
         print(f"\n{study.title(i)}\n  {'model':<{width}}  class      p(candidate){heads}")

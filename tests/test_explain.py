@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 from programs import assert_refused, run, toy_arrays
 
-from rotinv import explain, explanations, figures, heatmaps, map_figures, rules, runs, score, subjects
+from rotinv import (
+    explain,
+    explanations,
+    figures,
+    heatmaps,
+    map_figures,
+    rules,
+    runs,
+    score,
+    scoring,
+    subjects,
+)
 from rotinv.backend import get_kernels
 from rotinv.errors import UserError
 
@@ -96,6 +107,8 @@ def test_maps_are_those_of_heatmaps(cpu, models, stamps, tmp_path):
         np.testing.assert_array_equal(found[group + "maps"], maps)
         np.testing.assert_array_equal(found[group + "average"], heatmaps.average(maps))
         np.testing.assert_array_equal(found[group + "logits"], logits)
+        p = scoring.probability(cpu, model.network, cpu.asarray(model.params), x)
+        np.testing.assert_array_equal(found[group + "probability"], p)
 
 
 def test_table_agrees_with_score_and_with_the_maps(models, stamps, tmp_path, capsys):
@@ -193,6 +206,22 @@ def test_disagreements_are_those_of_scores_table(models, stamps, tmp_path, capsy
     np.testing.assert_array_equal(read(tmp_path / "m.h5")[1]["indices"], listed[:2])
 
 
+def test_disagreements_leave_bad_stamps_out_when_told_to(models, stamps, tmp_path, capsys):
+    arrays = dict(np.load(stamps))
+    arrays["stamps"][7, 0, 0, 0] = np.nan
+    np.savez(tmp_path / "bad.npz", **arrays)
+    arguments = [*map(str, (models[0], tmp_path / "bad.npz", "--compare", models[1])), "--disagreements"]
+    with pytest.raises(UserError, match="--on-bad drop"):
+        explain.main(arguments)
+    explained(*arguments, "--on-bad", "drop")
+    dropped = capsys.readouterr().out.splitlines()
+    explained(models[0], stamps, "--compare", models[1], "--disagreements")
+    whole = capsys.readouterr().out.splitlines()
+    assert "of 39 stamps" in dropped[0] and "of 40 stamps" in whole[0]
+    listed = [line for line in whole if "p(candidate) 0" in line and not line.startswith("  stamp 7,")]
+    assert listed == [line for line in dropped if "p(candidate) 0" in line]
+
+
 def test_a_model_has_no_disagreements_with_itself(models, stamps, tmp_path, capsys):
     explained(models[0], stamps, "--compare", models[0], "--disagreements", "--out", tmp_path / "none.png")
     assert "deephits-2-2 is right and deephits-2-1 wrong on 0 of 40 stamps" in capsys.readouterr().out
@@ -283,9 +312,15 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_options_are_refused_in_one_line(models, stamps, case, tmp_path):
+def test_bad_options_are_refused_in_one_line(models, stamps, case, tmp_path, monkeypatch, capsys):
     options, word = BAD[case]
-    assert_refused(run("explain", models[1], stamps, *options, cwd=tmp_path), word)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((UserError, SystemExit)) as refused:
+        explain.main([str(a) for a in (models[1], stamps, *options)])
+    told = capsys.readouterr().err if refused.type is SystemExit else str(refused.value)
+    assert refused.type is UserError or refused.value.code == 2
+    assert word in told and len(told.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_disagreements_need_labels(models, stamps, tmp_path):
