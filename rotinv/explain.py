@@ -31,17 +31,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     for model in models:
         explanations.check(k, model, question)
     split = subjects.open_for(models[0], options.stamps, options.split)
+    listed: list[str] = []
     if options.disagreements:
-        indices = _disagreements(k, models, split, options)
+        indices, listed = _disagreements(k, models, split, options)
     else:
         indices = subjects.chosen(split, list(dict.fromkeys(options.index)))
-    if not len(indices):
-        return 0
+    tables = _explain(k, models, split, indices, question, options) if len(indices) else []
+    print("\n".join([*listed, *tables]))  # after the files: who reads it with `head` still gets those
+    return 0
+
+
+def _explain(
+    k: Kernels,
+    models: list[Model],
+    split: Split,
+    indices: NDArray[np.int64],
+    question: Question,
+    options: Namespace,
+) -> list[str]:
+    """Explain the stamps at `indices`, write the files that are asked for, and give the tables' lines."""
     pictures = _picture_names(options.out, indices)
     stamps = subjects.as_read(models[0], split, indices)
     answers = _answers(k, models, stamps, question)
     study = Study(split, indices, stamps, models[0].config.channels, question, answers)
-    _print(study)
     if options.maps:
         explanations.write(options.maps, study)
         _say(f"{options.maps}: maps of {len(indices)} stamps, not scaled")
@@ -49,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         pages = (map_figures.page(study, i, options.scale, options.realign) for i in range(len(indices)))
         map_figures.save(pictures, _bar(pages, "drawing", "pages", len(indices)))
         _say(f"{', '.join(map(str, pictures))}: {len(indices)} stamps drawn")
-    return 0
+    return _tables(study)
 
 
 def _check(options: Namespace) -> None:
@@ -69,8 +81,10 @@ def _check(options: Namespace) -> None:
         raise UserError("--out needs matplotlib: pip install 'rotinv[plot]'")
 
 
-def _disagreements(k: Kernels, models: list[Model], split: Split, options: Namespace) -> NDArray[np.int64]:
-    """List the stamps where the second model is right and the first wrong; give the first --count of them."""
+def _disagreements(
+    k: Kernels, models: list[Model], split: Split, options: Namespace
+) -> tuple[NDArray[np.int64], list[str]]:
+    """The first --count stamps where the second model is right and the first wrong, and a list of all."""
     if split.label is None:
         raise UserError(f"{split.path}: has no labels, and --disagreements needs them: add an array 'label'")
     indices = usable(split, options.on_bad, progress=sys.stderr.isatty())
@@ -83,22 +97,16 @@ def _disagreements(k: Kernels, models: list[Model], split: Split, options: Names
             bar.update(len(stamps))
     first, second = (np.concatenate(found) for found in each)
     places = explanations.only_second_right(split.label[indices], first, second)
-    _list(split, _names(models), indices, places, first, second)
-    return indices[places[: options.count]]
-
-
-def _list(
-    split: Split, names: list[str], indices: NDArray, places: NDArray, first: NDArray, second: NDArray
-) -> None:
-    """How many stamps only the second model has right, and each of them with both p(candidate)."""
-    assert split.label is not None  # what is right is known
     candidates = int(split.label[indices[places]].sum())
-    print(f"{names[1]} is right and {names[0]} wrong on {len(places)} of {len(indices)} stamps: "
-          f"{candidates} candidates, {len(places) - candidates} artifacts")  # fmt: skip
+    one, other = _names(models)
+    listed = [
+        f"{other} is right and {one} wrong on {len(places)} of {len(indices)} stamps: "
+        f"{candidates} candidates, {len(places) - candidates} artifacts"
+    ]
     for place in places:
         name = explanations.title(split, int(indices[place]))
-        print(f"  {name}: p(candidate) {first[place]:.4g} and {second[place]:.4g}")
-    print()
+        listed.append(f"  {name}: p(candidate) {first[place]:.4g} and {second[place]:.4g}")
+    return indices[places[: options.count]], [*listed, ""]
 
 
 def _answers(
@@ -116,21 +124,22 @@ def _answers(
     return answers
 
 
-def _print(study: Study) -> None:
+def _tables(study: Study) -> list[str]:
     """A table for each stamp, a row for each model: the sum of its maps for each channel, and of all."""
     where = ", ".join(dict.fromkeys(one.layer for one in study.answers))
-    print(f"{study.question.text}: sums of the maps at the layer '{where}'")
+    lines = [f"{study.question.text}: sums of the maps at the layer '{where}'"]
     channels = study.answers[0].channels
     width = max(len("model"), *(len(one.name) for one in study.answers))
     heads = "".join(f"  {name:>{max(10, len(name))}}" for name in (*channels, "all"))
     for i in range(len(study.indices)):
-        print(f"\n{study.title(i)}\n  {'model':<{width}}  class      p(candidate){heads}")
+        lines += ["", study.title(i), f"  {'model':<{width}}  class      p(candidate){heads}"]
         for one in study.answers:
             total = one.maps[i].sum(axis=tuple(range(one.maps.ndim - 2)), dtype=np.float64)
             sums = zip((*channels, "all"), (*total[: len(channels)], total.sum()), strict=True)
             cells = "".join(f"  {value:>{max(10, len(name))}.4g}" for name, value in sums)
             name = CLASSES[one.predicted[i]]
-            print(f"  {one.name:<{width}}  {name:<9}  {one.probability[i]:>12.4g}{cells}")
+            lines.append(f"  {one.name:<{width}}  {name:<9}  {one.probability[i]:>12.4g}{cells}")
+    return lines
 
 
 def _picture_names(out: Path | None, indices: NDArray[np.int64]) -> list[Path]:

@@ -1,11 +1,12 @@
 """The program rotinv.explain: its maps, table, pictures, layers, disagreements of two models, bad input."""
 
 import csv
+import subprocess
 
 import h5py
 import numpy as np
 import pytest
-from programs import assert_refused, run, toy_arrays
+from programs import ENVIRONMENT, assert_refused, command, run, toy_arrays
 
 from rotinv import (
     explain,
@@ -367,6 +368,15 @@ def test_nothing_is_overwritten(models, stamps, tmp_path):
     with pytest.raises(UserError, match=r"page-0\.png: exists already"):
         explain.main([str(models[0]), str(stamps), "--index", "1", "0", "--out", str(tmp_path / "page.png")])
     assert {path.read_text() for path in tmp_path.iterdir()} == {"mine"}
+
+
+def test_files_are_written_though_nobody_reads_the_tables(models, stamps, tmp_path):
+    arguments = ("explain", models[1], stamps, "--index", 0, "--maps", tmp_path / "m.h5")
+    with subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, env=ENVIRONMENT,
+                          stderr=subprocess.DEVNULL) as program:  # fmt: skip
+        program.stdout.close()
+    assert program.returncode == 0
+    assert "models/cap-1/maps" in read(tmp_path / "m.h5")[1]
 
 
 def test_without_matplotlib_a_picture_names_the_remedy(models, stamps, tmp_path, monkeypatch):
