@@ -1,0 +1,239 @@
+"""`python -m rotinv.explain`: what decisions rest on, as tables, pictures (Figs. 3, 4) and maps."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from rotinv import cli, explanations, figures, heatmaps, map_figures, rules, scoring, seeds, subjects
+from rotinv.backend import DEVICES, Kernels, get_kernels
+from rotinv.errors import UserError
+from rotinv.explanations import CLASSES, Explanation, Question, Study
+from rotinv.files import refuse_existing
+from rotinv.runs import Model
+from rotinv.splits import Split, usable
+from rotinv.stamps import SPLITS
+
+PICTURES = (".png", ".pdf")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The program."""
+    options = _parser().parse_args(argv)
+    _check(options)
+    question = Question(options.method, options.rule or Question.rule, options.seed, options.layer)
+    models = subjects.open_models([options.run] + ([options.compare] if options.compare else []))
+    k = get_kernels(options.device, options.threads)
+    for model in models:
+        explanations.check(k, model, question)
+    split = subjects.open_for(models[0], options.stamps, options.split)
+    listed: list[str] = []
+    if options.disagreements:
+        indices, listed = _disagreements(k, models, split, options)
+    else:
+        indices = subjects.chosen(split, list(dict.fromkeys(options.index)))
+    tables = _explain(k, models, split, indices, question, options) if len(indices) else []
+    print("\n".join([*listed, *tables]))  # after the files: who reads it with `head` still gets those
+    return 0
+
+
+def _explain(
+    k: Kernels,
+    models: list[Model],
+    split: Split,
+    indices: NDArray[np.int64],
+    question: Question,
+    options: Namespace,
+) -> list[str]:
+    """Explain the stamps at `indices`, write the files that are asked for, and give the tables' lines."""
+    pictures = _picture_names(options.out, indices)
+    stamps = subjects.as_read(models[0], split, indices)
+    answers = _answers(k, models, stamps, question)
+    study = Study(split, indices, stamps, models[0].config.channels, question, answers)
+    if options.maps:
+        explanations.write(options.maps, study)
+        _say(f"{options.maps}: maps of {len(indices)} stamps, not scaled")
+    if pictures:
+        pages = (map_figures.page(study, i, options.scale, options.realign) for i in range(len(indices)))
+        map_figures.save(pictures, _bar(pages, "drawing", "pages", len(indices)))
+        _say(f"{', '.join(map(str, pictures))}: {len(indices)} stamps drawn")
+    return _tables(study)
+
+
+def _check(options: Namespace) -> None:
+    """Raise UserError for options that do not go together, before anything is computed."""
+    if options.disagreements == bool(options.index):
+        raise UserError("choose the stamps by either --index or --disagreements")
+    if options.disagreements and not options.compare:
+        raise UserError("--disagreements needs --compare RUN2, the model that is right where RUN is wrong")
+    if options.rule and options.method != "lrp":
+        raise UserError(f"--rule {options.rule}: only --method lrp has rules, not {options.method}")
+    for path in (options.out, options.maps):
+        if path:
+            refuse_existing(path)
+    if options.out and options.out.suffix.lower() not in PICTURES:
+        raise UserError(f"{options.out}: is no picture; name it .png or .pdf (--maps writes HDF5)")
+    if options.out and not figures.available():
+        raise UserError("--out needs matplotlib: pip install 'rotinv[plot]'")
+
+
+def _disagreements(
+    k: Kernels, models: list[Model], split: Split, options: Namespace
+) -> tuple[NDArray[np.int64], list[str]]:
+    """The first --count stamps where the second model is right and the first wrong, and a list of all."""
+    if split.label is None:
+        raise UserError(f"{split.path}: has no labels, and --disagreements needs them: add an array 'label'")
+    indices = usable(split, options.on_bad, progress=sys.stderr.isatty())
+    params = [k.asarray(model.params) for model in models]
+    each: list[list[NDArray]] = [[] for _ in models]
+    with _bar(None, "scoring", "stamps", len(indices)) as bar:
+        for stamps, _ in scoring.blocks(split, indices, models[0].config.size):
+            for p, model, found in zip(params, models, each, strict=True):
+                found.append(scoring.probability(k, model.network, p, stamps))
+            bar.update(len(stamps))
+    first, second = (np.concatenate(found) for found in each)
+    places = explanations.only_second_right(split.label[indices], first, second)
+    candidates = int(split.label[indices[places]].sum())
+    one, other = _names(models)
+    listed = [
+        f"{other} is right and {one} wrong on {len(places)} of {len(indices)} stamps: "
+        f"{candidates} candidates, {len(places) - candidates} artifacts"
+    ]
+    for place in places:
+        name = explanations.title(split, int(indices[place]))
+        listed.append(f"  {name}: p(candidate) {first[place]:.4g} and {second[place]:.4g}")
+    return indices[places[: options.count]], [*listed, ""]
+
+
+def _answers(
+    k: Kernels, models: list[Model], stamps: NDArray[np.float32], question: Question
+) -> list[Explanation]:
+    """Each model's answer, the models' names told apart."""
+    answers = []
+    with _bar(None, "explaining", "stamps", len(models) * len(stamps)) as bar:
+        for model, name in zip(models, _names(models), strict=True):
+            parts = []
+            for part in explanations.explain(k, model, stamps, question):
+                parts.append(part)
+                bar.update(len(part.maps))
+            answers.append(explanations.joined(parts, name))
+    return answers
+
+
+def _tables(study: Study) -> list[str]:
+    """A table for each stamp, a row for each model: the sum of its maps for each channel, and of all."""
+    where = ", ".join(dict.fromkeys(one.layer for one in study.answers))
+    lines = [f"{study.question.text}: sums of the maps at the layer '{where}'"]
+    channels = study.answers[0].channels
+    width = max(len("model"), *(len(one.name) for one in study.answers))
+    heads = "".join(f"  {name:>{max(10, len(name))}}" for name in (*channels, "all"))
+    for i in range(len(study.indices)):
+        lines += ["", study.title(i), f"  {'model':<{width}}  class      p(candidate){heads}"]
+        for one in study.answers:
+            total = one.maps[i].sum(axis=tuple(range(one.maps.ndim - 2)), dtype=np.float64)
+            sums = zip((*channels, "all"), (*total[: len(channels)], total.sum()), strict=True)
+            cells = "".join(f"  {value:>{max(10, len(name))}.4g}" for name, value in sums)
+            name = CLASSES[one.predicted[i]]
+            lines.append(f"  {one.name:<{width}}  {name:<9}  {one.probability[i]:>12.4g}{cells}")
+    return lines
+
+
+def _picture_names(out: Path | None, indices: NDArray[np.int64]) -> list[Path]:
+    """One PDF for all stamps, or a PNG for each: stamps.png for one, stamps-12.png, … for several.
+
+    Raises UserError if one exists already.
+    """
+    if out is None:
+        return []
+    if out.suffix.lower() == ".pdf" or len(indices) == 1:
+        return [out]
+    names = [out.with_name(f"{out.stem}-{index}{out.suffix}") for index in indices]
+    for name in names:
+        refuse_existing(name)
+    return names
+
+
+def _names(models: list[Model]) -> list[str]:
+    """The models' names, numbered where two runs' folders are called alike."""
+    names = [model.name for model in models]
+    return [name if names.count(name) == 1 else f"{name}-{i}" for i, name in enumerate(names, 1)]
+
+
+def _bar(of: Iterable | None, what: str, unit: str, total: int) -> tqdm:
+    return tqdm(of, desc=what, total=total, unit=unit, disable=not sys.stderr.isatty(), leave=False)
+
+
+def _seed(text: str) -> seeds.Seed:
+    """A seed by its name, or a class by its number."""
+    return int(text) if text.lstrip("-").isdecimal() else text
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # standard output is the tables'
+
+
+def _parser() -> cli.Parser:
+    parser = cli.Parser(
+        "explain",
+        "Show what a network's decisions rest on: maps of a stamp's four rotations, and their average.",
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a trained run")
+    parser.add_argument(
+        "stamps", type=Path, metavar="STAMPS", help="stamp store, or .npy or .npz of (N,S,S,C) or (N,C,S,S)"
+    )
+    parser.add_argument("--index", nargs="+", type=cli.integer(0), metavar="I", help="stamps, counted from 0")
+    parser.add_argument(
+        "--compare", type=Path, metavar="RUN2", help="another run, drawn to the right (the paper's CAP)"
+    )
+    parser.add_argument(
+        "--disagreements",
+        action="store_true",
+        help="instead of --index: list the stamps where RUN2 is right and RUN wrong, those with the "
+        "probabilities furthest apart first, and explain the first --count",
+    )
+    parser.add_argument("--count", type=cli.integer(1), default=12, help="disagreements to explain")
+    _add_what(parser)
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help=".pdf, a page a stamp, or .png; for several FILE-INDEX.png"
+    )
+    parser.add_argument("--maps", type=Path, metavar="FILE", help="HDF5 of the maps, never scaled")
+    parser.add_argument(
+        "--scale", choices=heatmaps.SCALES, default="max-abs", help="of the picture: one for a model's maps"
+    )
+    parser.add_argument("--realign", action="store_true", help="draw the four maps turned back")
+    parser.add_argument("--split", choices=SPLITS, default="test", help="of a stamp store")
+    parser.add_argument(
+        "--on-bad",
+        choices=("error", "drop"),
+        default="error",
+        help="NaN or infinite pixels in --disagreements",
+    )
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")
+    parser.add_argument("--threads", type=cli.integer(1), help="threads of the cpu device (default: all)")
+    return parser
+
+
+def _add_what(parser: cli.Parser) -> None:
+    """What is asked of the network."""
+    parser.add_argument("--method", choices=heatmaps.METHODS, default="lrp", help="how maps are made")
+    parser.add_argument("--rule", choices=rules.COMPOSITES, help="of lrp (default: alpha2beta1, the paper's)")
+    parser.add_argument(
+        "--seed",
+        type=_seed,
+        default="predicted",
+        help=f"what is shared out: {', '.join(seeds.SEEDS)}, or a class: 0 artifact, 1 candidate",
+    )
+    parser.add_argument(
+        "--layer",
+        metavar="L",
+        help="number or name of a layer to look at in place of the stamps (a wrong one lists them); of more "
+        f"channels than the stamps', the sum and the {map_figures.STRONGEST} strongest are drawn",
+    )
+
+
+if __name__ == "__main__":
+    cli.run("explain", main)
