@@ -9,6 +9,7 @@ from rotinv.errors import UserError
 PROGRAMS = {
     "train": "train a network and test it",
     "score": "score stamps with one trained network or several",
+    "explain": "show what a network's decisions rest on, as maps",
     "audit": "account for the relevance of a decision, layer by layer",
     "invariance": "measure how far the maps of a stamp's four rotations disagree",
     "simulate": "make a simulated survey",

@@ -25,7 +25,6 @@ from rotinv.stamps import SPLITS
 _BLOCK = 10  # stamps audited together
 _EXACT_LIMIT = 1_000_000  # multiply-adds of a stamp that fractions manage in about a minute
 _CLOSES = 1e-9  # of the largest amount in a ledger; float64 leaves about 1e-14
-_CLASSES = ("artifact", "candidate")
 
 
 @dataclass(frozen=True)
@@ -210,8 +209,8 @@ def _verdict(audit: Audit) -> str:
     logits = np.asarray(audit.logits, dtype=np.float64)
     p = np.exp(logits - logits.max())
     predicted = int(np.argmax(audit.logits))
-    truth = "" if audit.label is None else f", labelled {_CLASSES[audit.label]}"
-    return f"predicted {_CLASSES[predicted]} (p {p[predicted] / p.sum():.6f}){truth}"
+    truth = "" if audit.label is None else f", labelled {subjects.CLASSES[audit.label]}"
+    return f"predicted {subjects.CLASSES[predicted]} (p {p[predicted] / p.sum():.6f}){truth}"
 
 
 def _steps(audit: Audit) -> list[tuple[str, float]]:

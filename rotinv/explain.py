@@ -12,7 +12,7 @@ from tqdm import tqdm
 from rotinv import cli, explanations, figures, heatmaps, map_figures, rules, scoring, seeds, subjects
 from rotinv.backend import DEVICES, Kernels, get_kernels
 from rotinv.errors import UserError
-from rotinv.explanations import CLASSES, Explanation, Question, Study
+from rotinv.explanations import Explanation, Question, Study
 from rotinv.files import refuse_existing
 from rotinv.runs import Model
 from rotinv.splits import Split, usable
@@ -77,8 +77,8 @@ def _check(options: Namespace) -> None:
             refuse_existing(path)
     if options.out and options.out.suffix.lower() not in PICTURES:
         raise UserError(f"{options.out}: is no picture; name it .png or .pdf (--maps writes HDF5)")
-    if options.out and not figures.available():
-        raise UserError("--out needs matplotlib: pip install 'rotinv[plot]'")
+    if options.out:
+        figures.require()
 
 
 def _disagreements(
@@ -98,7 +98,7 @@ def _disagreements(
     first, second = (np.concatenate(found) for found in each)
     places = explanations.only_second_right(split.label[indices], first, second)
     candidates = int(split.label[indices[places]].sum())
-    one, other = _names(models)
+    one, other = subjects.unique_names(models)
     listed = [
         f"{other} is right and {one} wrong on {len(places)} of {len(indices)} stamps: "
         f"{candidates} candidates, {len(places) - candidates} artifacts"
@@ -115,7 +115,7 @@ def _answers(
     """Each model's answer, the models' names told apart."""
     answers = []
     with _bar(None, "explaining", "stamps", len(models) * len(stamps)) as bar:
-        for model, name in zip(models, _names(models), strict=True):
+        for model, name in zip(models, subjects.unique_names(models), strict=True):
             parts = []
             for part in explanations.explain(k, model, stamps, question):
                 parts.append(part)
@@ -137,7 +137,7 @@ def _tables(study: Study) -> list[str]:
             total = one.maps[i].sum(axis=tuple(range(one.maps.ndim - 2)), dtype=np.float64)
             sums = zip((*channels, "all"), (*total[: len(channels)], total.sum()), strict=True)
             cells = "".join(f"  {value:>{max(10, len(name))}.4g}" for name, value in sums)
-            name = CLASSES[one.predicted[i]]
+            name = subjects.CLASSES[one.predicted[i]]
             lines.append(f"  {one.name:<{width}}  {name:<9}  {one.probability[i]:>12.4g}{cells}")
     return lines
 
@@ -157,19 +157,8 @@ def _picture_names(out: Path | None, indices: NDArray[np.int64]) -> list[Path]:
     return names
 
 
-def _names(models: list[Model]) -> list[str]:
-    """The models' names, numbered where two runs' folders are called alike."""
-    names = [model.name for model in models]
-    return [name if names.count(name) == 1 else f"{name}-{i}" for i, name in enumerate(names, 1)]
-
-
 def _bar(of: Iterable | None, what: str, unit: str, total: int) -> tqdm:
     return tqdm(of, desc=what, total=total, unit=unit, disable=not sys.stderr.isatty(), leave=False)
-
-
-def _seed(text: str) -> seeds.Seed:
-    """A seed by its name, or a class by its number."""
-    return int(text) if text.lstrip("-").isdecimal() else text
 
 
 def _say(text: str) -> None:
@@ -223,7 +212,7 @@ def _add_what(parser: cli.Parser) -> None:
     parser.add_argument("--rule", choices=rules.COMPOSITES, help="of lrp (default: alpha2beta1, the paper's)")
     parser.add_argument(
         "--seed",
-        type=_seed,
+        type=seeds.parse,
         default="predicted",
         help=f"what is shared out: {', '.join(seeds.SEEDS)}, or a class: 0 artifact, 1 candidate",
     )

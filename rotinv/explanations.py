@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from rotinv import heatmaps, metrics, rules, seeds
+from rotinv import heatmaps, metrics, rules, seeds, subjects
 from rotinv.backend import Array, Kernels
 from rotinv.errors import UserError
 from rotinv.hdf5 import create_hdf5
@@ -21,7 +21,6 @@ from rotinv.network import Network
 from rotinv.runs import Model
 from rotinv.splits import Split
 
-CLASSES = ("artifact", "candidate")
 STAMPS = "stamps"  # the layer's name where none is asked for: the four rotations, without the padding
 _SEEDS = {
     "predicted": "the predicted class's logit",
@@ -93,7 +92,7 @@ def title(split: Split, index: int) -> str:
     """A stamp's index, with its label and SNR where they are known."""
     parts = [f"stamp {index}"]
     if split.label is not None:
-        parts.append(CLASSES[split.label[index]])
+        parts.append(subjects.CLASSES[split.label[index]])
     if split.snr is not None and np.isfinite(split.snr[index]):
         parts.append(f"SNR {split.snr[index]:.4g}")
     return ", ".join(parts)

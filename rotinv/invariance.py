@@ -26,7 +26,6 @@ from rotinv.splits import Split, usable
 from rotinv.stamps import SPLITS
 
 _BLOCK = 500  # stamps read together
-_CLASSES = ("artifact", "candidate")
 _UNITS = {
     "max-abs": "in shares of the stamp's largest |R|",
     "min-max": "in shares of the stamp's range of R",
@@ -99,7 +98,7 @@ def _groups(
         for channel, column in channels.items():
             values = table[:, column]
             classes = [("all", values)] if label is None else [
-                (name, values[label == number]) for number, name in enumerate(_CLASSES)
+                (name, values[label == number]) for number, name in enumerate(subjects.CLASSES)
             ]  # fmt: skip
             for name, of_class in classes:
                 sample, fit = rotation.sample_moments(of_class), rotation.fit(of_class)

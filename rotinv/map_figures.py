@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv import explanations, heatmaps
-from rotinv.explanations import CLASSES, Explanation, Study
+from rotinv.explanations import Explanation, Study
+from rotinv.subjects import CLASSES
 from rotinv.files import written_whole
 
 if TYPE_CHECKING:

@@ -55,4 +55,4 @@ def _one_hot(z: NDArray, seed: Seed) -> NDArray:
 
 def parse(text: str) -> Seed:
     """An option's type: a seed by its name, or a class by its number."""
-    return int(text) if text.isdigit() else text
+    return int(text) if text.lstrip("-").isdecimal() else text

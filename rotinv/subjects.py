@@ -13,6 +13,8 @@ from rotinv.runs import Model
 from rotinv.splits import Split
 from rotinv.stamps import open_stamps
 
+CLASSES = ("artifact", "candidate")  # by label
+
 
 def open_models(folders: Sequence[Path]) -> list[Model]:
     """The networks of runs, with their best weights.
