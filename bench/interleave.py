@@ -1,7 +1,7 @@
 """Timing two programs in turns: each in a process of its own, one working while the other waits.
 
 A worker is `python WORKER.py OPERATION THREADS`. It warms up, prints a line with its name and what its work
-is worth in floating-point operations, and then, for every line that it reads, works for about half a second and
+is worth in floating-point operations; then, for every line that it reads, it works for half a second and
 prints the median milliseconds of an operation.
 """
 

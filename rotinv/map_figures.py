@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from rotinv import explanations, heatmaps
 from rotinv.explanations import Explanation, Study
-from rotinv.subjects import CLASSES
 from rotinv.files import written_whole
+from rotinv.subjects import CLASSES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
