@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from rotinv import cli
 from rotinv.cyclic import CyclicConcat, CyclicMean, CyclicSlice
 from rotinv.errors import UserError
-from rotinv.layers import Conv2d, Dense, Dropout, Flatten, Layer, Shape, ZeroPad
+from rotinv.layers import Dropout, Flatten, Layer, Shape, ZeroPad
+from rotinv.linear import Conv2d, Dense
 from rotinv.network import Network
 
 SMALLEST_STAMP = 13  # pixels; 13 + 6 of padding leaves 4x4 maps before the dense layers

@@ -5,22 +5,17 @@ Every layer has
     forward(k, p, x, mode)              -> y, saved
     backward(k, p, g, saved, dy, wanted) -> dx, or None where dx is not wanted; writes the gradients into g
     relevance(k, p, saved, r, rule)     -> R of its input from R of its output
-and those with weights also
-    explain(k, p, a, saved)             -> y, traced: their forward pass by z+ and z-
-    share(k, p, traced, r, rule)        -> c+ and c-, with what they were made from (Shared)
-    redistribute(k, shared)             -> R of the input: what their relevance does with them
-Some of the others keep a part of R; lost(k, saved, r) names it, line by line of the ledger. Here k is the
-device's kernels, p its parameters and g their gradients by name, `saved` what its backward and its
-relevance need. A shape is one image's, (h, w, c) or (c,).
+Those with weights (rotinv/linear.py) have more. Some of the others keep a part of R: lost(k, saved, r) names
+it, line by line of the ledger. Here k is the device's kernels, p its parameters and g their gradients by
+name, `saved` what its backward and its relevance need. A shape is one image's, (h, w, c) or (c,).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from rotinv.backend import Array, Kernels
 from rotinv.errors import UserError
-from rotinv.rules import Rule, Term
+from rotinv.rules import Rule
 
 Shape = tuple[int, ...]
 Params = dict[str, Array]
@@ -65,34 +60,6 @@ class Layer(Protocol):
     def relevance(self, k: Kernels, p: Params, saved: Any, r: Array, rule: Rule) -> Array: ...
 
 
-class Traced(NamedTuple):
-    """What Conv2d and Dense keep for their relevance: the input, the winners, z+ and z-."""
-
-    a: Array
-    winner: Array | None
-    z_pos: Array
-    z_neg: Array
-
-
-class Shared(NamedTuple):
-    """How Conv2d and Dense share out R_j, of each output j before activation and pooling."""
-
-    terms: list[Term]
-    z_pos: Array
-    z_neg: Array
-    r: Array
-    c_pos: Array
-    c_neg: Array
-
-
-class Affine(NamedTuple):
-    """What Conv2d and Dense save: the input a, the output y after activation and pooling, the winners."""
-
-    a: Array
-    y: Array
-    winner: Array | None
-
-
 @dataclass(frozen=True)
 class ZeroPad:
     """`pad` pixels of zeros on each side of the map."""
@@ -122,108 +89,6 @@ class ZeroPad:
         inner = slice(self.pad, r.shape[1] - self.pad)
         border[:, inner, inner] = 0
         return {"crop": border}
-
-
-@dataclass(frozen=True)
-class Conv2d:
-    """size x size convolution, activation, and max-pooling of `pool` x `pool` where pool is 2."""
-
-    filters: int
-    size: int
-    pad: int = 0
-    slope: float = 1.0
-    pool: int = 1
-    name: ClassVar[str] = "convolution"
-
-    def init(self, shape: Shape) -> Built:
-        if self.pool not in (1, 2):
-            raise UserError(f"{self}: pool must be 1 or 2; for other windows add a MaxPool2d")
-        h, w, c = self.map_shape(shape)
-        if h < self.pool or w < self.pool:
-            raise UserError(f"a map of {shape[0]}x{shape[1]} is too small for {self}; use larger stamps")
-        weights = {"w": (self.size, self.size, shape[2], self.filters), "b": (self.filters,)}
-        return Built((h // self.pool, w // self.pool, c), weights)
-
-    def map_shape(self, shape: Shape) -> Shape:
-        """The shape of z, before pooling."""
-        grow = 2 * self.pad - self.size + 1
-        return (shape[0] + grow, shape[1] + grow, self.filters)
-
-    def forward(self, k: Kernels, p: Params, x: Array, mode: Mode) -> tuple[Array, Affine]:
-        y, index = k.conv2d.forward(x, p["w"], p["b"], self.pad, self.slope, self.pool)
-        return y, Affine(x, y, index)
-
-    def backward(
-        self, k: Kernels, p: Params, g: Params, saved: Affine, dy: Array, wanted: bool
-    ) -> Array | None:
-        a, y, index = saved
-        shape = (len(a), *self.map_shape(a.shape[1:]))
-        dz = k.conv2d.epilogue_backward(dy, y, index, self.slope, shape)
-        k.conv2d.backward_params(a, dz, self.pad, g["w"], g["b"])
-        return k.conv2d.backward_input(dz, p["w"], self.pad, a.shape) if wanted else None
-
-    def explain(self, k: Kernels, p: Params, a: Array, saved: Affine) -> tuple[Array, Traced]:
-        z_pos, z_neg = k.conv2d.contributions(a, p["w"], p["b"], self.pad)
-        y = k.conv2d.epilogue(z_pos, z_neg, saved.winner, self.slope)
-        return y, Traced(a, saved.winner, z_pos, z_neg)
-
-    def relevance(self, k: Kernels, p: Params, saved: Traced, r: Array, rule: Rule) -> Array:
-        return self.redistribute(k, self.share(k, p, saved, r, rule))
-
-    def share(self, k: Kernels, p: Params, saved: Traced, r: Array, rule: Rule) -> Shared:
-        """Pooling hands everything to the winner, the activation hands everything on."""
-        r = k.conv2d.epilogue_backward(r, r, saved.winner, 1, saved.z_pos.shape)
-        return _share(k, self.sums, p, saved, r, rule)
-
-    def sums(self, k: Kernels, terms: list[Term]) -> tuple[Array, Array]:
-        """z+ and z- of the terms together."""
-        return _added([k.conv2d.contributions(*term, self.pad) for term in terms])
-
-    def redistribute(self, k: Kernels, shared: Shared) -> Array:
-        c = shared.c_pos, shared.c_neg
-        return _total([k.conv2d.redistribute(a, w, *c, self.pad) for a, w, _ in shared.terms])
-
-
-@dataclass(frozen=True)
-class Dense:
-    """`units` weighted sums of a vector, and an activation."""
-
-    units: int
-    slope: float = 1.0
-    name: ClassVar[str] = "dense"
-
-    def init(self, shape: Shape) -> Built:
-        (c,) = shape
-        return Built((self.units,), {"w": (c, self.units), "b": (self.units,)})
-
-    def forward(self, k: Kernels, p: Params, x: Array, mode: Mode) -> tuple[Array, Affine]:
-        y = k.dense.forward(x, p["w"], p["b"], self.slope)
-        return y, Affine(x, y, None)
-
-    def backward(
-        self, k: Kernels, p: Params, g: Params, saved: Affine, dy: Array, wanted: bool
-    ) -> Array | None:
-        dz = k.activation.backward(dy, saved.y, self.slope)
-        k.dense.backward_params(saved.a, dz, g["w"], g["b"])
-        return k.dense.backward_input(dz, p["w"]) if wanted else None
-
-    def explain(self, k: Kernels, p: Params, a: Array, saved: Affine) -> tuple[Array, Traced]:
-        z_pos, z_neg = k.dense.contributions(a, p["w"], p["b"])
-        return k.activation.forward(z_pos + z_neg, self.slope), Traced(a, None, z_pos, z_neg)
-
-    def relevance(self, k: Kernels, p: Params, saved: Traced, r: Array, rule: Rule) -> Array:
-        return self.redistribute(k, self.share(k, p, saved, r, rule))
-
-    def share(self, k: Kernels, p: Params, saved: Traced, r: Array, rule: Rule) -> Shared:
-        return _share(k, self.sums, p, saved, r, rule)
-
-    def sums(self, k: Kernels, terms: list[Term]) -> tuple[Array, Array]:
-        """z+ and z- of the terms together."""
-        return _added([k.dense.contributions(*term) for term in terms])
-
-    def redistribute(self, k: Kernels, shared: Shared) -> Array:
-        c = shared.c_pos, shared.c_neg
-        return _total([k.dense.redistribute(a, w, *c) for a, w, _ in shared.terms])
 
 
 @dataclass(frozen=True)
@@ -343,30 +208,6 @@ class Dropout:
 
     def relevance(self, k: Kernels, p: Params, saved: Train | None, r: Array, rule: Rule) -> Array:
         return r
-
-
-def _share(
-    k: Kernels, sums: Callable[..., tuple[Array, Array]], p: Params, saved: Traced, r: Array, rule: Rule
-) -> Shared:
-    """What a convolution and a dense layer have in common: the rule's terms, their sums, its shares."""
-    terms = rule.terms(saved.a, p["w"], p["b"])
-    if terms is None:
-        terms, z = [(saved.a, p["w"], p["b"])], (saved.z_pos, saved.z_neg)
-    else:
-        terms = [(k.asarray(a), k.asarray(w), k.asarray(b)) for a, w, b in terms]
-        z = sums(k, terms)
-    return Shared(terms, *z, r, *rule.shares(k, *z, r))
-
-
-def _added(pairs: list[tuple[Array, Array]]) -> tuple[Array, Array]:
-    return _total([pos for pos, _ in pairs]), _total([neg for _, neg in pairs])
-
-
-def _total(arrays: list[Array]) -> Array:
-    total = arrays[0]
-    for more in arrays[1:]:
-        total = total + more
-    return total
 
 
 def _pooled(shape: Shape, size: int) -> Shape:

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.backend import Array, Kernels
-from rotinv.layers import Params, Shared
+from rotinv.layers import Params
+from rotinv.linear import Shared
 from rotinv.network import Network, Step
 from rotinv.rules import Composite
 from rotinv.seeds import Seed

@@ -14,7 +14,7 @@ import numpy as np
 
 from rotinv.errors import UserError
 from rotinv.files import open_hdf5
-from rotinv.layers import Conv2d
+from rotinv.linear import Conv2d
 from rotinv.network import Network
 
 _AUTHORS = re.compile(r"(?P<kind>CNN|FC)(?P<number>\d+)/(?P<array>[WB])")

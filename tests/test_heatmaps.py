@@ -6,7 +6,8 @@ from conftest import assert_close
 
 from rotinv import architectures, heatmaps, rules
 from rotinv.errors import UserError
-from rotinv.layers import Activation, Conv2d, Dense, Flatten
+from rotinv.layers import Activation, Flatten
+from rotinv.linear import Conv2d, Dense
 from rotinv.network import Network
 
 LRP = rules.named("alpha2beta1")

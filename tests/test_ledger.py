@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from rotinv import architectures, rules
 from rotinv.backend import exact_kernels, get_kernels
 from rotinv.cyclic import CyclicConcat, CyclicMax, CyclicMean, CyclicRoll, CyclicSlice
-from rotinv.layers import Activation, AveragePool2d, Conv2d, Dense, Flatten, MaxPool2d, ZeroPad
+from rotinv.layers import Activation, AveragePool2d, Flatten, MaxPool2d, ZeroPad
 from rotinv.ledger import LINES, ledger
+from rotinv.linear import Conv2d, Dense
 from rotinv.network import Network
 from rotinv.rules import AlphaBeta, Composite, Epsilon, Flat, Gamma, WSquare, ZBox, ZPlus
 

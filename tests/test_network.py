@@ -8,17 +8,8 @@ from rotinv import architectures, weights
 from rotinv.backend import get_kernels
 from rotinv.cyclic import CyclicConcat, CyclicMax, CyclicMean, CyclicRms, CyclicRoll, CyclicSlice
 from rotinv.errors import UserError
-from rotinv.layers import (
-    Activation,
-    AveragePool2d,
-    Conv2d,
-    Dense,
-    Dropout,
-    Flatten,
-    MaxPool2d,
-    Train,
-    ZeroPad,
-)
+from rotinv.layers import Activation, AveragePool2d, Dropout, Flatten, MaxPool2d, Train, ZeroPad
+from rotinv.linear import Conv2d, Dense
 from rotinv.network import Network
 
 SMALL = {

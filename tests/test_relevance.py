@@ -7,7 +7,8 @@ from conftest import assert_close
 from rotinv import architectures, rules, seeds
 from rotinv.cyclic import CyclicMax, CyclicRms, CyclicRoll, CyclicSlice
 from rotinv.errors import UserError
-from rotinv.layers import SCORE, Affine, AveragePool2d, Conv2d, Dense, Flatten, MaxPool2d, ZeroPad
+from rotinv.layers import SCORE, AveragePool2d, Flatten, MaxPool2d, ZeroPad
+from rotinv.linear import Affine, Conv2d, Dense
 from rotinv.network import Network
 from rotinv.rules import AlphaBeta, Composite, Epsilon, Flat, Gamma, WSquare, ZBox, ZPlus
 
