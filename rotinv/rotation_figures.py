@@ -1,5 +1,6 @@
 """The paper's Fig. 5: how sigma-bar spreads in each class, and the non-central t fitted to it."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,8 @@ def histograms(path: Path, rows: Sequence[Sequence[Panel]], unit: str, title: st
         for axes, row in zip(grid[:, column], rows, strict=True):
             _panel(axes, row[column], bins)
         grid[-1, column].set_xlabel(f"sigma-bar, {unit}", size=9)
-    figure.suptitle(f"{title}\ncurves: fitted density x stamps x width of a bin", size=10)
+    lines = textwrap.wrap(title, 70 * max(len(row) for row in rows))
+    figure.suptitle("\n".join([*lines, "curves: fitted density x stamps x width of a bin"]), size=10)
     with written_whole(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=150)
 
