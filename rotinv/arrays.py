@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +25,8 @@ def read_arrays(path: str | Path, keep: Sequence[str] = tuple(_TYPES)) -> dict[s
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: {'is not a file' if path.exists() else 'no such file'}")
+    if h5py.is_hdf5(path):
+        raise UserError(f"{path}: is an HDF5 file, not .npy or .npz; a stamp store needs no packing")
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
         if isinstance(found, np.lib.npyio.NpzFile):

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import math
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -34,7 +35,15 @@ class Parser(argparse.ArgumentParser):
 
 
 def run(program: str, main: Callable[[], int]) -> NoReturn:
-    """Run a program's `main` and exit with its status: 2 with one line for bad input, 130 for Ctrl-C."""
+    """Run a program's `main` and exit with its status: 2 with one line for bad input, 130 for Ctrl-C, 143 for
+    SIGTERM."""
+    terminated = []
+
+    def terminate(number: int, _: object) -> NoReturn:
+        terminated.append(number)
+        raise KeyboardInterrupt  # half-written files are removed as after Ctrl-C
+
+    signal.signal(signal.SIGTERM, terminate)
     try:
         status = main()
         sys.stdout.flush()
@@ -42,8 +51,8 @@ def run(program: str, main: Callable[[], int]) -> NoReturn:
         print(f"rotinv {program}: {error}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
-        print(f"rotinv {program}: interrupted", file=sys.stderr)
-        status = 130
+        print(f"rotinv {program}: {'terminated' if terminated else 'interrupted'}", file=sys.stderr)
+        status = 143 if terminated else 130
     except BrokenPipeError:  # the reader of our output (head, less) has gone
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

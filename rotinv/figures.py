@@ -25,10 +25,10 @@ def available() -> bool:
     return True
 
 
-def require() -> None:
-    """Raise UserError if matplotlib is not installed."""
+def require(option: str = "--out") -> None:
+    """Raise UserError if matplotlib is not installed; `option` asks for the picture."""
     if not available():
-        raise UserError("pictures need matplotlib: pip install 'rotinv[plot]', or leave --out away")
+        raise UserError(f"pictures need matplotlib: pip install 'rotinv[plot]', or leave {option} away")
 
 
 def learning_curve(path: Path, rows: Sequence[Row], title: str) -> None:

@@ -13,7 +13,7 @@ from rotinv import cli
 from rotinv.arrays import channels_last, read_arrays
 from rotinv.errors import UserError
 from rotinv.files import refuse_existing
-from rotinv.splits import Split, check_labels, usable
+from rotinv.splits import Split, check_labels, check_scaled, usable
 from rotinv.stamps import CHANNELS, SPLITS, create_store
 
 _BLOCK = 4096  # stamps written at a time
@@ -25,6 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     refuse_existing(options.out)
     arrays, channels = _read(options.arrays, options.channels)
     everything = Split(options.arrays, "stamps", arrays["stamps"], options.normalisation)
+    if options.normalisation == "minmax":
+        check_scaled(everything)
     kept = usable(everything, options.on_bad)
     if len(kept) < len(everything):
         print(f"dropped {len(everything) - len(kept)} of {len(everything)} stamps: NaN or infinite pixels")

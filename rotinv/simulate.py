@@ -18,9 +18,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     options = _parser().parse_args(argv)
     counts = {split: getattr(options, split) for split in build.SPLITS}
-    for path in (options.out, options.preview):
-        if path is not None:
-            refuse_existing(path)
+    refuse_existing(options.out)
+    if options.preview is not None:
+        preview.check(options.preview, options.out)
     begin = time.perf_counter()
     images = survey.make_survey(
         options.out, counts, options.seed, options.workers, options.band, progress=sys.stderr.isatty()

@@ -82,6 +82,20 @@ def find_bad(split: Split, progress: bool = False) -> NDArray[np.int64]:
     return np.concatenate(bad)
 
 
+def check_scaled(split: Split, progress: bool = False) -> None:
+    """Raise UserError, naming the first, if a finite pixel of stamps said to be scaled is not within 0-1."""
+    for start, block in _blocks(split, progress):
+        flat = block.reshape(len(block), -1)
+        outside = np.abs(flat - 0.5) > 0.5 + 1e-6  # NaN is not: a constant channel scaled by the original
+        if outside.any():
+            row = int(outside.any(axis=1).argmax())
+            value = flat[row][outside[row]][0]
+            raise UserError(
+                f"{split.path}: stamp {start + row} has a pixel of {value:g}, outside 0-1: the stamps "
+                "are not scaled; leave --normalisation out"
+            )
+
+
 def count_constant(split: Split, side: int | None = None, progress: bool = False) -> int:
     """How many channels of the stamps, cut to `side` pixels, are constant and so become zeros."""
     return sum(prepare(block, split.normalisation, side)[1] for _, block in _blocks(split, progress))

@@ -260,11 +260,11 @@ def _contents(found: Any) -> dict[str, Any]:
     """The dict of a pickle, its stand-ins replaced by their arrays."""
     if not isinstance(found, dict):
         raise Damaged("it holds no dict of arrays")
-    contents = {}
-    for name, value in found.items():
-        several = isinstance(value, (list, tuple))
-        contents[name] = [_value(item) for item in value] if several else _value(value)
-    return contents
+    lists: dict[int, list[Any]] = {}  # a list that has many names is copied once
+    for value in found.values():
+        if isinstance(value, (list, tuple)) and id(value) not in lists:
+            lists[id(value)] = [_value(item) for item in value]
+    return {name: lists.get(id(value)) or _value(value) for name, value in found.items()}
 
 
 def _value(item: Any) -> Any:

@@ -4,6 +4,7 @@ import pickle
 import struct
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -325,6 +326,17 @@ def test_hostile_pickles_get_one_line(tmp_path, monkeypatch, what):
     path.write_bytes(p2.pickled(value))
     text = refusal(path, "--split", "test")
     assert message in text and str(path) in text and not (tmp_path / "hacked").exists()
+
+
+def test_a_list_of_many_names_is_read_once(tmp_path):
+    """One list under 4,000 names: 80 kB that copied for each would be gigabytes and a minute."""
+    items = p2.list_([b"N"] * 50_000) + b"r\x00\x01\x00\x00"
+    again = {f"name {n}": b"j\x00\x01\x00\x00" for n in range(4000)}
+    path = tmp_path / "chunk_0_5000.pkl"
+    path.write_bytes(p2.pickled(p2.dict_({"first": items} | again)))
+    begin = time.perf_counter()
+    assert "temp_images" in refusal(path, "--split", "test")
+    assert time.perf_counter() - begin < 10
 
 
 def test_rows_larger_than_their_file_are_refused(tmp_path):

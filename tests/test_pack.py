@@ -166,6 +166,20 @@ def test_bad_options_get_one_line(tmp_path, capsys, options, message):
     assert not (tmp_path / "out.h5").exists()
 
 
+def test_stamps_said_to_be_scaled_are_looked_at(tmp_path):
+    given = arrays()
+    with pytest.raises(UserError, match=r"stamp \d+ has a pixel of .*outside 0-1"):
+        run(tmp_path, given, "--normalisation", "minmax")
+    low, high = (f(given["stamps"], axis=(1, 2), keepdims=True) for f in (np.min, np.max))
+    run(tmp_path, given | {"stamps": (given["stamps"] - low) / (high - low)}, "--normalisation", "minmax")
+
+
+def test_a_store_needs_no_packing(tmp_path):
+    run(tmp_path, arrays())
+    with pytest.raises(UserError, match="is an HDF5 file"):
+        pack.main([str(tmp_path / "out.h5"), "--out", str(tmp_path / "again.h5")])
+
+
 def test_nothing_is_overwritten(tmp_path):
     (tmp_path / "out.h5").write_text("precious")
     with pytest.raises(UserError, match="exists already"):

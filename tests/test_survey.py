@@ -21,6 +21,7 @@ from rotinv.survey import (
     kinds,
     make_survey,
     pair,
+    parts,
     psf,
     selection,
 )
@@ -311,6 +312,29 @@ def test_insertion_changes_only_the_sites():
     assert abs(np.array(np.unravel_index((result - counts).argmax(), counts.shape)) - [40, 50]).max() <= 1
 
 
+def test_spoiled_sites_are_as_rare_as_they_should_be():
+    """0.15% of the sites of many fields, a fifth of which is spoiled (recipe 20)."""
+    rng, spoiled, total = np.random.default_rng(7), 0, 0
+    sky = pair.sky.draw(rng, 768, "g")
+    kind_map = kinds.blank(768)
+    kind_map[:, :150] = kinds.NUMBER["saturation"]
+    for _ in range(400):
+        sites = candidates.choose_sites(rng, sky, kind_map)
+        spoiled += np.count_nonzero(sites.column < 156)
+        total += sites.row.size
+    assert abs(spoiled / total - candidates.SPOILED_SITE) < 4 * np.sqrt(candidates.SPOILED_SITE / total)
+
+
+def test_a_candidate_brighter_than_all_donors_is_not_scaled_up():
+    rng = np.random.default_rng(3)
+    counts = detector.expose(rng, np.zeros((96, 96), np.float32), 150.0)
+    donors = candidates.cut_donors(rng, ROUND, 150.0)
+    sites = candidates.Sites(np.array([40]), np.array([50]))
+    weight = np.full((96, 96), 1e-6, np.float32)
+    added = candidates.insert(counts, sites, np.array([50.0]), weight, donors) - counts
+    np.testing.assert_allclose(added[40 - 13 : 40 + 14, 50 - 13 : 50 + 14], donors[1][-1], atol=0.1)
+
+
 def test_kinds_have_precedence():
     kind_map = kinds.blank(32)
     kinds.paint(kind_map, 10, 10, 2, kinds.NUMBER["cosmic ray"])
@@ -336,6 +360,33 @@ def report(path, capsys):
 
 def test_check_passes_a_survey(fair, capsys):
     assert report(fair, capsys) == (0, [])
+
+
+def test_a_sheet_is_refused_before_anything_is_made(survey, tmp_path, monkeypatch):
+    """Without matplotlib, over another file, or over the survey itself."""
+    out, sheet = tmp_path / "survey.h5", tmp_path / "sheet.png"
+    for path, message in ((out, "the survey's own file"), (survey, "exists already")):
+        with pytest.raises(UserError, match=message):
+            simulate.main(["--out", str(out), "--preview", str(path)])
+    monkeypatch.setattr("rotinv.figures.available", lambda: False)
+    with pytest.raises(UserError, match="--preview away"):
+        simulate.main(["--out", str(out), "--preview", str(sheet)])
+    with pytest.raises(UserError, match="--preview away"):
+        check.main([str(survey), "--preview", str(sheet)])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sheet_of_an_existing_survey(survey, tmp_path):
+    pytest.importorskip("matplotlib")
+    check.main([str(survey), "--preview", str(tmp_path / "sheet.png")])
+    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_block_that_is_missing_is_told(tmp_path):
+    for number in (0, 2):
+        (tmp_path / f"train-{number:05d}.npz").touch()
+    with pytest.raises(UserError, match=r"train-00001\.npz is missing"):
+        parts.Parts(tmp_path).blocks("train")
 
 
 def shuffle(*columns):
@@ -364,6 +415,17 @@ def halve_snr(test, rng):
     test["snr"][:] = np.where(test["label"][()] == 1, 0.8, 1) * test["snr"][()]
 
 
+def scale_snr_difference(test, rng):
+    test["stamps"][:] = test["stamps"][()] * np.array([1, 1, 1, 3], np.float32)
+
+
+def exchange_candidates(test, rng):
+    """Candidates get one another's SNR."""
+    snr, candidate = test["snr"][()], np.flatnonzero(test["label"][()])
+    snr[candidate] = snr[rng.permutation(candidate)]
+    test["snr"][:] = snr
+
+
 def all_positive(test, rng):
     test["snr"][:] = abs(test["snr"][()])
 
@@ -379,6 +441,8 @@ CHANGES = {
     "white noise": (white_noise(consistent=False), "difference is not science - template"),
     "consistent white noise": (white_noise(consistent=True), "noise correlation of science at lag 1"),
     "other SNR": (halve_snr, "SNR of candidates"),
+    "SNR difference times 3": (scale_snr_difference, "noise of the SNR difference in the corners"),
+    "SNR of others": (exchange_candidates, "candidates whose pixels give their SNR to 10%"),
     "no negative artifact": (all_positive, "share of negative artifacts"),
     "a shared image": (share_an_image, "images shared between splits"),
 }

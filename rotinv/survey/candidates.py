@@ -24,7 +24,8 @@ FILTER_LOSS = 0.85  # of the SNR, for a Gaussian filter on stars with Moffat's w
 OWN_PHOTONS = 0.7  # g: the share of a star's photon noise that the filter lets through (tuned)
 SPACING = 26  # px between two candidates of an image: no stamp shows another's centre
 NEAR_GALAXY = 0.3  # share inserted 2-4 px from a galaxy (recipe 19)
-SPOILED_SITE = 0.0015  # share on saturated or edge sites (recipe 20)
+SPOILED_SITE = 0.0015  # share on saturated or edge sites (recipe 20), before some fail to be detected
+SPOILED = tuple(kinds.NUMBER[kind] for kind in ("saturation", "edge", "masked variance"))
 STARS_NEAR = 40.0  # per Mpx: the density of stars near sites is at most this (recipe 4)
 PER_FIELD = 100  # candidates tried in a field of 768 x 768 px (tuned)
 
@@ -64,21 +65,13 @@ def choose_sites(rng: np.random.Generator, sky: Sky, kind_map: np.ndarray) -> Si
     tries = 2 * PER_FIELD * size**2 // 768**2
     row, column = _propose(rng, sky, size, tries)
     spoiled = kinds.read(kind_map, row, column, 6)
-    bad = np.isin(
-        spoiled, (kinds.NUMBER["saturation"], kinds.NUMBER["edge"], kinds.NUMBER["masked variance"])
-    )
-    density = sky.stars.y.size / size**2 * 1e6
-    near = (
-        np.min(
-            np.hypot(*(np.subtract.outer(a, b) for a, b in ((row, sky.stars.y), (column, sky.stars.x)))),
-            axis=1,
-            initial=np.inf,
-        )
-        < 14
-    )
-    chance = rng.random(tries)
-    keep = np.where(near, chance < STARS_NEAR / max(density, STARS_NEAR), True)
-    keep &= ~bad | (chance < SPOILED_SITE * 6)  # about a sixth of the sky is spoiled
+    bad = np.isin(spoiled, SPOILED)
+    density = float(sky.stars.y.size / size**2 * 1e6)
+    distance = np.hypot(np.subtract.outer(row, sky.stars.y), np.subtract.outer(column, sky.stars.x))
+    near = distance.min(axis=1, initial=np.inf) < 14
+    keep = ~near | (rng.random(tries) < STARS_NEAR / max(density, STARS_NEAR))
+    wanted = SPOILED_SITE * np.count_nonzero(keep & ~bad) / max(np.count_nonzero(keep & bad), 1)
+    keep &= ~bad | (rng.random(tries) < wanted)
     taken: list[int] = []
     for n in np.flatnonzero(keep):
         apart = np.maximum(abs(row[taken] - row[n]), abs(column[taken] - column[n])) >= SPACING
@@ -110,7 +103,8 @@ def insert(
 ) -> np.ndarray:
     """A copy of the science counts (e-) with a candidate of signal-to-noise `snr` at each site.
 
-    Each donor is the faintest that is brighter than its candidate, so that its noise is scaled down.
+    Each donor is the faintest that is brighter than its candidate, so that its noise is scaled down; a
+    candidate brighter than all donors (on a site of little weight) gets no more than the brightest's flux.
     """
     snr = snr / FILTER_LOSS
     half = 0.5 * OWN_PHOTONS * snr**2
@@ -118,8 +112,9 @@ def insert(
     flux = half + np.sqrt(half**2 + (snr / np.maximum(local, 1e-6)) ** 2)
     fluxes, cutouts = donors
     donor = np.minimum(np.searchsorted(fluxes, flux), fluxes.size - 1)
+    scale = np.minimum(flux / fluxes[donor], 1)
     result = counts.copy()
-    for row, column, n, f in zip(sites.row, sites.column, donor, flux, strict=True):
+    for row, column, n, s in zip(sites.row, sites.column, donor, scale, strict=True):
         place = (slice(row - HALF, row + HALF + 1), slice(column - HALF, column + HALF + 1))
-        result[place] += np.float32(min(f, 1e6) / fluxes[n]) * cutouts[n]
+        result[place] += np.float32(s) * cutouts[n]
     return np.minimum(result, np.float32(detector.FULL_WELL), out=result)

@@ -20,6 +20,10 @@ COSMIC_RAYS = {"science": 45.0, "template": 45.0 * 0.35}  # per field (recipe 9)
 BAD_PIXELS = 200.0  # per field (recipe 10 has 30; more, for speed)
 BAD_ROWS = 1.5  # segments per field (recipe 11 has 2; each gives many detections; tuned)
 COLLAPSED = 12.0  # spots of too small variance per field (recipe 12; tuned)
+COLLAPSE = (
+    -5.0,
+    -1.0,
+)  # log10 of the variance left (recipe 12: -1.7 to -1; tuned: |SNR| of 1e2 to 1e4 is common)
 MASKED = 4.0  # spots of vanishing variance per field (recipe 12; tuned to 2.2% of the artifacts kept)
 MASKED_VARIANCE = (-8.0, -5.0)  # log10 of e-^2: half at the lower end (recipe 12), half between (tuned)
 FILTER_REACH = 5  # px: a pixel of vanishing variance rules the detection filter this far away
@@ -51,11 +55,11 @@ class Spoiled(NamedTuple):
 def expose(rng: np.random.Generator, scene: np.ndarray, level: float) -> np.ndarray:
     """Counts (e-) of `scene` on a sky of `level` e-/px: photon and read noise, saturation."""
     draws = rng.integers(0, 2**64, -(-scene.size // 4), np.uint64).view(np.uint16)
-    return _counts(scene, np.float32(level), draws, NORMAL)
+    return _counts(scene, np.float32(level), draws, NORMAL, np.float32(READ_NOISE**2), np.float32(FULL_WELL))
 
 
 @nb.njit(cache=True, error_model="numpy")
-def _counts(scene, level, draws, normal):
+def _counts(scene, level, draws, normal, read_square, full_well):
     """Poisson(mean) + N(0, read noise) from a normal z, by their sum's Cornish-Fisher expansion
 
     mean + sigma z + mean / sigma^2 (z^2 - 1) / 6,    sigma^2 = mean + read noise^2.
@@ -65,10 +69,10 @@ def _counts(scene, level, draws, normal):
     for i in range(scene.shape[0]):
         for j in range(scene.shape[1]):
             mean = scene[i, j] + level
-            square = mean + np.float32(READ_NOISE**2)
+            square = mean + read_square
             z = normal[draws[i * width + j]]
             skew = mean / square * (z * z - np.float32(1)) / np.float32(6)
-            counts[i, j] = min(mean + math.sqrt(square) * z + skew, np.float32(FULL_WELL))
+            counts[i, j] = min(mean + math.sqrt(square) * z + skew, full_well)
     return counts
 
 
@@ -135,7 +139,8 @@ def add_bad_pixels(rng: np.random.Generator, counts: np.ndarray, kind_map: np.nd
     dead = rng.random(count) < 0.4
     value = 10 ** (1.75 + rng.exponential(0.30, count))
     counts[i, j] = np.maximum(counts[i, j] + np.where(dead, -value, value), 0)
-    kind_map[i, j] = np.where(dead, kinds.NUMBER["dead pixel"], kinds.NUMBER["hot pixel"])
+    kind = np.where(dead, kinds.NUMBER["dead pixel"], kinds.NUMBER["hot pixel"])
+    kind_map[i, j] = np.maximum(kind_map[i, j], kind)
 
 
 def add_bad_rows(rng: np.random.Generator, counts: np.ndarray, kind_map: np.ndarray) -> None:
@@ -183,7 +188,7 @@ def _draw_spots(rng: np.random.Generator, kind_map: np.ndarray) -> np.ndarray:
     size, spots = kind_map.shape[0], []
     for kind, rate in (("collapsed variance", COLLAPSED), ("masked variance", MASKED)):
         for _ in range(rng.poisson(rate * size**2 / FIELD)):
-            factor = 10 ** rng.uniform(-5, -1) if kind == "collapsed variance" else 0.0
+            factor = 10 ** rng.uniform(*COLLAPSE) if kind == "collapsed variance" else 0.0
             masked = 10 ** rng.uniform(*MASKED_VARIANCE) if rng.random() < 0.5 else 10 ** MASKED_VARIANCE[0]
             row, column = rng.integers(0, size, 2)
             high, wide = rng.integers(1, 3, 2) if factor else rng.integers(1, 7, 2)

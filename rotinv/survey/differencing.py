@@ -115,26 +115,26 @@ def register(image: np.ndarray, shift: tuple[float, float]) -> np.ndarray:
 
 def prepare_template(counts: np.ndarray, level: float, matching: Matching) -> tuple[np.ndarray, np.ndarray]:
     """Sky-subtracted template and its variance, matched if it is the better image."""
-    image, variance = _reduce(counts, np.float32(level))
+    image, variance = _reduce(counts, np.float32(level), np.float32(READ_NOISE**2))
     return _smooth(image, variance, matching.sigma if matching.on_template else 0.0)
 
 
 def prepare_science(counts: np.ndarray, level: float, matching: Matching) -> tuple[np.ndarray, np.ndarray]:
     """Sky-subtracted, registered science image and its variance, matched if it is the better image."""
     ky, kx = (lanczos2(s) for s in matching.shift)
-    image, variance = _reduce(counts, np.float32(level))
+    image, variance = _reduce(counts, np.float32(level), np.float32(READ_NOISE**2))
     image, variance = convolve(image, ky, kx), convolve(variance, ky * ky, kx * kx)
     return _smooth(image, variance, 0.0 if matching.on_template else matching.sigma)
 
 
 @nb.njit(cache=True, error_model="numpy")
-def _reduce(counts, level):
+def _reduce(counts, level, read_square):
     """Counts less the sky, and their photon and read noise as estimated from the counts (e-^2)."""
     image, variance = np.empty_like(counts), np.empty_like(counts)
     for i in range(counts.shape[0]):
         for j in range(counts.shape[1]):
             image[i, j] = counts[i, j] - level
-            variance[i, j] = max(counts[i, j], np.float32(0)) + np.float32(READ_NOISE**2)
+            variance[i, j] = max(counts[i, j], np.float32(0)) + read_square
     return image, variance
 
 

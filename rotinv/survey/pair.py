@@ -91,6 +91,8 @@ def expose(rng: np.random.Generator, band: str, size: int) -> Exposures:
     detector.add_bad_pixels(rng, science, kind_map)
     detector.add_bad_rows(rng, science, kind_map)
     detector.add_amplifier_step(rng, science)
+    for counts in (template, science):  # whatever was added, no pixel holds more
+        np.minimum(counts, np.float32(detector.FULL_WELL), out=counts)
     spoiled = detector.draw_spoiled(rng, kind_map, field.science_level)
     return Exposures(field, template, science, science_psf, matching, spoiled, kind_map)
 

@@ -34,8 +34,13 @@ class Parts:
         self.folder = folder
 
     def blocks(self, split: str) -> list[Path]:
-        """The files of a split's blocks, in order."""
-        return sorted(self.folder.glob(f"{split}-*.npz"))
+        """The files of a split's blocks, in order. Raises UserError if one is missing between them."""
+        found = sorted(self.folder.glob(f"{split}-*.npz"))
+        for number, block in enumerate(found):
+            if block.name != f"{split}-{number:05d}.npz":
+                missing = f"{split}-{number:05d}.npz"
+                raise UserError(f"{self.folder}: block {missing} is missing; remove the folder to begin anew")
+        return found
 
     def append(self, split: str, columns: Mapping[str, np.ndarray], chosen: Selection) -> None:
         """Save a split's next block, and what was chosen at its end."""

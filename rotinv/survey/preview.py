@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from rotinv import figures
 from rotinv.errors import UserError
-from rotinv.files import written_whole
+from rotinv.files import refuse_existing, written_whole
 from rotinv.stamps import StampStore
 from rotinv.survey import kinds
 
@@ -17,14 +18,20 @@ ACROSS = 4  # stamps in a row
 READ = 20_000  # stamps looked through
 
 
-def draw(survey: Path, sheet: Path) -> None:
-    """Write the sheet of the survey's test split as PNG. Raises UserError without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UserError("--preview needs matplotlib: pip install 'rotinv[plot]'") from None
+def check(sheet: Path, survey: Path) -> None:
+    """Raise UserError if a sheet cannot be drawn at `sheet`, of the survey at `survey`."""
+    figures.require("--preview")
+    refuse_existing(sheet)
+    if sheet.resolve() == survey.resolve():
+        raise UserError(f"--preview {sheet}: is the survey's own file; name another")
+
+
+def draw(survey: Path, sheet: Path, name: str = "test") -> None:
+    """Write the sheet of a split of the survey as PNG; ask `check` first."""
+    from matplotlib.figure import Figure
+
     with StampStore(survey) as store:
-        split = store.split("test")
+        split = store.split(name)
         assert split.snr is not None and split.kind is not None  # a survey has both
         rows = _rows(split.snr[:READ], split.kind[:READ])
         figure = Figure(figsize=(14, 0.8 * len(rows) + 0.5))

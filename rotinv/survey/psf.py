@@ -11,7 +11,10 @@ import numpy as np
 from scipy import fft
 
 FAINTEST = 0.3  # e-/px: a star's wings are drawn down to here, well below the sky's noise (tuned)
-SCIENCE_FWHM = (3.15, 0.15)  # px: mean, spread; stars in real stamps measure 3.3-3.6 px after matching
+SCIENCE_FWHM = (
+    3.15,
+    0.15,
+)  # px: mean, spread (tuned: stars in real stamps measure 3.3-3.6 px after matching)
 TEMPLATE_EXCESS = (
     0.34,
     0.08,
@@ -29,7 +32,11 @@ class Psf(NamedTuple):
 
 
 def draw_pair(rng: np.random.Generator) -> tuple[Psf, Psf]:
-    """PSFs of a template and of a science exposure (recipe 3)."""
+    """PSFs of a template and of a science exposure.
+
+    Narrower, and the template the wider one, than recipe 3 has them (science 3.9, template .35 less):
+    tuned to what real stamps measure, stars of 3.3-3.6 px, white template noise, correlated science noise.
+    """
     science = float(np.clip(rng.normal(*SCIENCE_FWHM), 3.0, 6.2))
     template = float(np.clip(science + rng.normal(*TEMPLATE_EXCESS), 3.0, 6.0))
     beta = rng.uniform(2.5, 4.5)
