@@ -12,6 +12,7 @@ PROGRAMS = {
     "explain": "show what a network's decisions rest on, as maps",
     "audit": "account for the relevance of a decision, layer by layer",
     "invariance": "measure how far the maps of a stamp's four rotations disagree",
+    "perturb": "measure how good the maps are, by replacing what they point at",
     "simulate": "make a simulated survey",
     "import_weights": "make a run of weights trained elsewhere",
     "survey.check": "hold a simulated survey against the real one",

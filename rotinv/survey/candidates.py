@@ -70,7 +70,8 @@ def choose_sites(rng: np.random.Generator, sky: Sky, kind_map: np.ndarray) -> Si
     distance = np.hypot(np.subtract.outer(row, sky.stars.y), np.subtract.outer(column, sky.stars.x))
     near = distance.min(axis=1, initial=np.inf) < 14
     keep = ~near | (rng.random(tries) < STARS_NEAR / max(density, STARS_NEAR))
-    wanted = SPOILED_SITE * np.count_nonzero(keep & ~bad) / max(np.count_nonzero(keep & bad), 1)
+    good, spoiled_sites = int((keep & ~bad).sum()), int((keep & bad).sum())
+    wanted = SPOILED_SITE * good / max(spoiled_sites, 1)
     keep &= ~bad | (rng.random(tries) < wanted)
     taken: list[int] = []
     for n in np.flatnonzero(keep):

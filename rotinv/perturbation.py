@@ -1,0 +1,82 @@
+"""How well maps name what a decision rests on: region perturbation (Samek et al. 2017, [7] in the paper).
+
+A stamp's regions are replaced by noise one after another, the most relevant first. With x^(k) the stamp after
+k of them and f the score of the class that was predicted at first,
+
+    AOPC = 1 / (L + 1) < sum_{k=0}^L f(x^(0)) - f(x^(k)) >        < > the mean over stamps
+
+A map that names the right regions makes f fall fast. The noise of a stamp is one image, the same for every
+map, so that maps are compared in pairs.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+# A derivative's sign says which way the logit would go, not whether the pixel mattered.
+UNSIGNED = ("gradient", "deconvnet", "guided")
+_NOISE, _ORDER = 0x6E6F6973, 0x6F726465  # keep the draws of noise and of random orders apart
+
+
+def region_of_pixels(size: int, side: int) -> NDArray[np.int64]:
+    """(size, size): the number of each pixel's region, squares of `side` pixels, row by row.
+
+    Where `side` does not divide `size`, the last of a row and of a column are smaller.
+    """
+    number = np.arange(size) // side
+    return number[:, None] * (number[-1] + 1) + number
+
+
+def ranks(maps: NDArray, regions: NDArray[np.int64], method: str) -> NDArray[np.int64]:
+    """The regions of stamps (n, regions), most relevant first, by their maps (n, h, h, c).
+
+    A region's relevance is the sum over its pixels and channels, of magnitudes for the methods in
+    UNSIGNED. Of equal regions the first comes first.
+    """
+    pixels = np.abs(maps) if method in UNSIGNED else maps
+    flat = np.float64(pixels).sum(axis=3).reshape(len(maps), -1)
+    which = regions.reshape(-1)
+    sums = np.stack([np.bincount(which, weights=one) for one in flat])
+    return np.argsort(-sums, axis=1, kind="stable")
+
+
+def random_ranks(indices: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+    """A random order of `count` regions for each stamp, a function of (seed, index)."""
+    return np.stack([np.random.default_rng([seed, _ORDER, index]).permutation(count) for index in indices])
+
+
+def noise(indices: NDArray[np.int64], shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
+    """What replaces the pixels, uniform on [0, 1): an image for each stamp, a function of (seed, index)."""
+    draws = [np.random.default_rng([seed, _NOISE, index]).random(shape, np.float32) for index in indices]
+    return np.stack(draws)
+
+
+def drops(
+    score: Callable[[NDArray], NDArray],
+    stamps: NDArray,
+    order: NDArray[np.int64],
+    regions: NDArray[np.int64],
+    replacement: NDArray,
+    steps: int,
+) -> NDArray[np.float64]:
+    """f(x^(0)) - f(x^(k)) of stamps (n, h, h, c) for k = 0 … steps, (n, steps + 1).
+
+    `score` gives the scores (n, classes) of stamps, `order` (n, regions) says which regions go first; all
+    channels of a region are replaced together.
+    """
+    x = stamps.copy()
+    first = np.float64(score(x))
+    rows, predicted = np.arange(len(x)), first.argmax(axis=1)
+    found = np.zeros((len(x), steps + 1))
+    for k in range(steps):
+        gone = regions == order[:, k, None, None]
+        x = np.where(gone[..., None], replacement, x)
+        found[:, k + 1] = first[rows, predicted] - np.float64(score(x))[rows, predicted]
+    return found
+
+
+def mean_and_error(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The mean of values (n,) and its standard error (ddof 1); the error of one value is NaN."""
+    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    return float(values.mean()), float(error)
