@@ -7,6 +7,8 @@ import re
 import shlex
 import sys
 from fractions import Fraction
+from functools import cache
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -28,6 +30,7 @@ LITERAL = {"x": "(1, 1)", "W": "(1, -1)", "b": "-1", "R": "-1"}
 POSITIVE_BIAS = {**LITERAL, "b": "1", "R": "1"}
 NEGATIVE_INPUTS = {"x": "(-1, -2)", "W": "(1, -1)", "b": "0", "R": "1"}
 SMALL_INPUTS = {**NEGATIVE_INPUTS, "x": "(1/1000000, 1/1000000)"}
+ONE_SIDED = {"x": "(1, 1)", "W": "(1, 2)", "b": "0", "R": "3"}
 EXAMPLES = {
     "A": ("captum `Alpha1_Beta0_Rule()`", LITERAL),
     "B": ("captum `Alpha1_Beta0_Rule()`", NEGATIVE_INPUTS),
@@ -37,6 +40,7 @@ EXAMPLES = {
     "F": ("zennit `AlphaBeta(1, 0)`", LITERAL),
     "G": ("zennit `AlphaBeta(2, 1)`", LITERAL),
     "H": ("zennit `AlphaBeta(1, 0)`", NEGATIVE_INPUTS),
+    "I": ("zennit `AlphaBeta(2, 1)`", ONE_SIDED),
 }
 
 
@@ -98,11 +102,13 @@ def written(value):
     return f"({value})" if value < 0 or value.denominator > 1 else str(value)
 
 
+@cache
 def number(text):
     assert str(Fraction(text)) == text, text
     return Fraction(text)
 
 
+@cache
 def evaluate(text):
     """The arithmetic of integers, +, -, ·, / and max, in fractions."""
     source = NUMBER.sub(r"Fraction(\g<0>)", text.replace("·", "*"))
@@ -340,14 +346,16 @@ def test_the_commands(tmp_path, monkeypatch, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("letter", EXAMPLES)
 def test_the_libraries_give_what_the_page_says(letter, monkeypatch):
-    """Where they are installed, in whatever version."""
+    """Where they are installed, in the versions that the page names."""
     torch = pytest.importorskip("torch")
     library, example = EXAMPLES[letter]
+    name, rule = re.fullmatch(r"(\w+) `(.+)`", library).groups()
+    if f"{name} {version(name)}" not in PAGE:
+        pytest.skip(f"{name} of the page's version is not installed")
     cells = next(cells for cells, *_ in rows(PAGE, "| library") if cells[0] == letter)
     x, w, b, r = (torch.tensor(np.float64(vector(example[name]))) for name in ("x", "W", "b", "R"))
     unit = torch.nn.Linear(2, 1).double()
     unit.weight.data, unit.bias.data = w[None], b
-    name, rule = re.fullmatch(r"(\w+) `(.+)`", library).groups()
     if name == "captum":
         found = by_captum(torch, rule, unit, x[None], r)
     else:
@@ -359,9 +367,16 @@ def test_the_libraries_give_what_the_page_says(letter, monkeypatch):
     np.testing.assert_allclose(found, expected, rtol=tolerance, atol=0)
 
 
+def version(name):
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def by_captum(torch, rule, unit, x, r):
     """captum starts with the output itself: R is that, or what it is scaled by."""
-    attr = pytest.importorskip("captum.attr")
+    attr = importlib.import_module("captum.attr")
     made = importlib.import_module("captum.attr._utils.lrp_rules")
     output = unit(x).item()
     unit.rule = getattr(made, rule.removesuffix("()"))()
@@ -369,10 +384,7 @@ def by_captum(torch, rule, unit, x, r):
 
 
 def by_zennit(torch, rule, unit, x, r):
-    try:
-        importlib.import_module("zennit_lrp").import_zennit()
-    except ImportError:
-        pytest.skip("zennit is not installed")
+    importlib.import_module("zennit_lrp").import_zennit()
     name, numbers = re.fullmatch(r"(\w+)\((.*)\)", rule).groups()
     made = getattr(sys.modules["zennit.rules"], name)(*map(float, filter(None, numbers.split(", "))))
     x.requires_grad_()
