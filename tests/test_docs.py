@@ -1,0 +1,392 @@
+"""docs/lrp.md, read and checked: its Python is run, its working and its tables are computed anew."""
+
+import doctest
+import importlib
+import inspect
+import re
+import shlex
+import sys
+from fractions import Fraction
+from functools import cache
+from importlib import metadata
+
+import numpy as np
+import pytest
+from programs import ROOT, toy_arrays
+
+from rotinv import heatmaps, rules, runs
+from rotinv.backend import exact_kernels
+from rotinv.layers import Dense
+from rotinv.ledger import LINES, ledger
+from rotinv.network import Network
+from rotinv.rules import AlphaBeta, Composite, Epsilon, ZPlus
+
+PAGE = (ROOT / "docs" / "lrp.md").read_text(encoding="utf-8")
+NAME = re.compile(r"\b(?!max\b)[A-Za-z]\w*[⁺⁻]?\w*")
+NUMBER = re.compile(r"(?<![\w⁺⁻])\d+")
+K = exact_kernels()
+
+LITERAL = {"x": "(1, 1)", "W": "(1, -1)", "b": "-1", "R": "-1"}
+POSITIVE_BIAS = {**LITERAL, "b": "1", "R": "1"}
+NEGATIVE_INPUTS = {"x": "(-1, -2)", "W": "(1, -1)", "b": "0", "R": "1"}
+SMALL_INPUTS = {**NEGATIVE_INPUTS, "x": "(1/1000000, 1/1000000)"}
+ONE_SIDED = {"x": "(1, 1)", "W": "(1, 2)", "b": "0", "R": "3"}
+EXAMPLES = {
+    "A": ("captum `Alpha1_Beta0_Rule()`", LITERAL),
+    "B": ("captum `Alpha1_Beta0_Rule()`", NEGATIVE_INPUTS),
+    "C": ("zennit `AlphaBeta(1, 0)`", SMALL_INPUTS),
+    "D": ("zennit `ZPlus()`", POSITIVE_BIAS),
+    "E": ("zennit `WSquare()`", POSITIVE_BIAS),
+    "F": ("zennit `AlphaBeta(1, 0)`", LITERAL),
+    "G": ("zennit `AlphaBeta(2, 1)`", LITERAL),
+    "H": ("zennit `AlphaBeta(1, 0)`", NEGATIVE_INPUTS),
+    "I": ("zennit `AlphaBeta(2, 1)`", ONE_SIDED),
+}
+
+
+def blocks(text, kind):
+    """(title, body, where the body starts) of each fenced block ```kind title."""
+    fences = re.finditer(rf"^```{kind} ?(.*)\n((?:.*\n)*?)```$", text, re.MULTILINE)
+    return [(fence[1], fence[2], fence.start(2)) for fence in fences]
+
+
+def rows(text, header):
+    """The cells of the table whose header starts so, and where each row starts."""
+    start = text.index(f"\n| {header}") + 1
+    found = []
+    for line in text[start:].split("\n\n")[0].splitlines(keepends=True):
+        found.append(([cell.strip() for cell in line.split("|")[1:-1]], start, len(line)))
+        start += len(line)
+    return found[2:]
+
+
+# The page's Python.
+
+
+def run_python(text):
+    """The names that the page's examples leave behind; AssertionError if one prints something else."""
+    source = "".join(body for _, body, _ in blocks(text, "python"))
+    examples = doctest.DocTestParser().get_doctest(source, {}, "docs/lrp.md", None, 0)
+    said = []
+    runner = doctest.DocTestRunner(verbose=False)
+    runner.run(examples, out=said.append, clear_globs=False)
+    assert runner.failures == 0, "".join(said)
+    return examples.globs
+
+
+# The page's working.
+
+
+def check_working(text, values):
+    """Hold each line to its own arithmetic, and each name to `values`, {block: {name: Fraction}}."""
+    scope = {}
+    for title, body, _ in blocks(text, "worked"):
+        for line in filter(None, body.splitlines()):
+            name, value = worked(line, scope)
+            assert value == values[title][name], line
+            scope[name] = value
+
+
+def worked(line, scope):
+    """The name and the value of `name = formula = the same with numbers = value`; a given has no formula."""
+    name, *formula, value = line.split(" = ")
+    value = number(value)
+    if formula:
+        with_numbers = NAME.sub(lambda found: written(scope[found[0]]), formula[0])
+        assert formula[1:] == [with_numbers] or NAME.fullmatch(formula[0]), line
+        assert evaluate(with_numbers) == value, line
+    return name, value
+
+
+def written(value):
+    return f"({value})" if value < 0 or value.denominator > 1 else str(value)
+
+
+@cache
+def number(text):
+    assert str(Fraction(text)) == text, text
+    return Fraction(text)
+
+
+@cache
+def evaluate(text):
+    """The arithmetic of integers, +, -, ·, / and max, in fractions."""
+    source = NUMBER.sub(r"Fraction(\g<0>)", text.replace("·", "*"))
+    return eval(source, {"__builtins__": {}, "Fraction": Fraction, "max": max})
+
+
+# What the program computes.
+
+
+@pytest.fixture(scope="module")
+def values():
+    """Each worked block's names with the program's values, from the networks that the page's Python makes."""
+    names = run_python(PAGE)
+    network, params, x = (names[name] for name in ("network", "params", "x"))
+    literal, conserve = rules.named("alpha2beta1"), Composite.everywhere(AlphaBeta(one_sided="conserve"))
+    black = Composite(ZPlus(), ZPlus(), Epsilon(0.0))
+    weights = {"alpha": 2, "beta": 1}
+    return {
+        "network": of_network(network, params, x),
+        "sides": of_network(network, params, x),
+        "rule-0": of_ledger(network, params, x, Composite.everywhere(Epsilon(0.0))),
+        "epsilon": {"eps": 2, **of_ledger(network, params, x, Composite.everywhere(Epsilon(2.0)))},
+        "alpha2beta1": {**weights, **of_ledger(network, params, x, literal)},
+        "conserve": {**weights, **of_ledger(network, params, x, conserve)},
+        "dead": {**of_network(network, params, 0 * x), **of_ledger(network, params, 0 * x, black)},
+        "cyclic": of_cyclic(names["cap"], names["weights"], names["stamp"]),
+        "doubled": of_mean_by_alpha_beta(),
+        "maps": of_cyclic(names["cap"], names["weights"], names["stamp"]),
+        "libraries": of_libraries(PAGE),
+    }
+
+
+def of_network(network, params, x):
+    """The names of the network of two inputs and two units, and of its two sides."""
+    first, last = network.views(params)
+    _, steps = network.descend(K, params, x, rules.exact(rules.named("zero")))
+    top, low = (step.saved for step in steps)
+    found = {"c": last["b"][0], "y": top.z_pos[0, 0] + top.z_neg[0, 0]}
+    found |= {"s⁺": top.z_pos[0, 0], "s⁻": top.z_neg[0, 0]}
+    for j in (0, 1):
+        unit = {"b": first["b"][j], "v": last["w"][j, 0], "a": top.a[0, j]}
+        unit |= {"z⁺": low.z_pos[0, j], "z⁻": low.z_neg[0, j], "z": low.z_pos[0, j] + low.z_neg[0, j]}
+        unit |= {"s": unit["a"] * unit["v"], "x": x[0, j]}
+        found |= {f"{name}_{j + 1}": value for name, value in unit.items()}
+        for i in (0, 1):
+            w = first["w"][i, j]
+            found |= {f"w_{i + 1}{j + 1}": w, f"z_{i + 1}{j + 1}": x[0, i] * w}
+    return found
+
+
+def of_ledger(network, params, x, rule):
+    """R at the output, at `a` and at `x`, and the lines of both layers."""
+    _, (top, low) = ledger(K, K, network, params, x, rules.exact(rule))
+    found = {"R": top.received[0]}
+    for entry, below in ((top, "a"), (low, "x")):
+        assert entry.closing_error[0] == 0
+        found |= {f"R_{below}{i + 1}": entry.below[0, i] for i in (0, 1)}
+        found[f"received_{below}"] = entry.received[0]
+        for line in LINES:
+            name = line.replace("bias_positive", "bias⁺").replace("bias_negative", "bias⁻")
+            found[f"{name}_{below}"] = entry.lines[line][0]
+    return found
+
+
+def of_cyclic(network, params, stamp):
+    """The names of the cyclic network: pixels, units, their mean, relevance of units and of pixels."""
+    rule = rules.exact(rules.named("zero"))
+    _, tape = network.record(K, params, stamp, None)
+    mean = next(saved for layer, saved in zip(network.layers, tape, strict=True) if "average" in layer.name)
+    logits, trail = network.relevance(K, params, stamp, rule)
+    _, four = next(heatmaps.of_rotations(K, network, params, stamp, "lrp", rule))
+    found = {"m": logits[0, 0], "R": trail[-1][0, 0], "w_1": params[0], "w_4": params[3]}
+    found |= {f"p_{i + 1}": pixel for i, pixel in enumerate(stamp.ravel())}
+    found |= {f"f_{q}": unit for q, unit in enumerate(mean.ravel())}
+    found |= {f"R_{q}": r for q, r in enumerate(trail[3].ravel())}
+    found |= {f"H_{i + 1}": r for i, r in enumerate(trail[0].ravel())}
+    return {**found, "total": trail[0].sum(), "average": heatmaps.average(four).sum()}
+
+
+def of_mean_by_alpha_beta():
+    """A mean written as a dense layer, under Eq. 4."""
+    network = Network([rules.exactly(Dense(1))], (4,))
+    params, units = K.asarray([1 / 4] * 4 + [0]), K.asarray([[0, 0, 3, 1]])
+    trail = network.relevance(K, params, units, rules.exact(rules.named("alpha2beta1")))
+    return {"alpha": 2, "R": trail.logits[0, 0], "doubled": trail.relevance[0].sum()}
+
+
+def of_libraries(text):
+    """The names that the table of libraries gives: what theirs answer (the slow test runs them)."""
+    found = {"captum_eps": Fraction(1, 10**9), "zennit_eps": Fraction(1, 10**6), "x_C": Fraction(1, 10**6)}
+    for (letter, *_, theirs), *_ in rows(text, "| library"):
+        if theirs != "same":
+            found |= {f"{letter}_{i + 1}": value for i, value in enumerate(vector(theirs))}
+    return found
+
+
+# The page's tables.
+
+
+def vector(cell):
+    return [Fraction(part) for part in cell.strip("()").split(", ")]
+
+
+def parts(example):
+    """x, W, b and R of an example, as text."""
+    return dict(re.findall(r"(\w) = (\([^)]*\)|[^,\s]+)", example))
+
+
+def check_libraries(text):
+    """Hold the table to the examples, to the equations, and to the working below it."""
+    found, scope = of_libraries(text), {}
+    for line in next(body for title, body, _ in blocks(text, "worked") if title == "libraries").splitlines():
+        name, value = worked(line, scope)
+        assert value == found[name], line
+        scope[name] = value
+    for (letter, theirs_is, example, equation, answer, theirs), *_ in rows(text, "| library"):
+        assert (theirs_is, parts(example)) == EXAMPLES[letter]
+        assert theirs == "same" or f"{letter}_1" in scope
+        assert vector(answer) == by_equation(parts(example), equation.strip("`")), letter
+
+
+def by_equation(case, rule):
+    """R of the inputs of one unit by a rule of ours."""
+    x, w, b, r = (K.asarray(vector(case[name])) for name in ("x", "W", "b", "R"))
+    layer = rules.exactly(Dense(1))
+    p = {"w": w[:, None], "b": b}
+    _, traced = layer.explain(K, p, x[None], None)
+    return list(layer.relevance(K, p, traced, r[None], rules.exact(rules.named(rule)).dense)[0])
+
+
+# The tests.
+
+
+def test_python():
+    run_python(PAGE)
+
+
+def test_working(values):
+    check_working(PAGE, values)
+
+
+def test_libraries_against_the_equations():
+    check_libraries(PAGE)
+
+
+def changed(start, end):
+    """The page with the number there one larger, and which it was."""
+    line = PAGE.count("\n", 0, start) + 1
+    return f"line {line}: {PAGE[start:end]}", f"{PAGE[:start]}{int(PAGE[start:end]) + 1}{PAGE[end:]}"
+
+
+def unnoticed(cases, check, *arguments):
+    """Those of the changed pages that `check` lets pass; the page itself must pass."""
+    check(PAGE, *arguments)
+    return [what for what, text in cases if passes(check, text, *arguments)]
+
+
+def passes(check, *arguments):
+    try:
+        check(*arguments)
+    except (AssertionError, KeyError):
+        return False
+    return True
+
+
+def test_any_other_number_in_the_working_fails(values):
+    cases = [
+        changed(start + found.start(), start + found.end())
+        for _, body, start in blocks(PAGE, "worked")
+        for found in NUMBER.finditer(body)
+    ]
+    assert len(cases) > 400
+    assert unnoticed(cases, check_working, values) == []
+
+
+def test_any_other_number_in_what_the_python_prints_fails():
+    cases = []
+    for _, body, start in blocks(PAGE, "python"):
+        for printed in re.finditer(r"^(?!>>>|\.\.\.).*$", body, re.MULTILINE):
+            line = start + printed.start(), start + printed.end()
+            cases += [changed(*found.span()) for found in NUMBER.finditer(PAGE, *line)]
+    assert len(cases) > 50
+    assert unnoticed(cases, run_python) == []
+
+
+def test_any_other_number_in_the_table_of_libraries_fails():
+    cases = []
+    for _, start, length in rows(PAGE, "| library"):
+        cases += [changed(*found.span()) for found in NUMBER.finditer(PAGE, start, start + length)]
+    assert len(cases) > 80
+    assert unnoticed(cases, check_libraries) == []
+
+
+def test_the_text_has_no_numbers_of_its_own():
+    """Only those of equations, years, versions, headings and rules' names."""
+    text = re.sub(r"^```.*?^```$|^\|.*?$|^#.*?$|^    .*?$", "", PAGE, flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"`[^`]*`", "", text)
+    known = r"Eqs?\. \d(?:(?:, | and | to )\d)*|Equations 1 to 4|rule 0|0/0( = 0)?|sign\(0\)|\+1|\(2018\)"
+    libraries = r"zennit 0\.5\.1|captum 0\.9\.0|PyTorch 2\.13\.0|float64"
+    assert re.findall(r".*\d.*", re.sub(f"{known}|{libraries}", "", text)) == []
+
+
+@pytest.mark.parametrize("row", rows(PAGE, "equation"), ids=lambda row: row[0][0])
+def test_the_tour_quotes_the_code(row):
+    (_, where, code), *_ = row
+    file, name = where.strip("`").split("::")
+    module = file.removesuffix(".py").replace("/", ".")
+    there = importlib.import_module(module if file.startswith("rotinv/") else f"rotinv.{module}")
+    for part in name.split("."):
+        there = getattr(there, part)
+    source = inspect.getsource(there.fget if isinstance(there, property) else there)
+    assert code.strip("`") in source
+
+
+def test_the_commands(tmp_path, monkeypatch, capsys):
+    """Run as they stand, but for the training, of which only the options are read."""
+    config = runs.Config("cap-mini", 13, ["difference"])
+    (tmp_path / "runs" / "mini").mkdir(parents=True)
+    runs.write_weights(tmp_path / "runs" / "mini", config, config.network().initial("he", 0))
+    np.savez(tmp_path / "stamps.npz", **toy_arrays(4))
+    monkeypatch.chdir(tmp_path)
+    ((_, commands, _),) = blocks(PAGE, "sh")
+    for line in commands.splitlines():
+        rotinv, program, *arguments = shlex.split(line)
+        module = importlib.import_module(f"rotinv.{program}")
+        assert rotinv == "rotinv"
+        if program == "train":
+            module._parser().parse_args(arguments)
+        else:
+            assert module.main(arguments) == 0, line
+    assert capsys.readouterr().out.count("stamp 3") >= 3
+    assert (tmp_path / "maps.h5").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("letter", EXAMPLES)
+def test_the_libraries_give_what_the_page_says(letter, monkeypatch):
+    """Where they are installed, in the versions that the page names."""
+    torch = pytest.importorskip("torch")
+    library, example = EXAMPLES[letter]
+    name, rule = re.fullmatch(r"(\w+) `(.+)`", library).groups()
+    if f"{name} {version(name)}" not in PAGE:
+        pytest.skip(f"{name} of the page's version is not installed")
+    cells = next(cells for cells, *_ in rows(PAGE, "| library") if cells[0] == letter)
+    x, w, b, r = (torch.tensor(np.float64(vector(example[name]))) for name in ("x", "W", "b", "R"))
+    unit = torch.nn.Linear(2, 1).double()
+    unit.weight.data, unit.bias.data = w[None], b
+    if name == "captum":
+        found = by_captum(torch, rule, unit, x[None], r)
+    else:
+        monkeypatch.syspath_prepend(ROOT / "bench")
+        monkeypatch.syspath_prepend(ROOT / "bench" / "peers")
+        found = by_zennit(torch, rule, unit, x[None], r)
+    expected = np.float64(vector(cells[4] if cells[5] == "same" else cells[5]))
+    tolerance = 2e-6 if cells[5] == "same" else 1e-12
+    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=0)
+
+
+def version(name):
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def by_captum(torch, rule, unit, x, r):
+    """captum starts with the output itself: R is that, or what it is scaled by."""
+    attr = importlib.import_module("captum.attr")
+    made = importlib.import_module("captum.attr._utils.lrp_rules")
+    output = unit(x).item()
+    unit.rule = getattr(made, rule.removesuffix("()"))()
+    return attr.LRP(torch.nn.Sequential(unit)).attribute(x, target=0).detach().numpy()[0] * r.item() / output
+
+
+def by_zennit(torch, rule, unit, x, r):
+    importlib.import_module("zennit_lrp").import_zennit()
+    name, numbers = re.fullmatch(r"(\w+)\((.*)\)", rule).groups()
+    made = getattr(sys.modules["zennit.rules"], name)(*map(float, filter(None, numbers.split(", "))))
+    x.requires_grad_()
+    made.register(unit)
+    return torch.autograd.grad(unit(x), x, r[None])[0].numpy()[0]
