@@ -16,8 +16,8 @@ from programs import ROOT, toy_arrays
 
 from rotinv import heatmaps, rules, runs
 from rotinv.backend import exact_kernels
-from rotinv.linear import Dense
 from rotinv.ledger import LINES, ledger
+from rotinv.linear import Dense
 from rotinv.network import Network
 from rotinv.rules import AlphaBeta, Composite, Epsilon, ZPlus
 
