@@ -2,11 +2,14 @@
 
 import argparse
 import contextlib
+import io
 import math
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import NoReturn
 
 from rotinv.errors import UserError
@@ -37,13 +40,7 @@ class Parser(argparse.ArgumentParser):
 def run(program: str, main: Callable[[], int]) -> NoReturn:
     """Run a program's `main` and exit with its status: 2 with one line for bad input, 130 for Ctrl-C, 143 for
     SIGTERM."""
-    terminated = []
-
-    def terminate(number: int, _: object) -> NoReturn:
-        terminated.append(number)
-        raise KeyboardInterrupt  # half-written files are removed as after Ctrl-C
-
-    signal.signal(signal.SIGTERM, terminate)
+    received = _stop_at_signals()
     try:
         status = main()
         sys.stdout.flush()
@@ -51,6 +48,7 @@ def run(program: str, main: Callable[[], int]) -> NoReturn:
         print(f"rotinv {program}: {error}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
+        terminated = signal.SIGTERM in received
         print(f"rotinv {program}: {'terminated' if terminated else 'interrupted'}", file=sys.stderr)
         status = 143 if terminated else 130
     except BrokenPipeError:  # the reader of our output (head, less) has gone
@@ -66,6 +64,49 @@ def run(program: str, main: Callable[[], int]) -> NoReturn:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 2
     sys.exit(status)
+
+
+def _stop_at_signals() -> list[int]:
+    """Have Ctrl-C and SIGTERM raise KeyboardInterrupt, so that half-written files are removed; gives those
+    received. A signal that the caller's shell ignores stays ignored.
+
+    Python may be in a call from C when one comes: HDF5 would crash, and others would swallow the exception.
+    So it comes again a moment later.
+    """
+    received: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if not _called_by_hdf5(frame):
+            raise KeyboardInterrupt
+        _send_later(number)
+
+    def swallowed(what: "sys.UnraisableHookArgs") -> None:
+        if received and issubclass(what.exc_type, KeyboardInterrupt):
+            _send_later(received[-1])
+        else:
+            sys.__unraisablehook__(what)
+
+    sys.unraisablehook = swallowed
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, stop)
+    return received
+
+
+def _send_later(number: int) -> None:
+    again = threading.Timer(0.01, signal.raise_signal, (number,))
+    again.daemon = True
+    again.start()
+
+
+def _called_by_hdf5(frame: FrameType | None) -> bool:
+    """Whether the frame, or one that called it, is a method of a raw file: HDF5 writes through one."""
+    while frame is not None:
+        if isinstance(frame.f_locals.get("self"), io.RawIOBase):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def integer(low: int, high: int | None = None) -> Callable[[str], int]:

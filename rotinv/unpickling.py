@@ -31,7 +31,7 @@ from rotinv.pickled_arrays import (
     text,
 )
 
-_MOST_STEPS = 10_000_000  # instructions of one file: a bound on time, and on memory (about 1 GB)
+_MOST_STEPS = 10_000_000  # instructions of one file: a bound on time, and on memory (200 bytes each at most)
 _GLOBALS = {
     ("numpy.core.multiarray", "_reconstruct"): RECONSTRUCT,
     ("numpy._core.multiarray", "_reconstruct"): RECONSTRUCT,  # what NumPy 2 calls it

@@ -43,3 +43,39 @@ def test_nothing_is_left_half_written(tmp_path, number, status, word):
     assert (process.returncode, told) == (status, f"rotinv sleep: {word}\n")
     assert not list(tmp_path.iterdir())
     assert time.perf_counter() - begin < 20
+
+
+IN_HDF5 = """
+import signal
+import numpy as np
+from rotinv import cli, hdf5, stamps
+
+write, sent = hdf5._Sink.write, []
+
+def write_and_signal(self, data):
+    if not sent:
+        sent.append(signal.raise_signal(NUMBER))
+    return write(self, data)
+
+hdf5._Sink.write = write_and_signal
+
+def main():
+    block, label = np.ones((1024, 21, 21, 4), np.float32), np.ones(1024, int)
+    with stamps.create_store("out.h5", channels="abcd", size=21) as writer:
+        for _ in range(300):
+            writer.append("train", block, label)
+    return 0
+
+cli.run("write", main)
+"""
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_while_hdf5_writes_is_not_lost(tmp_path, number, status):
+    """An exception raised in a call from HDF5 would be swallowed, and the store be finished."""
+    program = IN_HDF5.replace("NUMBER", str(int(number)))
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert done.returncode == status and len(done.stderr.splitlines()) == 1, done.stderr
+    assert not list(tmp_path.iterdir())
