@@ -18,6 +18,7 @@ from rotinv import cli, hits
 from rotinv.errors import UserError
 from rotinv.files import refuse_existing, written_whole
 from rotinv.stamps import CHANNELS, SPLITS, Writer, create_store
+from rotinv.unpickling import refuse_other_files
 
 ALL_SIZES = 0
 _MOST_NAMES = 500  # of files that could not be read, kept in the attributes
@@ -89,6 +90,8 @@ def _find(options: argparse.Namespace, skipped: Counter[str]) -> list[_Part]:
         ]
     paths = [source] if source.is_file() else hits.list_chunks(source, options.chunk_size, skipped)
     if options.split is None:
+        if source.is_file():
+            refuse_other_files(source)
         what = (
             "is one file" if source.is_file() else "has no folders chunks_train, chunks_validate, chunks_test"
         )

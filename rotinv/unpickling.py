@@ -6,11 +6,12 @@ and 4). It imports nothing, calls nothing, and builds an array as a view of the 
 type, shape and length agree. So neither Python's unpickler nor NumPy's ever sees the file.
 """
 
+import contextlib
 import mmap
 import os
 import pickle
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def read_dict(path: str | Path) -> dict[str, Any]:
     is no dict, or has anything in it but arrays of plain numbers.
     """
     path = Path(path)
-    try:
+    with _reading(path):
         if not path.is_file():
             raise UserError(f"{path}: {'is not a file' if path.exists() else 'no such file'}")
         with path.open("rb") as file:
@@ -57,8 +58,6 @@ def read_dict(path: str | Path) -> dict[str, Any]:
             if not size:
                 raise UserError(f"{path}: is empty; copy it anew")
             data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     machine = _Machine(data)
     try:
         return _contents(machine.run())
@@ -72,6 +71,22 @@ def read_dict(path: str | Path) -> dict[str, Any]:
             "only NumPy arrays of plain numbers are read, "
             "as Python 2 pickled them (protocol 2) or Python 3 (protocols 3 and 4)"
         ) from error
+
+
+def refuse_other_files(path: str | Path) -> None:
+    """Raise UserError unless the file begins as a pickle does."""
+    path = Path(path)
+    with _reading(path), path.open("rb") as file:
+        if file.read(1) != pickle.PROTO:
+            raise UserError(f"{path}: is not a pickle (it does not begin as one does)")
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 class _Machine:

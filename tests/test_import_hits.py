@@ -213,6 +213,10 @@ def test_sources_that_do_not_fit(tmp_path):
     path = put(tmp_path / "flat", columns())
     assert "say with --split" in refusal(tmp_path / "flat")
     assert "is one file; say with --split" in refusal(path)
+    for contents in (b"", b"\x89HDF\r\n"):
+        path.with_name("other.h5").write_bytes(contents)
+        assert "is not a pickle" in refusal(path.with_name("other.h5"))
+    path.with_name("other.h5").unlink()
     put(tmp_path / "parts" / "chunks_train", columns())
     assert "but no chunks_validate" in refusal(tmp_path / "parts")
     assert "leave --split out" in refusal(tmp_path / "parts", "--split", "train")

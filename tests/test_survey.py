@@ -426,6 +426,15 @@ def exchange_candidates(test, rng):
     test["snr"][:] = snr
 
 
+def exchange_artifacts(test, rng):
+    """Artifacts get one another's SNR, but keep its sign."""
+    snr, artifact = test["snr"][()], test["label"][()] == 0
+    for side in (snr > 0, snr < 0):
+        chosen = np.flatnonzero(artifact & side)
+        snr[chosen] = snr[rng.permutation(chosen)]
+    test["snr"][:] = snr
+
+
 def all_positive(test, rng):
     test["snr"][:] = abs(test["snr"][()])
 
@@ -443,6 +452,7 @@ CHANGES = {
     "other SNR": (halve_snr, "SNR of candidates"),
     "SNR difference times 3": (scale_snr_difference, "noise of the SNR difference in the corners"),
     "SNR of others": (exchange_candidates, "candidates whose pixels give their SNR to 10%"),
+    "SNR of other artifacts": (exchange_artifacts, "artifacts whose pixels give their SNR to 25%"),
     "no negative artifact": (all_positive, "share of negative artifacts"),
     "a shared image": (share_an_image, "images shared between splits"),
 }
@@ -474,6 +484,10 @@ def drop_column(file):
     del file["test/snr"]
 
 
+def drop_format(file):
+    del file.attrs["survey_version"], file.attrs["format"]
+
+
 def rename_kinds(file):
     file.attrs["kinds"] = ["one", *kinds.KINDS[1:]]
 
@@ -482,6 +496,7 @@ def rename_kinds(file):
     ("change", "complaint"),
     [
         (drop_attribute, "survey_version"),
+        (drop_format, "only a survey made by rotinv simulate"),
         (drop_column, "lacks snr"),
         (rename_kinds, "other kinds"),
     ],

@@ -19,11 +19,12 @@ from rotinv.stamps import CHANNELS, SPLITS, StampStore
 from rotinv.survey import kinds, preview, selection
 
 SHOWN = slice(2, 10)  # quantiles from 1% to 95% of the tables
-SAMPLE = 4000  # candidates, from all over the split, whose noise and width are measured
+SAMPLE = 4000  # candidates, and artifacts, from all over the split, whose pixels are measured
 BRIGHT = 30.0  # SNR of the candidates whose width is measured
 BLOCK = 4096  # stamps read together
 EDGE = 5  # px: the stamp's rows at the top, where a candidate's light is faint
 STAR_FWHM, STAR_REACH = 3.6, 5  # px: a typical star, and where its light is summed
+ONLY = "only a survey made by rotinv simulate can be checked"
 QUIET = 2.0  # times the median variance: patches above it show a source, not noise
 
 
@@ -61,8 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     if options.preview is not None:
         preview.check(options.preview, options.survey)
+    _check_origin(options.survey)
     with StampStore(options.survey) as store:
-        _check_origin(store)
+        _check_names(store)
         full = {name: _columns(store.split(name)) for name in SPLITS if store.sizes[name]}
         split = _columns(store.split(options.split))
         print("\n".join(_tables(split)))
@@ -75,17 +77,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def _check_origin(store: StampStore) -> None:
-    """Raise UserError unless the store was made by rotinv simulate."""
-    with open_hdf5(store.path) as file:
+def _check_origin(path: Path) -> None:
+    """Raise UserError unless the HDF5 file was made by rotinv simulate."""
+    with open_hdf5(path) as file:
         missing = [name for name in ("survey_version", "band", "seed") if name not in file.attrs]
-    wrong = f"lacks the attribute '{missing[0]}'" if missing else ""
+    if missing:
+        raise UserError(f"{path}: lacks the attribute '{missing[0]}'; {ONLY}")
+
+
+def _check_names(store: StampStore) -> None:
+    """Raise UserError unless channels and kinds are those of a survey."""
     if tuple(store.channels) != CHANNELS:
-        wrong = f"has the channels {', '.join(store.channels)}"
-    elif tuple(store.kinds) != kinds.KINDS:
-        wrong = "names other kinds of artifact"
-    if wrong:
-        raise UserError(f"{store.path}: {wrong}; only a survey made by rotinv simulate can be checked")
+        raise UserError(f"{store.path}: has the channels {', '.join(store.channels)}; {ONLY}")
+    if tuple(store.kinds) != kinds.KINDS:
+        raise UserError(f"{store.path}: names other kinds of artifact; {ONLY}")
 
 
 def _columns(split: Split) -> Columns:
@@ -93,9 +98,7 @@ def _columns(split: Split) -> Columns:
     columns = {name: getattr(split, name) for name in ("label", "snr", "kind", "image")}
     for name, column in columns.items():
         if column is None:
-            raise UserError(
-                f"{split.path}: {split.name} lacks {name}; check a survey made by rotinv simulate"
-            )
+            raise UserError(f"{split.path}: {split.name} lacks {name}; {ONLY}")
     return Columns(split, **columns)
 
 
@@ -180,10 +183,19 @@ def _pixel_gates(split: Columns) -> Iterator[Gate]:
     yield Gate("SNR of candidates from their pixels, over their SNR", float(np.median(ratio)), 0.95, 1.05)
     alike = float(np.mean(np.abs(ratio - 1) < 0.1))
     yield Gate("candidates whose pixels give their SNR to 10%", alike, 0.95, 1)
+    yield Gate("artifacts whose pixels give their SNR to 25%", _artifacts_alike(split), 0.7, 1)
     corners = np.concatenate([stamps[:, :4, :4, 3], stamps[:, -4:, -4:, 3]], axis=1)
     yield Gate("noise of the SNR difference in the corners", _noise(corners), 0.8, 1)
     signs = [_sign_agrees(split, start) for start in range(0, len(split.stamps), BLOCK)]
     yield Gate("stamps whose centre has the sign of their SNR", float(np.concatenate(signs).mean()), 0.9, 1)
+
+
+def _artifacts_alike(split: Columns) -> float:
+    """The share of artifacts whose pixels give their SNR; those with a defect of the variance do not."""
+    chosen = np.flatnonzero(split.label == 0)
+    chosen = chosen[:: max(1, chosen.size // SAMPLE)]
+    ratio = pixel_snr(split.stamps.raw(chosen)[..., 3]) / split.snr[chosen]
+    return float(np.mean(np.abs(ratio - 1) < 0.25)) if chosen.size else float("nan")
 
 
 def pixel_snr(snr_difference: np.ndarray) -> np.ndarray:
