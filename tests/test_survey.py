@@ -1,5 +1,6 @@
 """The simulated survey: the same bits for any number of processes, exact counts, each stage on its own."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -128,6 +129,28 @@ def kill_after(blocks, path, workers):
     process.send_signal(signal.SIGKILL)
     process.wait()
     return folder
+
+
+def test_sigterm_leaves_whole_blocks_and_no_process(tmp_path):
+    make = MAKE.replace(
+        "build.make_survey(", "from rotinv import cli\ncli.run('simulate', lambda: build.make_survey("
+    )
+    path = tmp_path / "survey.h5"
+    command = [sys.executable, "-c", make.rstrip() + ")", str(path), "2"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    folder = path.with_name("survey.h5.part")
+    while len(list(folder.glob("*.npz"))) < 2:
+        assert process.poll() is None, "ended too early to be terminated"
+        time.sleep(0.005)
+    process.terminate()
+    _, told = process.communicate(timeout=60)
+    assert (process.returncode, told) == (143, "rotinv simulate: terminated\n")
+    assert not path.exists() and not list(folder.glob(".*")) and not list(folder.glob("*.h5"))
+    end = time.monotonic() + 20
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < end:
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -387,6 +410,20 @@ def test_a_block_that_is_missing_is_told(tmp_path):
         (tmp_path / f"train-{number:05d}.npz").touch()
     with pytest.raises(UserError, match=r"train-00001\.npz is missing"):
         parts.Parts(tmp_path).blocks("train")
+
+
+def test_blocks_that_hold_too_few_stamps_are_told(tmp_path, monkeypatch, small_blocks):
+    path = tmp_path / "survey.h5"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after(patch, 20)
+        make_survey(path, COUNTS, seed=5, workers=1, band="u", **SMALL)
+    folder = path.with_name("survey.h5.part")
+    with np.load(folder / "train-00000.npz") as block:
+        shorter = {key: block[key] if key.startswith("chosen") else block[key][1:] for key in block}
+    np.savez(folder / "train-00000.npz", **shorter)
+    with pytest.raises(UserError, match="hold 59 stamps of 'train', not 60; remove the folder"):
+        make_survey(path, COUNTS, seed=5, workers=1, band="u", **SMALL)
+    assert not path.exists()
 
 
 def shuffle(*columns):

@@ -79,7 +79,7 @@ def make_survey(
             overwrite=True,
         ) as writer:
             for split in SPLITS:
-                for columns in saved.columns(split):
+                for columns in saved.columns(split, counts.get(split, 0)):
                     writer.append(split, **columns)
         parts.finish(saved, whole, path)
     return images

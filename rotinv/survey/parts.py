@@ -56,10 +56,18 @@ class Parts:
             chosen.need, chosen.seen = saved["chosen_need"], saved["chosen_seen"]
             chosen.images = int(saved["chosen_images"])
 
-    def columns(self, split: str) -> Iterator[dict[str, np.ndarray]]:
-        """The split's stamps, a block at a time."""
+    def columns(self, split: str, count: int) -> Iterator[dict[str, np.ndarray]]:
+        """The split's stamps, a block at a time. Raises UserError if they are not `count` in the end."""
+        found = 0
         for block in self.blocks(split):
-            yield _read(block, COLUMNS)
+            columns = _read(block, COLUMNS)
+            found += len(columns["label"])
+            yield columns
+        if found != count:
+            raise UserError(
+                f"{self.folder}: its blocks hold {found} stamps of '{split}', not {count}; "
+                "remove the folder to begin anew"
+            )
 
 
 @contextlib.contextmanager
