@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from programs import assert_refused, run, toy_arrays
+from programs import assert_refused, call, run, toy_arrays
 
 from rotinv import perturbation, runs
 
@@ -83,7 +83,7 @@ def mini(tmp_path_factory):
 
 
 def perturb(mini, *arguments):
-    return run("perturb", mini, mini / "stamps.npz", *arguments)
+    return call("perturb", mini, mini / "stamps.npz", *arguments)
 
 
 def test_text_json_and_csv_tell_the_same(mini, tmp_path):
@@ -100,7 +100,7 @@ def test_text_json_and_csv_tell_the_same(mini, tmp_path):
     with (tmp_path / "t.csv").open() as file:
         for row in csv.DictReader(file):
             assert float(row["aopc"]) == table[row["method"]]["aopc"]
-    text = perturb(mini, *options, "--threads", 1)
+    text = run("perturb", mini, mini / "stamps.npz", *options, "--threads", 1)
     assert text.returncode == 0, text.stderr
     for line in text.stdout.splitlines()[2:]:
         name = line[:30].strip()
