@@ -82,20 +82,6 @@ def waterfall(path: Path, start: float, steps: Sequence[tuple[str, float]], titl
     _save(figure, path)
 
 
-def perturbation(path: Path, drops: dict[str, np.ndarray], score: str, title: str) -> None:
-    """The mean fall of the score against the regions replaced, (n, steps + 1) by name, as PNG."""
-    figure = _figure()
-    axes = figure.subplots()
-    for name, each in drops.items():
-        color, style = ("0.4", "--") if name == "random" else (None, "-")
-        axes.plot(each.mean(axis=0), label=name, color=color, ls=style)
-    axes.axhline(0, color="0.8", lw=0.8, zorder=0)
-    axes.set(xlabel="regions replaced by noise, the most relevant first", ylabel=f"mean fall of the\n{score}")
-    axes.set_title(title, size=10)
-    axes.legend(fontsize=8)
-    _save(figure, path)
-
-
 def _beside(axes: "Axes", row: int, right: float, text: str) -> None:
     axes.annotate(text, (right, row), (4, 0), va="center", size=8, textcoords="offset points")
 

@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from rotinv import cli, figures, heatmaps, perturbation, rules, subjects
+from rotinv import cli, figures, heatmaps, perturbation, perturbation_figures, rules, subjects
 from rotinv.backend import DEVICES, Kernels, get_kernels
 from rotinv.errors import UserError
 from rotinv.files import refuse_existing, written_whole
+from rotinv.perturbation import RANDOM
 from rotinv.runs import Model
-from rotinv.splits import usable
+from rotinv.splits import Split, usable
 from rotinv.stamps import SPLITS
 
-RANDOM = "random"
 STEPS = 30  # regions replaced where no number is asked for
 
 
@@ -47,33 +47,57 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     options = _parser().parse_args(argv)
     ways = _ways(options)
+    _check_files(options)
+    (model,) = subjects.open_models([options.run])
+    split = subjects.open_for(model, options.stamps, options.split)
+    indices = _indices(split, options)
+    stamps = subjects.as_read(model, split, indices)
+    regions = perturbation.region_of_pixels(stamps.shape[1], options.region)
+    options.steps = _steps(options, int(regions.max()) + 1)
+    k = get_kernels(options.device, options.threads)
+    _report(options, model, indices, list(_results(k, model, ways, stamps, indices, regions, options)))
+    return 0
+
+
+def _check_files(options: argparse.Namespace) -> None:
+    """Raise UserError if what is asked for cannot be written."""
     for path in (options.csv, options.out):
         if path:
             refuse_existing(path)
     if options.out:
+        if options.out.suffix.lower() not in perturbation_figures.FORMATS:
+            formats = " or ".join(perturbation_figures.FORMATS)
+            raise UserError(f"{options.out}: pictures are {formats}; name it so")
         figures.require()
-    (model,) = subjects.open_models([options.run])
-    split = subjects.open_for(model, options.stamps, options.split)
+
+
+def _indices(split: Split, options: argparse.Namespace) -> NDArray[np.int64]:
+    """The stamps that are perturbed."""
     if options.index:
-        indices = subjects.chosen(split, options.index)
-    else:
-        indices = usable(split, options.on_bad)[: options.count]
-    stamps = subjects.as_read(model, split, indices)
-    regions = perturbation.region_of_pixels(stamps.shape[1], options.region)
-    most = int(regions.max()) + 1
+        return subjects.chosen(split, options.index)
+    return usable(split, options.on_bad)[: options.count]
+
+
+def _steps(options: argparse.Namespace, most: int) -> int:
+    """L. Raises UserError if a stamp has not so many regions."""
     if options.steps is None:
-        options.steps = min(STEPS, most)
-    elif options.steps > most:
+        return min(STEPS, most)
+    if options.steps > most:
         raise UserError(
             f"--steps {options.steps}: a stamp has {most} {_regions(options)}; ask for at most so many"
         )
-    k = get_kernels(options.device, options.threads)
-    results = list(_results(k, model, ways, stamps, indices, regions, options))
+    return int(options.steps)
+
+
+def _report(
+    options: argparse.Namespace, model: Model, indices: NDArray[np.int64], results: list[Result]
+) -> None:
+    """Write the files that are asked for, and print the table as text or JSON."""
     rows = list(_rows(results))
     if options.csv:
         _write(options.csv, rows)
     if options.out:
-        figures.perturbation(
+        perturbation_figures.curves(
             options.out,
             {result.name: result.drops for result in results},
             f"{options.of} of the class predicted at first",
@@ -83,7 +107,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(_document(options, model, indices, results, rows), indent=1))
     else:
         print("\n".join(_lines(options, model, len(indices), rows)))
-    return 0
 
 
 def _ways(options: argparse.Namespace) -> list[Way]:
@@ -124,20 +147,38 @@ def _results(
             parts = []
             for block in blocks:
                 x, here = stamps[block], indices[block]
-                if way.name == RANDOM:
-                    order = perturbation.random_ranks(here, int(regions.max()) + 1, options.seed)
-                else:
-                    order = perturbation.ranks(_maps(k, model, params, x, way), regions, way.method)
-                replacement = perturbation.noise(here, x.shape[1:], options.seed)
-                parts.append(perturbation.drops(score, x, order, regions, replacement, options.steps))
+                maps = None if way.name == RANDOM else _maps(k, model, params, x, way)
+                parts.append(_drops(score, x, here, maps, way, regions, options))
                 bar.update(len(x))
             yield Result(way.name, np.concatenate(parts))
+
+
+def _drops(
+    score: Callable[[NDArray], NDArray],
+    x: NDArray[np.float32],
+    indices: NDArray[np.int64],
+    maps: NDArray | None,
+    way: Way,
+    regions: NDArray[np.int64],
+    options: argparse.Namespace,
+) -> NDArray[np.float64]:
+    """The drops of stamps, the mean over the draws; without maps each draw has its own random order."""
+    found = []
+    for draw in range(options.draws):
+        if maps is None:
+            order = perturbation.random_ranks(indices, int(regions.max()) + 1, options.seed, draw)
+        else:
+            order = perturbation.ranks(maps, regions, way.method)
+        replacement = perturbation.noise(indices, x.shape[1:], options.seed, draw)
+        found.append(perturbation.drops(score, x, order, regions, replacement, options.steps))
+    return np.mean(found, axis=0)
 
 
 def _maps(k: Kernels, model: Model, params: Any, stamps: NDArray, way: Way) -> NDArray:
     """The maps (n, h, h, c) of the stamps' own pixels."""
     rule = rules.named(way.rule)
-    found = heatmaps.trail(k, model.network, params, k.asarray(stamps), way.method, rule)
+    with np.errstate(invalid="ignore"):  # maps that are not numbers are told when they are ranked
+        found = heatmaps.trail(k, model.network, params, k.asarray(stamps), way.method, rule)
     return k.to_host(found.relevance[0])
 
 
@@ -196,7 +237,7 @@ def _document(
     rows: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """What --json prints; an error that one stamp does not have is null."""
-    settings = ("of", "steps", "region", "seed", "split", "device")
+    settings = ("of", "steps", "region", "draws", "seed", "split", "device")
     return {
         "run": model.name,
         "stamps": str(options.stamps),
@@ -227,11 +268,12 @@ def _parser() -> cli.Parser:
     add("--rules", type=_names, default=["alpha2beta1"], metavar="A,B", help="of lrp, each compared")
     add("--steps", type=cli.integer(1), metavar="L", help=f"regions replaced (default: {STEPS}, or all)")
     add("--region", type=cli.integer(1, 21), default=3, metavar="PIXELS", help="side of a region")
+    add("--draws", type=cli.integer(1), default=1, help="of the noise and the random order; a stamp's mean")
     add("--seed", type=cli.integer(0), default=0, help="of the noise and the random orders")
     add("--of", choices=("logit", "probability"), default="logit", help="f: whose fall is measured")
     add("--split", choices=SPLITS, default="test", help="of a stamp store")
     add("--csv", type=Path, metavar="FILE", help="write the table as CSV")
-    add("--out", type=Path, metavar="FILE.png", help="draw the curves")
+    add("--out", type=Path, metavar="FIG", help="draw the curves (.png or .pdf)")
     add("--json", action="store_true", help="print the table and the curves as JSON")
     add("--device", choices=DEVICES, default="cpu", help="where to compute")
     add("--threads", type=cli.integer(1), help="threads of the cpu device (default: all)")

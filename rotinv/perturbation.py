@@ -6,7 +6,7 @@ k of them and f the score of the class that was predicted at first,
     AOPC = 1 / (L + 1) < sum_{k=0}^L f(x^(0)) - f(x^(k)) >        < > the mean over stamps
 
 A map that names the right regions makes f fall fast. The noise of a stamp is one image, the same for every
-map, so that maps are compared in pairs.
+map, so that maps are compared in pairs; of several draws of it each stamp's falls are averaged first.
 """
 
 from collections.abc import Callable
@@ -14,8 +14,11 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from rotinv.errors import UserError
+
 # A derivative's sign says which way the logit would go, not whether the pixel mattered.
 UNSIGNED = ("gradient", "deconvnet", "guided")
+RANDOM = "random"  # the name of the order that maps are held against
 _NOISE, _ORDER = 0x6E6F6973, 0x6F726465  # keep the draws of noise and of random orders apart
 
 
@@ -32,8 +35,9 @@ def ranks(maps: NDArray, regions: NDArray[np.int64], method: str) -> NDArray[np.
     """The regions of stamps (n, regions), most relevant first, by their maps (n, h, h, c).
 
     A region's relevance is the sum over its pixels and channels, of magnitudes for the methods in
-    UNSIGNED. Of equal regions the first comes first.
+    UNSIGNED. Of equal regions the first comes first. Raises UserError if a map is not finite.
     """
+    _check_finite(maps, "maps")
     pixels = np.abs(maps) if method in UNSIGNED else maps
     flat = np.float64(pixels).sum(axis=3).reshape(len(maps), -1)
     which = regions.reshape(-1)
@@ -41,15 +45,16 @@ def ranks(maps: NDArray, regions: NDArray[np.int64], method: str) -> NDArray[np.
     return np.argsort(-sums, axis=1, kind="stable")
 
 
-def random_ranks(indices: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """A random order of `count` regions for each stamp, a function of (seed, index)."""
-    return np.stack([np.random.default_rng([seed, _ORDER, index]).permutation(count) for index in indices])
+def random_ranks(indices: NDArray[np.int64], count: int, seed: int, draw: int = 0) -> NDArray[np.int64]:
+    """A random order of `count` regions for each stamp, a function of (seed, index, draw)."""
+    return np.stack([_rng(seed, _ORDER, index, draw).permutation(count) for index in indices])
 
 
-def noise(indices: NDArray[np.int64], shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
-    """What replaces the pixels, uniform on [0, 1): an image for each stamp, a function of (seed, index)."""
-    draws = [np.random.default_rng([seed, _NOISE, index]).random(shape, np.float32) for index in indices]
-    return np.stack(draws)
+def noise(
+    indices: NDArray[np.int64], shape: tuple[int, ...], seed: int, draw: int = 0
+) -> NDArray[np.float32]:
+    """What replaces the pixels, uniform on [0, 1): a stamp's image is a function of (seed, index, draw)."""
+    return np.stack([_rng(seed, _NOISE, index, draw).random(shape, np.float32) for index in indices])
 
 
 def drops(
@@ -63,7 +68,7 @@ def drops(
     """f(x^(0)) - f(x^(k)) of stamps (n, h, h, c) for k = 0 … steps, (n, steps + 1).
 
     `score` gives the scores (n, classes) of stamps, `order` (n, regions) says which regions go first; all
-    channels of a region are replaced together.
+    channels of a region are replaced together. Raises UserError if a score is not finite.
     """
     x = stamps.copy()
     first = np.float64(score(x))
@@ -72,11 +77,25 @@ def drops(
     for k in range(steps):
         gone = regions == order[:, k, None, None]
         x = np.where(gone[..., None], replacement, x)
-        found[:, k + 1] = first[rows, predicted] - np.float64(score(x))[rows, predicted]
-    return found
+        found[:, k + 1] = np.float64(score(x))[rows, predicted]
+    found[:, 0] = first[rows, predicted]
+    _check_finite(found, "scores")
+    return found[:, :1] - found
 
 
 def mean_and_error(values: NDArray[np.float64]) -> tuple[float, float]:
     """The mean of values (n,) and its standard error (ddof 1); the error of one value is NaN."""
     error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
     return float(values.mean()), float(error)
+
+
+def _check_finite(values: NDArray, what: str) -> None:
+    if not np.isfinite(values).all():
+        raise UserError(
+            f"the network's {what} are not numbers: the training diverged (try a smaller --rate), "
+            "or the weights are damaged"
+        )
+
+
+def _rng(*key: int) -> np.random.Generator:
+    return np.random.default_rng(key)

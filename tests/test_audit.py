@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from programs import assert_refused, run, toy_arrays
+from programs import assert_refused, call, run, toy_arrays
 
 from rotinv import runs
 from rotinv.ledger import LINES
@@ -24,7 +24,7 @@ def mini(tmp_path_factory):
 
 
 def audit(mini, *arguments):
-    return run("audit", mini, mini / "stamps.npz", *arguments)
+    return call("audit", mini, mini / "stamps.npz", *arguments)
 
 
 def test_json_has_every_line_of_every_layer(mini):
@@ -45,7 +45,7 @@ def test_json_has_every_line_of_every_layer(mini):
 
 def test_the_table_tells_the_same(mini):
     stamp = json.loads(audit(mini, "--index", 3, "--json").stdout)["stamps"][0]
-    result = audit(mini, "--index", 3)
+    result = run("audit", mini, mini / "stamps.npz", "--index", 3)
     assert result.returncode == 0, result.stderr
     title, header, *rows = result.stdout.strip().splitlines()
     assert title.startswith("stamp 3: predicted ")
@@ -99,7 +99,7 @@ def test_what_is_refused(mini, tmp_path):
     config = runs.Config("cap", 13, ["difference"])
     network = config.network()
     runs.write_weights(tmp_path, config, network.initial("he", 0))
-    large = run("audit", tmp_path, mini / "stamps.npz", "--index", 3, "--exact")
+    large = call("audit", tmp_path, mini / "stamps.npz", "--index", 3, "--exact")
     assert_refused(large, "--exact", "multiply-adds", "cap-mini")
     runs.write_weights(tmp_path, config, np.full(network.size, np.nan))
     assert_refused(run("audit", tmp_path, mini / "stamps.npz", "--index", 3), "best.h5", "not finite")

@@ -43,6 +43,17 @@ EXAMPLES = {
     "I": ("zennit `AlphaBeta(2, 1)`", ONE_SIDED),
 }
 
+# The paper's, in the page's letters.
+EQUATIONS = {
+    "Eq. 1, conservation": ["sum_i R_i = sum_j R_j"],
+    "Eq. 2, rule 0": ["R_i = sum_j z_ij / z_j R_j"],
+    "Eq. 3, epsilon": ["R_i = sum_j z_ij / (z_j + eps sign(z_j)) R_j"],
+    "Eq. 4, alpha-beta": [
+        "R_i = sum_j (alpha z_ij⁺ / z⁺_j - beta z_ij⁻ / z⁻_j) R_j",
+        "alpha - beta = 1",
+    ],
+}
+
 
 def blocks(text, kind):
     """(title, body, where the body starts) of each fenced block ```kind title."""
@@ -302,11 +313,21 @@ def test_any_other_number_in_the_table_of_libraries_fails():
     assert unnoticed(cases, check_libraries) == []
 
 
+def test_the_equations_are_the_papers():
+    found = re.findall(r"^\*\*(Eq\. .+?)\.\*\* (.+)$", PAGE, re.MULTILINE)
+    assert [name for name, _ in found] == list(EQUATIONS)
+    for name, text in found:
+        stated = re.findall(r"`([^`]+=[^`]+)`", text)
+        assert stated[: len(EQUATIONS[name])] == EQUATIONS[name]
+
+
 def test_the_text_has_no_numbers_of_its_own():
     """Only those of equations, years, versions, headings and rules' names."""
     text = re.sub(r"^```.*?^```$|^\|.*?$|^#.*?$|^    .*?$", "", PAGE, flags=re.MULTILINE | re.DOTALL)
     text = re.sub(r"`[^`]*`", "", text)
-    known = r"Eqs?\. \d(?:(?:, | and | to )\d)*|Equations 1 to 4|rule 0|0/0( = 0)?|sign\(0\)|\+1|\(2018\)"
+    known = (
+        r"Eqs?\. [1-4](?:(?:, | and | to )[1-4])*|Equations 1 to 4|rule 0|0/0( = 0)?|sign\(0\)|\+1|\(2018\)"
+    )
     libraries = r"zennit 0\.5\.1|captum 0\.9\.0|PyTorch 2\.13\.0|float64"
     assert re.findall(r".*\d.*", re.sub(f"{known}|{libraries}", "", text)) == []
 

@@ -3,11 +3,14 @@
 import csv
 import json
 
+import numba
 import numpy as np
 import pytest
-from programs import assert_refused, run, toy_arrays
+from programs import assert_refused, call, run, toy_arrays
 
-from rotinv import perturbation, runs
+from rotinv import heatmaps, perturbation, rules, runs
+from rotinv.errors import UserError
+from rotinv.pixels import prepare
 
 
 def linear(weights):
@@ -73,6 +76,24 @@ def test_draws_are_a_stamps_own():
     )
 
 
+def test_each_draw_is_another():
+    indices = np.arange(3)
+    one, other = (perturbation.noise(indices, (5, 5, 2), 3, draw) for draw in (0, 1))
+    assert not np.isclose(one, other).all(axis=(1, 2, 3)).any()
+    orders = [perturbation.random_ranks(indices, 49, 3, draw) for draw in (0, 1)]
+    assert (orders[0] != orders[1]).any(axis=1).all()
+
+
+def test_what_is_no_number_is_told(rng):
+    x = rng.uniform(size=(2, 4, 4, 1))
+    regions = perturbation.region_of_pixels(4, 2)
+    with pytest.raises(UserError, match="maps are not numbers"):
+        perturbation.ranks(np.where(x == x.max(), np.nan, x), regions, "lrp")
+    order = perturbation.ranks(x, regions, "lrp")
+    with pytest.raises(UserError, match="scores are not numbers"):
+        perturbation.drops(linear(np.inf), x, order, regions, x, 4)
+
+
 @pytest.fixture(scope="module")
 def mini(tmp_path_factory):
     folder = tmp_path_factory.mktemp("perturb")
@@ -83,14 +104,15 @@ def mini(tmp_path_factory):
 
 
 def perturb(mini, *arguments):
-    return run("perturb", mini, mini / "stamps.npz", *arguments)
+    """What the program prints."""
+    done = call("perturb", mini, mini / "stamps.npz", *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_text_json_and_csv_tell_the_same(mini, tmp_path):
     options = ["--count", 60, "--steps", 5, "--methods", "lrp,gradient", "--rules", "epsilon,zplus"]
-    done = perturb(mini, *options, "--json", "--csv", tmp_path / "t.csv")
-    assert done.returncode == 0, done.stderr
-    document = json.loads(done.stdout)
+    document = json.loads(perturb(mini, *options, "--json", "--csv", tmp_path / "t.csv"))
     table = {row["method"]: row for row in document["table"]}
     assert list(table) == ["lrp epsilon", "lrp zplus", "gradient", "random"]
     assert table["random"]["above_random"] == 0
@@ -101,32 +123,82 @@ def test_text_json_and_csv_tell_the_same(mini, tmp_path):
         for row in csv.DictReader(file):
             assert float(row["aopc"]) == table[row["method"]]["aopc"]
     text = perturb(mini, *options, "--threads", 1)
-    assert text.returncode == 0, text.stderr
-    for line in text.stdout.splitlines()[2:]:
+    for line in text.splitlines()[2:]:
         name = line[:30].strip()
         assert float(line[30:40]) == pytest.approx(table[name]["aopc"], abs=1e-4)
 
 
 def test_a_stamps_drops_do_not_depend_on_the_others(mini):
     alone, among = (
-        json.loads(perturb(mini, "--index", *index, "--json", "--methods", "lrp").stdout)
+        json.loads(perturb(mini, "--index", *index, "--json", "--methods", "lrp"))
         for index in ([5], [5, 5, 5])
     )
     assert alone["mean_drop"] == among["mean_drop"]
     assert alone["table"][0]["error"] is None
 
 
-def test_the_picture(mini, tmp_path):
+def test_a_run_repeats_to_the_last_bit(mini):
+    """On any number of threads; another seed is another run."""
+    options = ["--count", 20, "--steps", 4, "--methods", "lrp,guided", "--json"]
+    threads = ["--threads", 1], ["--threads", numba.config.NUMBA_NUM_THREADS]
+    one, all_threads, other = (
+        json.loads(perturb(mini, *options, *more)) for more in (*threads, ["--seed", 1])
+    )
+    assert one == all_threads
+    assert all(one["mean_drop"][name] != other["mean_drop"][name] for name in one["mean_drop"])
+
+
+def test_draws_are_averaged_stamp_by_stamp(mini, cpu):
+    """Of each draw the noise and the random order are those of the library, the maps' order stays."""
+    model = runs.load_model(mini)
+    params = cpu.asarray(model.params)
+    stamps = prepare(np.load(mini / "stamps.npz")["stamps"][:6])[0]
+    indices, regions = np.arange(6), perturbation.region_of_pixels(13, 3)
+    found = heatmaps.trail(cpu, model.network, params, stamps, "guided", rules.named("zero"))
+    order = perturbation.ranks(found.relevance[0], regions, "guided")
+    expected = {"guided": [], "random": []}
+    for draw in range(3):
+        noise = perturbation.noise(indices, stamps.shape[1:], 0, draw)
+        orders = {"guided": order, "random": perturbation.random_ranks(indices, 25, 0, draw)}
+        for name, ranks in orders.items():
+            drops = perturbation.drops(
+                lambda x: model.network.forward(cpu, params, x), stamps, ranks, regions, noise, 4
+            )
+            expected[name].append(drops.mean(axis=0))
+    options = ["--index", *indices, "--methods", "guided", "--steps", 4, "--draws", 3, "--json"]
+    document = json.loads(perturb(mini, *options))
+    for name, drops in expected.items():
+        np.testing.assert_allclose(document["mean_drop"][name], np.mean(drops, axis=0), rtol=1e-12)
+
+
+@pytest.mark.parametrize("ending, begins", [("png", b"\x89PNG"), ("PDF", b"%PDF")])
+def test_the_picture(mini, tmp_path, ending, begins):
     pytest.importorskip("matplotlib")
-    done = perturb(mini, "--count", 5, "--out", tmp_path / "aopc.png", "--of", "probability")
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "aopc.png").read_bytes().startswith(b"\x89PNG")
+    picture = tmp_path / f"aopc.{ending}"
+    options = ["--count", 5, "--methods", "lrp", "--of", "probability"]
+    perturb(mini, *options, "--out", picture)
+    assert picture.read_bytes().startswith(begins)
+
+
+def test_weights_that_overflow_are_told(mini, tmp_path):
+    config = runs.read_config(mini)
+    runs.write_weights(tmp_path, config, np.full(config.network().size, 1e38))
+    done = run("perturb", tmp_path, mini / "stamps.npz", "--count", 2, "--csv", tmp_path / "t.csv")
+    assert_refused(done, "not numbers")
+    assert not (tmp_path / "t.csv").exists()
 
 
 def test_what_is_refused(mini, tmp_path):
-    assert_refused(perturb(mini, "--methods", "lrp,saliency"), "saliency", "gradient")
-    assert_refused(perturb(mini, "--rules", "alpha3beta1"), "alpha3beta1", "alpha2beta1")
-    assert_refused(perturb(mini, "--steps", 26), "--steps 26", "25 regions")
-    assert_refused(perturb(mini, "--index", 70), "no stamp 70")
-    (tmp_path / "t.csv").write_text("precious")
-    assert_refused(perturb(mini, "--csv", tmp_path / "t.csv"), "exists already")
+    def refused(*arguments):
+        return call("perturb", mini, mini / "stamps.npz", *arguments)
+
+    assert_refused(refused("--methods", "lrp,saliency"), "saliency", "gradient")
+    assert_refused(refused("--rules", "alpha3beta1"), "alpha3beta1", "alpha2beta1")
+    assert_refused(refused("--steps", 26), "--steps 26", "25 regions")
+    assert_refused(refused("--index", 70), "no stamp 70")
+    assert_refused(refused("--draws", 0), "--draws")
+    assert_refused(refused("--out", tmp_path / "aopc.svg"), "aopc.svg", ".pdf")
+    for option, name in (("--csv", "t.csv"), ("--out", "aopc.png")):
+        (tmp_path / name).write_text("precious")
+        assert_refused(refused(option, tmp_path / name), "exists already")
+        assert (tmp_path / name).read_text() == "precious"
