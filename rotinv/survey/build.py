@@ -24,7 +24,7 @@ from tqdm import tqdm
 from rotinv import stamps as store
 from rotinv.survey import detection, kinds, pair, parts, selection, sky
 
-VERSION = 3  # of the survey's content: another number, other data for the same seed
+VERSION = 4  # of the survey's content: another number, other data for the same seed
 BANDS = tuple(sky.SKY)
 SPLITS = ("train", "validate", "test")
 PILOT = len(SPLITS)  # the fourth "split": images from which the yields are learned, then thrown away

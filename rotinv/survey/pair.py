@@ -77,7 +77,7 @@ def expose(rng: np.random.Generator, band: str, size: int) -> Exposures:
         (matching.fwhm / 2.355) ** 2 * 4 * np.pi
     )  # px: the sky's pixels that a point source's flux is read from
     noise = np.sqrt(area * (field.template_level + field.science_level + 2 * detector.READ_NOISE**2))
-    sky.add_transients(rng, scenes[1], kind_map, shape, noise)
+    sky.add_transients(rng, scenes[1], kind_map, shape, noise, band)
     template = detector.expose(rng, scenes[0], field.template_level)
     science = detector.expose(rng, scenes[1], field.science_level)
     stars = field.stars

@@ -18,8 +18,8 @@ BRIGHTNESS = {"u": 0.5, "g": 1.0}  # of stars and galaxies: DECam sees less of t
 STAR_DENSITY = (40.0, 400.0)  # per Mpx, log-uniform over images: from the pole to moderate latitudes (tuned)
 GALAXY_DENSITY = 270.0  # per Mpx: about 50,000 a square degree to g = 24 (tuned)
 PEAKED = 4.0  # px: nearer to its centre a disc is too steep for one sample a pixel (tuned)
-TRANSIENTS = 0.14  # true transients an image that are labelled as artifacts (recipe 20; tuned to .4%)
-TRAILS = 0.05  # short trails of asteroids an image (recipe 20; tuned to .1%)
+TRANSIENTS = {"u": 0.25, "g": 0.14}  # an image, labelled as artifacts (recipe 20; tuned to .4% of these)
+TRAILS = {"u": 0.07, "g": 0.05}  # short ones of asteroids, an image (recipe 20 has .1% of artifacts; tuned)
 
 
 class Stars(NamedTuple):
@@ -162,14 +162,19 @@ def mark(kind_map: np.ndarray, sky: Sky) -> None:
 
 
 def add_transients(
-    rng: np.random.Generator, science: np.ndarray, kind_map: np.ndarray, shape: np.ndarray, noise: float
+    rng: np.random.Generator,
+    science: np.ndarray,
+    kind_map: np.ndarray,
+    shape: np.ndarray,
+    noise: float,
+    band: str,
 ) -> None:
     """Put true transients and short trails, which the survey labels as artifacts, into the science image.
 
     `noise` is the noise of a point source's flux (e-): their SNR is log-uniform in 7-25 (recipe 20).
     """
     area = science.size / 768**2
-    for kind, rate in (("transient (label noise)", TRANSIENTS), ("trail (label noise)", TRAILS)):
+    for kind, rate in (("transient (label noise)", TRANSIENTS[band]), ("trail (label noise)", TRAILS[band])):
         for _ in range(rng.poisson(rate * area)):
             y, x = rng.uniform(12, science.shape[0] - 12, 2)
             flux = noise * math.exp(rng.uniform(math.log(7), math.log(25)))
