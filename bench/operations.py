@@ -21,7 +21,7 @@ NETWORKS = ("cap training", "cap scoring", "deephits training", "deephits scorin
 RELEVANCE = ("cap alpha2beta1",)
 DENSE = ("dense forward 200x2304x64", "dense backward_input 200x2304x64", "dense backward_params 200x2304x64")
 _SHAPES = ("200x27x27x4 4x4x32 pad 0", "200x24x24x32 3x3x32 pad 1", "200x12x12x64 3x3x64 pad 1")
-_PASSES = ("forward", "backward_input", "backward_params", "contributions", "redistribute")
+_PASSES = ("forward", "backward", "backward_params", "contributions", "redistribute")
 CONVOLUTIONS = tuple(f"conv2d {name} {shape}" for shape in _SHAPES for name in _PASSES)
 
 
@@ -88,12 +88,12 @@ def _convolution(k: Kernels, what: str, shape: list[str]) -> Operation:
     dz = k.asarray(rng.normal(size=(n, p, q, o)))
     calls: dict[str, Callable[[], object]] = {
         "forward": lambda: k.conv2d.forward(x, w, b, pad, 0.0, 1),
-        "backward_input": lambda: k.conv2d.backward_input(dz, w, pad, x.shape),
-        "backward_params": lambda: k.conv2d.backward_params(x, dz, pad, dw, db),
+        "backward": lambda: k.conv2d.backward(x, w, dz, None, dz, pad, 0.0, dw, db, True),
+        "backward_params": lambda: k.conv2d.backward(x, w, dz, None, dz, pad, 0.0, dw, db, False),
         "contributions": lambda: k.conv2d.contributions(x, w, b, pad),
         "redistribute": lambda: k.conv2d.redistribute(x, w, dz, dz, pad),
     }
-    sides = 2 if what in ("contributions", "redistribute") else 1
+    sides = 2 if what in ("backward", "contributions", "redistribute") else 1
     return Operation(calls[what], sides * 2.0 * n * p * q * math.prod(w.shape))
 
 

@@ -69,13 +69,14 @@ def scatter(dz, w, pad, shape):
     return dx
 
 
-def backward_params(x, dz, pad, dw, db):
-    """As Conv2dKernels.backward_params."""
+def backward_params(x, y, dy, pad, slope, dw, db):
+    """dw and db as of Conv2dKernels.backward, without pooling."""
     si, sj, c, o = dw.shape
     rows, o_pad = -(-sj * c // 4) * 4, -(-o // PANEL) * PANEL
     parts_w = np.zeros(SLOTS * si * rows * o_pad, np.float32)
     parts_b = np.zeros(SLOTS * o_pad, np.float32)
-    _params(x.reshape(-1), *x.shape, dz.reshape(-1), *dz.shape[1:], si, sj, pad, rows, parts_w, parts_b)
+    _params(x.reshape(-1), *x.shape, y.reshape(-1), dy.reshape(-1), *dy.shape[1:], np.float32(slope),
+            si, sj, pad, rows, parts_w, parts_b)  # fmt: skip
     add_slots(parts_w.reshape(SLOTS, si, rows, o_pad)[:, :, : sj * c, :o], dw.reshape(si, sj * c, o))
     add_slots(parts_b.reshape(SLOTS, o_pad)[:, :o], db)
 
@@ -208,10 +209,11 @@ def _product_row(dz, start, o, weights, rows, q_z, step):
 
 
 @kernel
-def _params(x, n, h, w, c, dz, p_z, q_z, o, si, sj, pad, rows, parts_w, parts_b):
+def _params(x, n, h, w, c, y, dy, p_z, q_z, o, slope, si, sj, pad, rows, parts_w, parts_b):
     """dw as tiles whose rows are (j, c) and whose sum runs over the pixels, per slot of images."""
     height, width = p_z + si - 1, q_z + sj - 1
     o_pad = (o + PANEL - 1) // PANEL * PANEL
+    leak = splat(slope)
     for slot in prange(SLOTS):
         padded = np.zeros((height * width + 4) * c + 8, np.float32)
         dz_padded = np.zeros(p_z * q_z * o_pad, np.float32)
@@ -220,7 +222,9 @@ def _params(x, n, h, w, c, dz, p_z, q_z, o, si, sj, pad, rows, parts_w, parts_b)
             for k in range(0, o, LANES):
                 total = splat(np.float32(0))
                 for pixel in range(p_z * q_z):
-                    value = load_part(dz, (image * p_z * q_z + pixel) * o + k, o - k)
+                    at = (image * p_z * q_z + pixel) * o + k
+                    value = load_part(dy, at, o - k)
+                    value = where_positive(load_part(y, at, o - k), value, leak * value)
                     store(dz_padded, pixel * o_pad + k, value)
                     total = total + value
                 store(parts_b, slot * o_pad + k, load(parts_b, slot * o_pad + k) + total)
