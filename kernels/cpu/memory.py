@@ -10,7 +10,6 @@ import numpy as np
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
 
-
 LINE = 64  # bytes of a cache line, and of the widest vector
 
 

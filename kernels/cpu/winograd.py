@@ -336,7 +336,7 @@ def _copy_out(image, dx, start, size):
 
 @kernel
 def _backward(x, n, h, w, c, dy, y, index, pool, slope, p_z, q_z, o, pad, du, parts_b, u, dx):
-    """dU[slot][e][c][o] = sum over the slot's tiles of V[e]^T D[e], the sums of dz; dx unless it is empty."""
+    """dU[slot][e][panel][c][PANEL] = sum of the slot's tiles' V[e]^T D[e]; sums of dz; dx unless it is empty."""
     c_pad, o_pad = (c + LANES - 1) // LANES * LANES, (o + PANEL - 1) // PANEL * PANEL
     n_pad = (c + PANEL - 1) // PANEL * PANEL
     across, tiles = (q_z + 5) // 6, (p_z + 5) // 6 * ((q_z + 5) // 6)
@@ -367,7 +367,8 @@ def _backward(x, n, h, w, c, dy, y, index, pool, slope, p_z, q_z, o, pad, du, pa
                     for row in range(0, c_pad, SHORT):
                         tile_short(v, e * v_plane + row, 1, 1, 0, count, n_pad,
                                    d, e * d_plane + panel, 0, o_pad,
-                                   du, du0 + (e * c_pad + row) * o_pad + panel, o_pad, group > 0)  # fmt: skip
+                                   du, du0 + (e * o_pad + panel) * c_pad + row * PANEL, PANEL,
+                                   group > 0)  # fmt: skip
                 if dx.size:
                     _rows(d, e * d_plane, o_pad, o, u, e * n_pad * o, v, e * v_plane, n_pad, count)
             if dx.size:
@@ -412,7 +413,9 @@ def _gather_weights(du, c, o, dw):
         half = np.empty(24 * LANES, np.float32)
         for k in range(0, o, LANES):
             for j in range(8):
-                column = _map_g_t(_load8(du, j * plane + channel * o_pad + k, 8 * plane))
+                column = _map_g_t(
+                    _load8(du, j * plane + (k // PANEL * c_pad + channel) * PANEL + k % PANEL, 8 * plane)
+                )
                 for i in range(3):
                     store(half, (i * 8 + j) * LANES, column[i])
             for i in range(3):
