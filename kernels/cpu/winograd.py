@@ -336,7 +336,7 @@ def _copy_out(image, dx, start, size):
 
 @kernel
 def _backward(x, n, h, w, c, dy, y, index, pool, slope, p_z, q_z, o, pad, du, parts_b, u, dx):
-    """dU[slot][e][panel][c][PANEL] = sum of V[e]^T D[e] of the slot's tiles, sums of dz; dx if it has a size."""
+    """Sum V[e]^T D[e] of a slot's tiles into du[slot][e][panel][c][PANEL], and dz; write dx if it has any."""
     c_pad, o_pad = (c + LANES - 1) // LANES * LANES, (o + PANEL - 1) // PANEL * PANEL
     n_pad = (c + PANEL - 1) // PANEL * PANEL
     across, tiles = (q_z + 5) // 6, (p_z + 5) // 6 * ((q_z + 5) // 6)
