@@ -1,8 +1,9 @@
 """What is timed: by name, how this engine does it and how much arithmetic it is.
 
-Names are "ARCH training", "ARCH scoring", "ARCH RULE" (relevance) for a batch of 50 stamps, and "FAMILY PASS
-N SHAPE" for a kernel at a shape of the networks. Arithmetic is counted as direct sums, two operations
-a product: an algorithm that needs fewer, as Winograd's, may pass the machine's peak.
+Names are "ARCH training", "ARCH scoring", "ARCH RULE" (relevance), each for a batch of 50 stamps or of as
+many as a third word says, and "FAMILY PASS N SHAPE" for a kernel at a shape of the networks. Arithmetic is
+counted as direct sums, two operations a product: an algorithm that needs fewer, as Winograd's, may pass the
+machine's peak.
 """
 
 import math
@@ -39,14 +40,14 @@ def operation(k: Kernels, name: str) -> Operation:
         return _convolution(k, what, shape)
     if family == "dense":
         return _dense(k, what, shape[0])
-    return _network(k, family, what)
+    return _network(k, family, what, int(shape[0]) if shape else BATCH)
 
 
-def _network(k: Kernels, arch: str, what: str) -> Operation:
+def _network(k: Kernels, arch: str, what: str, batch: int) -> Operation:
     network = architectures.build(arch)
     params, grads = k.asarray(network.initial("he", 0)), k.zeros((network.size,))
-    stamps = k.asarray(np.random.default_rng(0).uniform(size=(BATCH, *network.in_shape)))
-    label = k.asindex(np.arange(BATCH) % 2)
+    stamps = k.asarray(np.random.default_rng(0).uniform(size=(batch, *network.in_shape)))
+    label = k.asindex(np.arange(batch) % 2)
 
     def training() -> None:
         logits, tape = network.record(k, params, stamps, Train(0, 0))
