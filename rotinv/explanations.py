@@ -4,7 +4,6 @@ Layers are counted from 0, the input: i is what the i-th layer gives (a convolut
 one layer), and the last is the logits.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,14 +112,8 @@ def average(maps: NDArray) -> NDArray:
 
 
 def layer_names(network: Network) -> list[str]:
-    """The names by number: "input", then the layers' own, counted where several share one."""
-    names = [layer.name for layer in network.layers]
-    total, met = Counter(names), Counter[str]()
-    unique = ["input"]
-    for name in names:
-        met[name] += 1
-        unique.append(name if total[name] == 1 else f"{name} {met[name]}")
-    return unique
+    """The names by number: "input", then the layers' own."""
+    return ["input", *network.names]
 
 
 def find_layer(model: Model, layer: str) -> int:
