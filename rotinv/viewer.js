@@ -7,8 +7,8 @@
   const ROTATIONS = ["0°", "90°", "180°", "270°", "average"];
   const MOST_BARS = 512; // of more units each bar shows several
   // ColorBrewer's RdBu, with pure white at 0.
-  const COLOURS = ["053061", "2166ac", "4393c3", "92c5de", "d1e5f0", "ffffff", "fddbc7", "f4a582", "d6604d",
-    "b2182b", "67001f"].map((hex) => [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16)));
+  const RAMP = "053061 2166ac 4393c3 92c5de d1e5f0 ffffff fddbc7 f4a582 d6604d b2182b 67001f".split(" ");
+  const COLOURS = RAMP.map((hex) => [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16)));
   const HINT = "Point at a map, or go to it with Tab and move with the arrow keys, to read single values.";
 
   const picked = { stamp: 0, model: 0, rule: 0, layer: data.answers[0][0][0].layers[0].name, rotation: 0 };
@@ -130,7 +130,8 @@
   const thumbnails = data.stamps.map((stamp) => {
     const canvas = make("canvas", { "aria-hidden": "true" });
     paintStamp(canvas, plane(stamp, 0, difference < 0 ? data.channels.length - 1 : difference));
-    return [canvas, make("span", { title: stamp.title }, `${stamp.index}`, make("small", {}, stamp.label ?? ""))];
+    const label = make("small", {}, stamp.label ?? "");
+    return [canvas, make("span", { title: stamp.title }, `${stamp.index}`, label)];
   });
   const layers = make("select");
   const rotations = choices("rotation", "Rotation", ROTATIONS);
@@ -164,6 +165,8 @@
 
   const answered = () => data.answers[picked.stamp][picked.model][picked.rule];
   const layerNow = () => answered().layers.find((layer) => layer.name === picked.layer);
+  const isVector = (layer) => layer.shape.length === 2;
+  const ownChannels = (layer) => !isVector(layer) && !layer.summed;
   const rotationNow = (layer) => (layer.shape[0] === 4 ? picked.rotation : 0);
 
   function pick(what, value) {
@@ -181,7 +184,7 @@
     showStamp(rotationNow(layer) % AVERAGE);
     says.textContent = describe(layer);
     maps.setAttribute("aria-label", `${says.textContent}. The arrow keys read single values.`);
-    if (layer.shape.length === 2) showUnits(layer);
+    if (isVector(layer)) showUnits(layer);
     else showMaps(layer);
     showScale(layer);
     showLedger();
@@ -194,8 +197,11 @@
     layers.value = picked.layer;
   }
 
-  const size = (layer) =>
-    [...layer.shape.slice(1, 3), ...(layer.shape.length === 4 ? [layer.summed || layer.shape[3]] : [])].join("×");
+  function size(layer) {
+    const [, ...extents] = layer.shape;
+    if (layer.summed) extents[2] = layer.summed;
+    return extents.join("×");
+  }
 
   function showVerdict() {
     const { predicted, right, probability } = answered();
@@ -225,14 +231,13 @@
 
   /** What the maps are, in words. */
   function describe(layer) {
-    const own = layer.shape.length === 4 && !layer.summed;
-    const how = layer.summed ? `, summed over its ${layer.summed} channels` : "";
-    const where = own ? "R of the stamp's pixels" : layer.name === "input" ? `R of the stamp${how}`
-      : `R at what ${layer.name} gives${how}`;
+    const pixels = ownChannels(layer) || layer.name === "input";
+    const where = pixels ? "R of the stamp's pixels" : `R at the output of ${layer.name}`;
+    const what = layer.summed ? `${where}, summed over its ${layer.summed} channels` : where;
     const rotation = rotationNow(layer);
-    if (layer.shape[0] !== 4) return `${where}; here all rotations are together`;
-    if (rotation === AVERAGE) return `${where}: mean of the four rotations, ${layer.shape.length > 2 ? "turned back" : "unit by unit"}`;
-    return `${where}, the stamp turned by ${ROTATIONS[rotation]}`;
+    if (layer.shape[0] !== 4) return `${what}; here the rotations are together`;
+    if (rotation < AVERAGE) return `${what}, the stamp turned by ${ROTATIONS[rotation]}`;
+    return `${what}: mean of the four rotations${isVector(layer) ? "" : ", turned back"}`;
   }
 
   function showMaps(layer) {
@@ -255,7 +260,7 @@
     const units = unitsAt(layer, rotationNow(layer));
     const each = Math.ceil(units.length / MOST_BARS);
     const count = Math.ceil(units.length / each);
-    const picture = drawing("svg", { viewBox: `0 -1 ${count} 2`, preserveAspectRatio: "none", "aria-hidden": "true" });
+    const picture = drawing("svg", { viewBox: `0 -1 ${count} 2`, preserveAspectRatio: "none" });
     for (const [sign, colour] of [[1, "#b2182b"], [-1, "#2166ac"]]) {
       let path = "";
       for (let i = 0; i < count; i++) {
@@ -266,31 +271,43 @@
     }
     picture.append(drawing("line", { x1: 0, x2: count, y1: 0, y2: 0, class: "zero" }));
     const frame = make("div", { class: "frame bars" }, picture, make("div", { class: "mark", hidden: "" }));
-    const levels = make("div", { class: "levels" },
-      ...[1, 0, -1].map((share) => make("span", {}, format(share * layer.largest, layer.largest))));
-    const known = units.length === data.classes.length ? data.classes : ["unit 0", `unit ${units.length - 1}`];
-    const below = make("div", { class: "ends" }, ...known.map((name) => make("span", {}, name)));
+    const levels = make("div", { class: "levels" }, ...levelsOf(layer, [1, 0, -1]));
+    const few = units.length < 9;
+    const named = few ? [...units.keys()] : [0, units.length - 1];
+    const names = named.map((i) => make("span", {}, unitName(layer, i)));
+    const below = make("div", { class: few ? "ends each" : "ends" }, ...names);
     const several = each > 1 ? `; a bar shows the furthest of ${each} units` : "";
-    maps.className = "maps vector";
+    maps.className = few ? "maps vector few" : "maps vector";
     maps.replaceChildren(levels, frame, below);
     says.append(` (ΣR ${layer.sums[rotationNow(layer)][0]}${several})`);
   }
 
+  /** The numbers along a colour bar or an axis, at shares of the largest magnitude. */
+  function levelsOf(layer, shares) {
+    const text = (share) => (share ? format(share * layer.largest, layer.largest) : "0");
+    return shares.map((share) => make("span", {}, text(share)));
+  }
+
+  function unitName(layer, i) {
+    return layer.shape[1] === data.classes.length ? data.classes[i] : `unit ${i}`;
+  }
+
   function showScale(layer) {
-    scale.hidden = layer.shape.length === 2;
-    ticks.replaceChildren(...[-1, -0.5, 0, 0.5, 1].map((share) =>
-      make("span", {}, format(share * layer.largest, layer.largest))));
-    const among = [layer.shape[0] === 4 ? "the four rotations" : "", layer.shape.length === 4 && !layer.summed
-      ? "all channels" : ""].filter(Boolean).join(" and ");
-    note.textContent = `${data.rules[picked.rule].text}. Red speaks for the predicted class, blue against it. `
-      + `One scale for ${among || "the whole layer"}: the largest magnitude, ${format(layer.largest, layer.largest)}.`;
+    scale.hidden = isVector(layer);
+    ticks.replaceChildren(...levelsOf(layer, [-1, -0.5, 0, 0.5, 1]));
+    const among = layer.shape[0] === 4 ? ["the four rotations"] : [];
+    if (ownChannels(layer)) among.push("all channels");
+    note.textContent = `${data.rules[picked.rule].text}. Red speaks for the predicted class, blue against `
+      + `it. The scale is one for ${among.join(" and ") || "the layer"}: it reaches to the largest magnitude, `
+      + `${format(layer.largest, layer.largest)}. Each stamp, model, rule and layer has its own.`;
   }
 
   function showLedger() {
     const { ledger, output } = answered();
-    caption.textContent = `Ledger of ${data.models[picked.model]}, ${data.rules[picked.rule].name}: where R went, in `
-      + `percent of ${output}, the sum of |R| at the output. A layer received what it passed and the lines beside `
-      + "it. Rounding, closing (what is left unexplained) and deviation (from float64) are shares as they are.";
+    caption.textContent = `Ledger of ${data.models[picked.model]}, ${data.rules[picked.rule].name}: where R `
+      + `went, in percent of ${output}, the sum of |R| at the output. A layer received what it passed and the `
+      + "lines beside that. Rounding, closing (what is left unexplained) and deviation (from float64) are "
+      + "shares as they are.";
     rows.replaceChildren(...ledger.map(([name, ...cells]) => {
       const row = make("tr", { "data-layer": name }, make("th", { scope: "row" }, name),
         ...cells.map((text) => make("td", {}, text)));
@@ -303,7 +320,7 @@
 
   /** How many places a map has, and how many of them are in a row. */
   function places(layer) {
-    const vector = layer.shape.length === 2;
+    const vector = isVector(layer);
     const width = vector ? layer.shape[1] : layer.shape[2];
     return { vector, width, count: vector ? width : width * width };
   }
@@ -311,9 +328,8 @@
   function showCursor() {
     const layer = layerNow();
     const { vector, width, count } = places(layer);
-    const own = !vector && !layer.summed;
     for (const mark of root.querySelectorAll(".mark")) {
-      mark.hidden = cursor === null || (!own && seen.contains(mark));
+      mark.hidden = cursor === null || (!ownChannels(layer) && seen.contains(mark));
       mark.style.left = `${100 * (cursor % width) / width}%`;
       mark.style.width = `${100 / width}%`;
       mark.style.top = vector ? "0" : `${100 * Math.floor(cursor / width) / width}%`;
@@ -327,10 +343,7 @@
     const { vector, width } = places(layer);
     const rotation = rotationNow(layer);
     const r = (values) => `R ${format(values[cursor], layer.largest)}`;
-    if (vector) {
-      const name = width === data.classes.length ? data.classes[cursor] : `unit ${cursor}`;
-      return `${name}: ${r(unitsAt(layer, rotation))}`;
-    }
+    if (vector) return `${unitName(layer, cursor)}: ${r(unitsAt(layer, rotation))}`;
     const place = `row ${Math.floor(cursor / width)}, column ${cursor % width}`;
     if (layer.summed) return `${place}: ${r(mapAt(layer, rotation, 0).values)}`;
     const stamp = data.stamps[picked.stamp];
