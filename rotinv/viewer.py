@@ -1,7 +1,7 @@
 """An HTML fragment in which a reader looks at LRP: stamps, maps at every layer and rotation, the ledger.
 
-It needs nothing but itself: the numbers are in it, and plain JavaScript (viewer.js) draws them. A map is kept
-in 16 bits: a number read off it is wrong by at most 1/65534 of its largest magnitude. The ledger, the
+It needs nothing but itself: the numbers are in it, and plain JavaScript (viewer*.js) draws them. A map is
+kept in 16 bits: a number read off it is wrong by at most 1/65534 of its largest magnitude. The ledger, the
 probabilities and the sums of maps are text, as `audit` and `explain` print them.
 """
 
@@ -76,14 +76,21 @@ def _section(document: Document) -> str:
     """The document with what shows it. In JSON "<" is spelled out: a name could end the script."""
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     here = resources.files("rotinv")
-    style, script = (here.joinpath(name).read_text("utf-8") for name in ("viewer.css", "viewer.js"))
+    files = ("viewer.css", "viewer_tools.js", "viewer.js")
+    style, tools, page = (here.joinpath(name).read_text("utf-8") for name in files)
     return f"""<section class="lrp-viewer" aria-label="Relevance of decisions">
 <style>
 {style}</style>
 <noscript><p>The maps are drawn by JavaScript, which is off here.</p></noscript>
 <script type="application/json">{text}</script>
 <script>
-{script}</script>
+(() => {{
+"use strict";
+const root = document.currentScript.parentElement;
+const data = JSON.parse(root.querySelector('script[type="application/json"]').textContent);
+{tools}
+{page}}})();
+</script>
 </section>
 """
 

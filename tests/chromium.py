@@ -1,4 +1,4 @@
-"""A headless Chromium to use pages in, by the DevTools protocol over a pipe: keys, mouse, script, screenshots."""
+"""A headless Chromium to use pages in: keys, mouse and script, by the DevTools protocol over a pipe."""
 
 import base64
 import contextlib
@@ -131,7 +131,11 @@ class Page:
     def resize(self, width, height):
         """Another size of the window, in pixels."""
         self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
         )
 
     def screenshot(self, path, whole=False):
