@@ -39,10 +39,10 @@ const ticks = make("div", { class: "ticks" });
 const scale = make("div", { class: "scale" }, bar, ticks);
 const note = make("p", { class: "note" });
 const readout = make("output", { "aria-live": "polite" });
-const caption = make("caption");
+const caption = make("p", { class: "note" });
 const rows = make("tbody");
 const head = make("tr", {}, ...data.columns.map((name) => make("th", { scope: "col" }, name)));
-const table = make("table", {}, caption, make("thead", {}, head), rows);
+const table = make("table", { "aria-label": "Ledger" }, make("thead", {}, head), rows);
 paint(bar, 201, Float64Array.from({ length: 201 }, (_, i) => i / 100 - 1), diverging);
 
 root.append(
@@ -54,6 +54,7 @@ root.append(
       make("label", { class: "layer" }, make("span", {}, "Layer"), layers),
       rotations),
     make("div", { class: "look" }, verdict, seen, says, maps, scale, readout, note)),
+  caption,
   make("div", { class: "ledger", tabindex: "0", role: "region", "aria-label": "Ledger" }, table));
 
 // ---- What is shown ----
@@ -102,9 +103,10 @@ function showVerdict() {
   const { predicted, right, probability } = answered();
   const judged = right === null ? "" : right ? " (right)" : " (wrong)";
   verdict.replaceChildren(
-    make("strong", {}, data.stamps[picked.stamp].title), " — ",
-    `${data.models[picked.model]}: ${predicted}${judged}, p(candidate) = ${probability}`);
-  verdict.dataset.right = right;
+    make("strong", {}, data.stamps[picked.stamp].title),
+    ` — ${data.models[picked.model]}: `,
+    make("span", { "data-right": right }, predicted + judged),
+    `, p(candidate) = ${probability}`);
 }
 
 function cell(name, sum) {

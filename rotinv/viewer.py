@@ -151,7 +151,7 @@ def _sums(row: NDArray) -> list[str]:
 def _packed(values: NDArray, blobs: Blobs) -> Document:
     """An array as 16-bit integers, which times `largest` / 32767 are its values; `blob` is their place."""
     largest = float(np.abs(values).max(initial=0))
-    whole = np.rint(values * (_LARGEST / (largest or 1))).astype("<i2")
+    whole = np.rint(np.float64(values) * (_LARGEST / (largest or 1))).astype("<i2")
     return {"blob": blobs.setdefault(whole.tobytes(), len(blobs)), "largest": largest}
 
 
