@@ -26,6 +26,7 @@ some ten times that of a direct sum, as the points +-2 to the fifth power amplif
 import numpy as np
 from numba import prange
 
+from rotinv.kernels.cpu import memory
 from rotinv.kernels.cpu.direct import SLOTS, activate, add_slots
 from rotinv.kernels.cpu.jit import inline, kernel
 from rotinv.kernels.cpu.simd import (
@@ -40,6 +41,7 @@ from rotinv.kernels.cpu.simd import (
     store,
     store_bytes,
     store_part,
+    stream,
     tile_4,
     tile_short,
     tile_tall,
@@ -89,7 +91,7 @@ def convolve(x, w, b, pad, slope, pool, shape):
     _transform_weights(np.ascontiguousarray(w).reshape(-1), c, o, u)
     bias = np.zeros(o_pad, np.float32)
     bias[:o] = b
-    y = np.empty((n, p, q, o), np.float32)
+    y = memory.empty((n, p, q, o))
     index = np.empty((n, p, q, o) if pool == 2 else 0, np.uint8)
     _convolve(x.reshape(-1), *x.shape, u, bias, pad, np.float32(slope), pool,
               y.reshape(-1), index.reshape(-1), shape[1], shape[2], o)  # fmt: skip
@@ -105,7 +107,7 @@ def backward(x, w, y, index, dy, pad, slope, dw, db, wanted):
     u = np.empty(PLANES * o * -(-c // PANEL) * PANEL if wanted else 0, np.float32)
     if wanted:
         _transform_weights(np.ascontiguousarray(w.transpose(0, 1, 3, 2)).reshape(-1), o, c, u)
-    dx = np.empty(x.shape if wanted else 0, np.float32)
+    dx = memory.empty(x.shape if wanted else (0,))
     pool, place = (1, np.empty(0, np.uint8)) if index is None else (2, index.reshape(-1))
     p, q = x.shape[1] + 2 * pad - 2, x.shape[2] + 2 * pad - 2
     _backward(x.reshape(-1), *x.shape, dy.reshape(-1), y.reshape(-1), place, pool, np.float32(slope), p, q, o,
@@ -231,8 +233,12 @@ def _write(half, b, leak, y, at, p_count, q_count, q_y, o, count):
     """Rows of A^T M A from its columns in `half`, with bias and activation."""
     for i in range(p_count):
         row = _map_a_t(_load8(half, i * 8 * LANES, LANES))
-        for j in range(q_count):
-            store_part(y, at + (i * q_y + j) * o, activate(row[j] + b, leak), count)
+        if o % LANES == 0:
+            for j in range(q_count):
+                stream(y, at + (i * q_y + j) * o, activate(row[j] + b, leak))
+        else:
+            for j in range(q_count):
+                store_part(y, at + (i * q_y + j) * o, activate(row[j] + b, leak), count)
 
 
 @inline
@@ -304,8 +310,8 @@ def _transform_gradient(dy, y, index, pool, leak, start, p_y, q_y, o, p, q, half
 
 
 @inline
-def _add_input_gradient(v, v0, plane, half, dx, start, h, w, c, i0, j0):
-    """Add B N B^T, N the planes in v, to the 8x8 pixels at (i0, j0) of dx's image at `start`."""
+def _add_input_gradient(v, v0, plane, half, dx, h, w, c, i0, j0):
+    """Add B N B^T, N the planes in v, to the 8x8 pixels at (i0, j0) of an image's dx."""
     for k in range(0, c, LANES):
         for j in range(8):
             _store8(half, j * LANES, 8 * LANES, _map_b_t(_load8(v, v0 + k + j * plane, 8 * plane)))
@@ -313,13 +319,24 @@ def _add_input_gradient(v, v0, plane, half, dx, start, h, w, c, i0, j0):
             row = _map_b_t(_load8(half, i * 8 * LANES, LANES))
             for j in range(8):
                 if 0 <= j0 + j < w:
-                    at = start + ((i0 + i) * w + j0 + j) * c + k
+                    at = ((i0 + i) * w + j0 + j) * c + k
                     store_part(dx, at, load_part(dx, at, c - k) + row[j], c - k)
+
+
+@inline
+def _copy_out(image, dx, start, size):
+    """dx[start : start + size] = image."""
+    if size % LANES == 0:
+        for at in range(0, size, LANES):
+            stream(dx, start + at, load(image, at))
+    else:
+        for at in range(size):
+            dx[start + at] = image[at]
 
 
 @kernel
 def _backward(x, n, h, w, c, dy, y, index, pool, slope, p_z, q_z, o, pad, du, parts_b, u, dx):
-    """dU[slot][e][c][o] = sum over the slot's tiles of V[e]^T D[e], the sums of dz; dx unless it is empty."""
+    """Sum V[e]^T D[e] of a slot's tiles into du[slot][e][panel][c][PANEL], and dz; write dx if it has any."""
     c_pad, o_pad = (c + LANES - 1) // LANES * LANES, (o + PANEL - 1) // PANEL * PANEL
     n_pad = (c + PANEL - 1) // PANEL * PANEL
     across, tiles = (q_z + 5) // 6, (p_z + 5) // 6 * ((q_z + 5) // 6)
@@ -328,7 +345,7 @@ def _backward(x, n, h, w, c, dy, y, index, pool, slope, p_z, q_z, o, pad, du, pa
     leak = splat(slope)
     for slot in prange(SLOTS):
         v, d = np.empty(PLANES * v_plane, np.float32), np.zeros(PLANES * d_plane, np.float32)
-        half = np.empty(64 * LANES, np.float32)
+        half, gathered = np.empty(64 * LANES, np.float32), np.empty(h * w * c, np.float32)
         begin, end = slot * n // SLOTS * tiles, (slot + 1) * n // SLOTS * tiles
         du0 = slot * PLANES * c_pad * o_pad
         groups = max(1, (end - begin + GROUP_BACK - 1) // GROUP_BACK)  # one of no tile writes zeros
@@ -350,16 +367,19 @@ def _backward(x, n, h, w, c, dy, y, index, pool, slope, p_z, q_z, o, pad, du, pa
                     for row in range(0, c_pad, SHORT):
                         tile_short(v, e * v_plane + row, 1, 1, 0, count, n_pad,
                                    d, e * d_plane + panel, 0, o_pad,
-                                   du, du0 + (e * c_pad + row) * o_pad + panel, o_pad, group > 0)  # fmt: skip
+                                   du, du0 + (e * o_pad + panel) * c_pad + row * PANEL, PANEL,
+                                   group > 0)  # fmt: skip
                 if dx.size:
                     _rows(d, e * d_plane, o_pad, o, u, e * n_pad * o, v, e * v_plane, n_pad, count)
             if dx.size:
                 for t in range(count):
                     image, tile = (first + t) // tiles, (first + t) % tiles
                     if tile == 0:
-                        dx[image * h * w * c : (image + 1) * h * w * c] = 0
+                        gathered[:] = 0
                     i, j = tile // across * 6 - pad, tile % across * 6 - pad
-                    _add_input_gradient(v, t * n_pad, v_plane, half, dx, image * h * w * c, h, w, c, i, j)
+                    _add_input_gradient(v, t * n_pad, v_plane, half, gathered, h, w, c, i, j)
+                    if tile == tiles - 1:
+                        _copy_out(gathered, dx, image * h * w * c, h * w * c)
 
 
 @inline
@@ -393,7 +413,9 @@ def _gather_weights(du, c, o, dw):
         half = np.empty(24 * LANES, np.float32)
         for k in range(0, o, LANES):
             for j in range(8):
-                column = _map_g_t(_load8(du, j * plane + channel * o_pad + k, 8 * plane))
+                column = _map_g_t(
+                    _load8(du, j * plane + (k // PANEL * c_pad + channel) * PANEL + k % PANEL, 8 * plane)
+                )
                 for i in range(3):
                     store(half, (i * 8 + j) * LANES, column[i])
             for i in range(3):
