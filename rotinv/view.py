@@ -45,10 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     title = html.escape(f"Relevance: {', '.join(subjects.unique_names(models))} on {options.stamps.name}")
     with written_whole(options.out) as temporary:
         temporary.write_text(_PAGE.format(title=title, fragment=fragment), encoding="utf-8")
-    print(
-        f"{options.out}: {len(indices)} stamps, {len(models)} models, {len(options.rule)} rules",
-        file=sys.stderr,
-    )
+    counts = f"stamps {len(indices)}, models {len(models)}, rules {len(options.rule)}"
+    print(f"{options.out}: {counts}", file=sys.stderr)
     return 0
 
 
