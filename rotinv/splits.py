@@ -30,6 +30,7 @@ class Split:
     kind: NDArray[np.uint8] | None = None
     image: NDArray[np.int64] | None = None
     channels: tuple[str, ...] | None = None  # a store names them; an array cannot
+    kinds: tuple[str, ...] = ()  # the names of `kind`'s numbers
 
     def __len__(self) -> int:
         return int(self.pixels.shape[0])

@@ -111,8 +111,8 @@ class StampStore:
                 if key == "kind":
                     _check_kinds(f"{where}/kind", columns[key], len(self.kinds))
                 columns[key] = columns[key].astype(dtype)
-        channels = tuple(self.channels)
-        return Split(self.path, name, stamps, self.normalisation, label, **columns, channels=channels)
+        columns |= {"channels": tuple(self.channels), "kinds": tuple(self.kinds)}
+        return Split(self.path, name, stamps, self.normalisation, label, **columns)
 
 
 class Writer:
