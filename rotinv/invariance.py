@@ -7,7 +7,7 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from rotinv import cli, figures, heatmaps, rotation, rotation_figures, rules, seeds, subjects
-from rotinv.backend import DEVICES, Kernels, get_kernels
+from rotinv import cli, figures, heatmaps, rotation_figures, rules, seeds, sigma_bars, subjects
+from rotinv.backend import DEVICES, get_kernels
 from rotinv.errors import UserError
 from rotinv.files import refuse_existing, written_whole
-from rotinv.rotation import DDOF, Fit
+from rotinv.rotation import DDOF
 from rotinv.rotation_tables import Group, entry, lines, row
 from rotinv.runs import Model
 from rotinv.splits import Split, usable
 from rotinv.stamps import SPLITS
-
-_BLOCK = 500  # stamps read together
-_UNITS = {
-    "max-abs": "in shares of the stamp's largest |R|",
-    "min-max": "in shares of the stamp's range of R",
-    "none": "in units of R",
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,63 +39,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     split = subjects.open_for(models[0], options.stamps, options.split)
     indices = usable(split, options.on_bad)[: options.count]
     tables = {}
+    how = sigma_bars.How(options.method, rule, options.seed, options.scale)
     for name, model in zip(subjects.unique_names(models), models, strict=True):
-        blocks = _maps(k, model, split, indices, rule, options)
-        tables[name] = _sigma_bars(name, blocks, options.scale, len(indices))
-    groups = list(_groups(tables, channels, split, indices))
+        with tqdm(total=len(indices), desc=name, unit="stamps", disable=not sys.stderr.isatty()) as bar:
+            tables[name], blank = sigma_bars.measure(k, model, split, indices, how, bar.update)
+        if blank:
+            print(
+                f"{name}: the maps of {blank} stamps are 0 everywhere, so is their sigma-bar", file=sys.stderr
+            )
+    label = None if split.label is None else split.label[indices]
+    groups = list(sigma_bars.groups(tables, channels, label))
     _write(options, split, indices, tables, groups, channels)
     return 0
-
-
-def _maps(
-    k: Kernels,
-    model: Model,
-    split: Split,
-    indices: NDArray[np.int64],
-    rule: rules.Composite,
-    options: argparse.Namespace,
-) -> Iterator[NDArray[np.float64]]:
-    """The maps (n, 4, h, h, c) of blocks of stamps. Raises UserError if they are not numbers."""
-    params, method, seed = k.asarray(model.params), options.method, options.seed
-    for start in range(0, len(indices), _BLOCK):
-        stamps = subjects.as_read(model, split, indices[start : start + _BLOCK])
-        for found in heatmaps.of_rotations(k, model.network, params, stamps, method, rule, seed):
-            if not all(np.isfinite(part).all() for part in found):
-                raise UserError(
-                    f"{model.name}: its logits or maps of {split.path} are not numbers: the training "
-                    "diverged (try a smaller --rate), or the weights are damaged"
-                )
-            yield np.float64(found[1])
-
-
-def _sigma_bars(name: str, blocks: Iterator[NDArray], scale: str, total: int) -> NDArray[np.float64]:
-    """sigma-bar (n, c) of all stamps. The scale is one over all channels, whichever are shown."""
-    found, blank = [], 0
-    with tqdm(total=total, desc=name, unit="stamps", disable=not sys.stderr.isatty()) as bar:
-        for maps in blocks:
-            scaled = heatmaps.scaled(maps, scale)
-            found.append(rotation.sigma_bar(heatmaps.turned_back(scaled), heatmaps.average(scaled)))
-            blank += int((~maps.reshape(len(maps), -1).any(axis=1)).sum())
-            bar.update(len(maps))
-    if blank:
-        print(f"{name}: the maps of {blank} stamps are 0 everywhere, so is their sigma-bar", file=sys.stderr)
-    return np.concatenate(found)
-
-
-def _groups(
-    tables: dict[str, NDArray], channels: dict[str, int], split: Split, indices: NDArray[np.int64]
-) -> Iterator[Group]:
-    """Every model, channel and class; all stamps are one class, "all", where their labels are unknown."""
-    label = None if split.label is None else split.label[indices]
-    for model, table in tables.items():
-        for channel, column in channels.items():
-            values = table[:, column]
-            classes = [("all", values)] if label is None else [
-                (name, values[label == number]) for number, name in enumerate(subjects.CLASSES)
-            ]  # fmt: skip
-            for name, of_class in classes:
-                sample, fit = rotation.sample_moments(of_class), rotation.fit(of_class)
-                yield Group(model, channel, name, of_class, sample, fit)
 
 
 def _write(
@@ -120,13 +68,15 @@ def _write(
             writer.writeheader()
             writer.writerows(map(row, groups))
     if options.out:
-        rows = _panels(groups)
-        rotation_figures.histograms(options.out, rows, _UNITS[options.scale], _about(options, len(indices)))
+        rows = sigma_bars.panels(groups)
+        rotation_figures.histograms(
+            options.out, rows, sigma_bars.UNITS[options.scale], _about(options, len(indices))
+        )
     if options.json:
         print(json.dumps(_document(options, split, indices, tables, groups, channels), indent=1))
     else:
         print(_about(options, len(indices)))
-        print(f"sigma-bar is {_UNITS[options.scale]}")
+        print(f"sigma-bar is {sigma_bars.UNITS[options.scale]}")
         print(*lines(groups), sep="\n")
 
 
@@ -143,7 +93,7 @@ def _document(
     return {
         "stamps": str(options.stamps),
         **{name: getattr(options, name) for name in settings},
-        "unit": _UNITS[options.scale],
+        "unit": sigma_bars.UNITS[options.scale],
         "ddof": DDOF,
         "table": [entry(group) for group in groups],
         "index": indices.tolist(),
@@ -153,24 +103,6 @@ def _document(
             for model, table in tables.items()
         },
     }
-
-
-def _panels(groups: list[Group]) -> list[list[rotation_figures.Panel]]:
-    """A row of panels for each model."""
-    rows: dict[str, dict[str, list[Group]]] = {}
-    for group in groups:
-        rows.setdefault(group.model, {}).setdefault(group.channel, []).append(group)
-    return [
-        [
-            rotation_figures.Panel(
-                f"{model}, {channel}",
-                {group.name: group.values for group in classes},
-                {group.name: group.fit for group in classes if isinstance(group.fit, Fit)},
-            )
-            for channel, classes in row.items()
-        ]
-        for model, row in rows.items()
-    ]
 
 
 def _about(options: argparse.Namespace, count: int) -> str:

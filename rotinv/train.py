@@ -7,19 +7,17 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from tqdm import tqdm
 
-from rotinv import architectures, cli, figures, history, metrics, runs, scoring, survey, training
-from rotinv.backend import DEVICES, Array, Kernels, get_kernels
-from rotinv.batches import Batches
+from rotinv import architectures, cli, runs, survey, training, trials
+from rotinv.backend import DEVICES, get_kernels
 from rotinv.errors import UserError
 from rotinv.history import Row
 from rotinv.pixels import check_side
 from rotinv.protocol import PAPER, QUICK, Progress, Schedule
-from rotinv.splits import Split, count_constant, usable
 from rotinv.stamps import StampStore
 
 SCHEDULES = {"quick": QUICK, "paper": PAPER}
@@ -42,7 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder, config = options.out, _config(options)
         begin = training.begin
     with StampStore(config.data) as store:
-        data = _Data.check(store, config, progress=sys.stderr.isatty())
+        data = trials.check(store, config, progress=sys.stderr.isatty())
+        for note in data.notes:
+            _say(note)
         if not options.resume:
             folder = runs.create_folder(folder, config.arch)
         run = begin(k, config, folder)
@@ -50,55 +50,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not _train(run, data, config):
             _say(f"stopped at iteration {run.iteration}; to go on: python -m rotinv.train --resume {folder}")
             return 130
-        _test(k, folder, data)
+        _print_metrics(trials.test(k, folder, data))
+        print(f"\nto score stamps: python -m rotinv.score {folder} STAMPS --out scores.csv")
     return 0
 
 
-@dataclass(frozen=True)
-class _Data:
-    """The three splits with the indices of their usable stamps."""
-
-    splits: dict[str, Split]
-    indices: dict
-    side: int | None
-
-    @classmethod
-    def check(cls, store: StampStore, config: runs.Config, progress: bool) -> "_Data":
-        """Read what a run needs. Raises UserError if the store does not fit the run."""
-        size = config.crop or store.size
-        if (size, list(store.channels)) != (config.size, config.channels):
-            raise UserError(
-                f"{store.path}: has {store.size}x{store.size} stamps of {', '.join(store.channels)}; "
-                f"the run was begun with {config.size}x{config.size} of {', '.join(config.channels)}"
-            )
-        splits = {name: store.split(name) for name in ("train", "validate", "test")}
-        indices = {name: usable(split, config.on_bad, progress) for name, split in splits.items()}
-        for name, split in splits.items():
-            if dropped := len(split) - len(indices[name]):
-                _say(f"{store.path}: {dropped} stamps of {name} left out, their pixels are not finite")
-            if constant := count_constant(split, config.crop, progress):
-                _say(f"{store.path}: {constant} channels of stamps of {name} are constant; they become zeros")
-        return cls(splits, indices, config.crop)
-
-
-def _train(run: training.Run, data: _Data, config: runs.Config) -> bool:
+def _train(run: training.Run, data: trials.Data, config: runs.Config) -> bool:
     """Train to the end or to Ctrl-C; says whether the end was reached."""
     _prepare(run)
-    batches = Batches(
-        data.splits["train"],
-        data.indices["train"],
-        batch=config.schedule.batch,
-        seed=config.seed,
-        first=run.iteration,
-        crop=config.crop,
-    )
-
-    def validation(params: Array) -> float:
-        split, indices = data.splits["validate"], data.indices["validate"]
-        return training.validation_error(run.k, run.network, params, split, indices, data.side)
-
-    with batches, _Bar(run) as bar, _interrupts() as stopped:
-        return training.train(run, batches, validation, bar, stopped)
+    with _Bar(run) as bar, _interrupts() as stopped:
+        return trials.train(run, data, config, bar, stopped)
 
 
 def _prepare(run: training.Run) -> None:
@@ -108,24 +69,6 @@ def _prepare(run: training.Run) -> None:
     started = time.perf_counter()
     training.warm_up(run)
     _say(f"ready after {time.perf_counter() - started:.1f} s")
-
-
-def _test(k: Kernels, folder: Path, data: _Data) -> None:
-    """Score the test set with the best weights; write metrics.json and the pictures."""
-    model = runs.load_model(folder)
-    split, indices = data.splits["test"], data.indices["test"]
-    assert split.label is not None  # a store's splits have labels
-    label = split.label[indices]
-    p = scoring.probabilities(k, model.network, k.asarray(model.params), split, indices, data.side)
-    result = metrics.evaluate(label, p)
-    runs.write_json(folder / runs.METRICS, result)
-    _print_metrics(result)
-    if figures.available():
-        rows = history.read(folder / runs.HISTORY)
-        figures.learning_curve(folder / "learning_curve.png", rows, model.name)
-        if result["fnr_at_fpr"]["0.01"] is not None:
-            figures.det_curves(folder / "det_curve.png", {model.name: metrics.det_curve(label, p)})
-    print(f"\nto score stamps: python -m rotinv.score {folder} STAMPS --out scores.csv")
 
 
 def _print_metrics(result: dict) -> None:

@@ -9,10 +9,6 @@ import collections
 import contextlib
 import itertools
 import multiprocessing
-import multiprocessing.connection
-import os
-import signal
-import threading
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from functools import partial
@@ -21,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from rotinv import processes
 from rotinv import stamps as store
 from rotinv.survey import detection, kinds, pair, parts, selection, sky
 
@@ -30,7 +27,6 @@ SPLITS = ("train", "validate", "test")
 PILOT = len(SPLITS)  # the fourth "split": images from which the yields are learned, then thrown away
 PILOT_IMAGES = 16
 BLOCK = 8192  # stamps that are shuffled together
-THREADS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 Results = Generator[pair.Stamps, None, None]
 STRIDE = 10**9  # image ids of a split begin at its index times this
 
@@ -172,27 +168,11 @@ def _processes(workers: int, band: str, size: int) -> Iterator[Simulate]:
     if workers == 1:
         yield Simulate(None, workers, band, size)
         return
-    before = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(dict.fromkeys(THREADS, "1"))  # read by the processes as they start
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_begin_process)
-    try:
-        yield Simulate(pool, workers, band, size)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
-
-
-def _begin_process() -> None:
-    """Leave Ctrl-C to the parent, and end when it ends, however it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-
-
-def _end_with(sentinel: int) -> None:
-    multiprocessing.connection.wait([sentinel])
-    os._exit(1)
+    with processes.threads_each(1):
+        pool = ProcessPoolExecutor(
+            workers, multiprocessing.get_context("spawn"), initializer=processes.begin
+        )
+        try:
+            yield Simulate(pool, workers, band, size)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)

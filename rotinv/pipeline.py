@@ -1,0 +1,256 @@
+"""Steps that are done once: each is known by its inputs' hash, and a pipeline that was killed goes on.
+
+    FOLDER/steps/NAME.json      a step that was done: the hash of its inputs, its outputs' hashes, its seconds
+    FOLDER/steps/files.json     hashes of files by their size and time, so that none is read again for nothing
+    FOLDER/steps/lock           held by whoever is at work in FOLDER
+
+A step's inputs are its settings, the files it reads and the outputs of the steps it needs. It is done where
+its record names the inputs as they are now, and its outputs are there as it left them.
+"""
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from rotinv import runs
+from rotinv.errors import UserError
+from rotinv.files import disk_errors
+from rotinv.workers import Crew, Task, employ
+
+_PATIENCE = 10.0  # seconds to wait for the processes of a run that was just killed
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to do. `outputs` lie below the pipeline's folder, `files` (read only) may lie anywhere."""
+
+    name: str
+    task: Task
+    settings: Mapping[str, Any]  # JSON: all, besides files and needs, that decides the outputs
+    outputs: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+    work: float = 1.0  # seconds of one process, about
+    alone: bool = False  # starts processes itself, so that it is done by this process, before any other
+    begun: Callable[[], float] | None = None  # the share done, of a step that goes on where it was cut off
+
+
+class Watcher(Protocol):
+    """Who is told how it goes; seconds are of Step.work."""
+
+    def moved(self, worked: float, busy: Sequence[str]) -> None: ...
+    def ended(self, step: Step, seconds: float, done: int) -> None: ...
+
+
+class Book:
+    """The records in a pipeline's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.steps = folder / "steps"
+        self._files = _json(self.steps / "files.json") or {}
+
+    def inputs(self, step: Step) -> str:
+        """The hash of a step's inputs as they are; the steps it needs have been done."""
+        needed = {name: (_json(self._record(name)) or {}).get("outputs") for name in step.needs}
+        files = [self.digest(path) for path in step.files]
+        text = json.dumps([step.name, dict(step.settings), needed, files], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def done(self, step: Step) -> bool:
+        """Whether a step, whose needs are done, is done itself."""
+        record = _json(self._record(step.name))
+        if record is None or record.get("inputs") != self.inputs(step):
+            return False
+        return record.get("outputs") == self._outputs(step)
+
+    def record(self, step: Step, inputs: str, seconds: float) -> None:
+        """Note that a step has been done."""
+        outputs = self._outputs(step)
+        missing = [name for name, digest in outputs.items() if digest is None]
+        assert not missing, f"{step.name} has not made {missing}"
+        runs.write_json(self._record(step.name), {"inputs": inputs, "outputs": outputs, "seconds": seconds})
+
+    def seconds(self, name: str) -> float | None:
+        """How long a step took when it was done."""
+        record = _json(self._record(name))
+        return None if record is None else record.get("seconds")
+
+    def digest(self, path: Path) -> str | None:
+        """The SHA-256 of a file, or None; read only where its size or time is not what it was."""
+        try:
+            stat = path.stat()
+            seen = [stat.st_size, stat.st_mtime_ns]
+            known = self._files.get(str(path))
+            if known is None or known[:2] != seen:
+                with path.open("rb") as file:
+                    known = [*seen, _sha256(file)]
+                self._files[str(path)] = known
+                if self.steps.is_dir():
+                    runs.write_json(self.steps / "files.json", self._files)
+            return known[2]
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+
+    def _outputs(self, step: Step) -> dict[str, str | None]:
+        return {name: self.digest(self.folder / name) for name in step.outputs}
+
+    def _record(self, name: str) -> Path:
+        return self.steps / f"{name.replace(' ', '-')}.json"
+
+
+def wanted(steps: Sequence[Step], names: Sequence[str]) -> list[Step]:
+    """The steps of those names and all that they need, in the order of `steps`."""
+    by_name = {step.name: step for step in steps}
+    found: set[str] = set()
+    left = list(names)
+    while left:
+        name = left.pop()
+        if name not in found:
+            found.add(name)
+            left.extend(by_name[name].needs)
+    return [step for step in steps if step.name in found]
+
+
+def finished(book: Book, steps: Sequence[Step]) -> set[str]:
+    """The names of the steps that are done, each with all that it needs."""
+    done: set[str] = set()
+    for step in steps:
+        if done.issuperset(step.needs) and book.done(step):
+            done.add(step.name)
+    return done
+
+
+@dataclass
+class _Run:
+    """A pipeline under way."""
+
+    book: Book
+    steps: Sequence[Step]
+    watcher: Watcher
+    done: set[str]
+    started: dict[str, tuple[str, float]] = field(default_factory=dict)  # inputs and time, by step
+    shares: dict[str, float] = field(default_factory=dict)
+
+    def ready(self) -> Iterator[Step]:
+        """The steps that could be begun."""
+        for step in self.steps:
+            if step.name not in self.done and step.name not in self.started:
+                if self.done.issuperset(step.needs):
+                    yield step
+
+    def begin(self, step: Step) -> None:
+        """Note that a step begins; what is left of its old outputs goes, unless it goes on with them."""
+        if step.begun is None:
+            for name in step.outputs:
+                (self.book.folder / name).unlink(missing_ok=True)
+        self.shares[step.name] = step.begun() if step.begun else 0.0
+        self.started[step.name] = (self.book.inputs(step), time.monotonic())
+
+    def moved(self, step: Step, share: float, busy: Sequence[str]) -> None:
+        """A step has got so far."""
+        self.watcher.moved(step.work * (share - self.shares[step.name]), busy)
+        self.shares[step.name] = share
+
+    def end(self, step: Step, busy: Sequence[str]) -> None:
+        """A step has been done."""
+        inputs, since = self.started.pop(step.name)
+        self.moved(step, 1.0, busy)
+        self.book.record(step, inputs, time.monotonic() - since)
+        self.done.add(step.name)
+        self.watcher.ended(step, time.monotonic() - since, len(self.done))
+
+
+def run(folder: Path, steps: Sequence[Step], workers: int, threads: int, watcher: Watcher) -> None:
+    """Do the steps that are not done, on `workers` processes of so many threads; steps come after their needs.
+
+    Raises UserError as a step did, if another process is at work in the folder, or if it cannot be written.
+    """
+    with disk_errors(folder / "steps"):
+        (folder / "steps").mkdir(parents=True, exist_ok=True)
+    with locked(folder / "steps" / "lock"):
+        _remove_unfinished(folder)
+        book = Book(folder)
+        at = _Run(book, steps, watcher, finished(book, steps))
+        _alone(at)
+        if any(step.name not in at.done for step in steps):
+            hold = functools.partial(_hold, folder / "steps" / "lock")
+            with employ(workers, threads, hold) as crew:
+                _together(at, crew)
+
+
+def _alone(at: _Run) -> None:
+    for step in [step for step in at.steps if step.alone and step.name not in at.done]:
+        at.begin(step)
+        step.task(functools.partial(at.moved, step, busy=[step.name]))
+        at.end(step, [])
+
+
+def _together(at: _Run, crew: Crew) -> None:
+    by_name = {step.name: step for step in at.steps}
+    while len(at.done) < len(at.steps):
+        for step in list(at.ready())[: crew.free]:
+            at.begin(step)
+            crew.start(step.name, step.task)
+        for name, share in crew.wait(1.0):
+            if share is None:
+                at.end(by_name[name], crew.busy)
+            else:
+                at.moved(by_name[name], share, crew.busy)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock that no other process has while this one, or a process that it started, is at work.
+
+    Raises UserError if another has it.
+    """
+    with disk_errors(path), path.open("a") as file:
+        until = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise UserError(f"{path.parent.parent}: another process is at work in it") from None
+                time.sleep(0.1)
+        fcntl.flock(file, fcntl.LOCK_SH)  # its workers share it: they may outlive it by a moment
+        yield
+
+
+def _hold(path: Path) -> None:
+    """Share the lock until this process ends."""
+    descriptor = os.open(path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove the temporary files of a process that was killed while it wrote (see files.written_whole)."""
+    for path in folder.rglob(".*.part"):
+        path.unlink(missing_ok=True)
+
+
+def _json(path: Path) -> Any:
+    """A record; None where there is none, or half of one."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _sha256(file: Any) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(1 << 22):
+        digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,115 @@
+"""Processes that do tasks one after another, and tell how far each is: what pipeline.py runs its steps on."""
+
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from rotinv import processes
+from rotinv.errors import UserError
+
+Progress = Callable[[float], None]  # told the share that is done, from 0 to 1
+Task = Callable[[Progress], None]  # it must be picklable
+
+
+@dataclass
+class Worker:
+    """A process, and the name of the task that it is at, if any."""
+
+    process: BaseProcess
+    connection: Connection
+    busy: str | None = None
+
+
+class Crew:
+    """Workers that tasks are given to (see employ)."""
+
+    def __init__(self, workers: list[Worker]) -> None:
+        self._workers = workers
+
+    @property
+    def free(self) -> int:
+        """How many have nothing to do."""
+        return sum(worker.busy is None for worker in self._workers)
+
+    @property
+    def busy(self) -> list[str]:
+        """The names of the tasks under way."""
+        return [worker.busy for worker in self._workers if worker.busy is not None]
+
+    def start(self, name: str, task: Task) -> None:
+        """Give a task to a free worker."""
+        worker = next(worker for worker in self._workers if worker.busy is None)
+        worker.connection.send(task)
+        worker.busy = name
+
+    def wait(self, seconds: float) -> Iterator[tuple[str, float | None]]:
+        """What the tasks tell until something does, or for so long: a task's name, and its progress.
+
+        None is told of a task that has ended. Raises UserError as the task did, or if its process died.
+        """
+        listening = {worker.connection: worker for worker in self._workers if worker.busy}
+        for connection in multiprocessing.connection.wait(list(listening), seconds):
+            worker = listening[connection]  # type: ignore[index]
+            name = worker.busy
+            assert name is not None
+            try:
+                kind, value = worker.connection.recv()
+            except EOFError:
+                worker.process.join()
+                raise UserError(
+                    f"{name}: its process ended with status {worker.process.exitcode} (killed, or out of "
+                    "memory?); the same command goes on where it was"
+                ) from None
+            if kind == "refused":
+                raise UserError(f"{name}: {value}")
+            if kind == "failed":
+                raise RuntimeError(f"{name} failed:\n{value}")
+            if kind == "ended":
+                worker.busy = None
+            yield name, value
+
+
+@contextlib.contextmanager
+def employ(count: int, threads: int, begin: Callable[[], None]) -> Iterator[Crew]:
+    """`count` processes of so many threads each, which call `begin` (picklable) first; killed in the end."""
+    context = multiprocessing.get_context("spawn")
+    workers = []
+    try:
+        with processes.threads_each(threads):
+            for _ in range(count):
+                ours, theirs = context.Pipe()
+                process = context.Process(target=_work, args=(theirs, begin), daemon=True)
+                process.start()
+                theirs.close()
+                workers.append(Worker(process, ours))
+        yield Crew(workers)
+    finally:
+        for worker in workers:
+            worker.process.kill()
+        for worker in workers:
+            worker.process.join()
+
+
+def _work(connection: Connection, begin: Callable[[], None]) -> None:
+    """A worker's whole life."""
+    processes.begin()
+    begin()
+    while True:
+        try:
+            task = connection.recv()
+        except EOFError:
+            return
+        try:
+            task(lambda share: connection.send(("progress", share)))
+        except UserError as error:
+            connection.send(("refused", str(error)))
+        except Exception:
+            connection.send(("failed", traceback.format_exc()))
+        else:
+            connection.send(("ended", None))
