@@ -1,6 +1,7 @@
 """Steps that are done once: each is known by its inputs' hash, and a pipeline that was killed goes on.
 
     FOLDER/steps/NAME.json      a step that was done: the hash of its inputs, its outputs' hashes, its seconds
+    FOLDER/steps/NAME.begun     the same hash, of a step that goes on where it was cut off
     FOLDER/steps/files.json     hashes of files by their size and time, so that none is read again for nothing
     FOLDER/steps/lock           held by whoever is at work in FOLDER
 
@@ -22,7 +23,7 @@ from typing import Any, Protocol
 
 from rotinv import runs
 from rotinv.errors import UserError
-from rotinv.files import disk_errors
+from rotinv.files import disk_errors, written_whole
 from rotinv.workers import Crew, Task, employ
 
 _PATIENCE = 10.0  # seconds to wait for the processes of a run that was just killed
@@ -77,7 +78,28 @@ class Book:
         outputs = self._outputs(step)
         missing = [name for name, digest in outputs.items() if digest is None]
         assert not missing, f"{step.name} has not made {missing}"
+        runs.write_json(self.steps / "files.json", self._files)
         runs.write_json(self._record(step.name), {"inputs": inputs, "outputs": outputs, "seconds": seconds})
+
+    def begin(self, step: Step) -> str:
+        """Note that a step begins, and give its inputs' hash; what is left of its old outputs goes.
+
+        One that goes on where it was cut off keeps them. Raises UserError if its inputs are other ones now.
+        """
+        inputs = self.inputs(step)
+        if step.begun is None:
+            for name in step.outputs:
+                (self.folder / name).unlink(missing_ok=True)
+            return inputs
+        note = self._record(step.name).with_suffix(".begun")
+        if note.exists() and note.read_text() != inputs:
+            raise UserError(
+                f"{self.folder}: the data, the settings or the program have changed since '{step.name}' was "
+                "begun; choose another --out"
+            )
+        with written_whole(note, overwrite=True) as temporary:
+            temporary.write_text(inputs)
+        return inputs
 
     def seconds(self, name: str) -> float | None:
         """How long a step took when it was done."""
@@ -94,8 +116,6 @@ class Book:
                 with path.open("rb") as file:
                     known = [*seen, _sha256(file)]
                 self._files[str(path)] = known
-                if self.steps.is_dir():
-                    runs.write_json(self.steps / "files.json", self._files)
             return known[2]
         except FileNotFoundError:
             return None
@@ -150,12 +170,9 @@ class _Run:
                     yield step
 
     def begin(self, step: Step) -> None:
-        """Note that a step begins; what is left of its old outputs goes, unless it goes on with them."""
-        if step.begun is None:
-            for name in step.outputs:
-                (self.book.folder / name).unlink(missing_ok=True)
+        """Note that a step begins, from where it was."""
         self.shares[step.name] = step.begun() if step.begun else 0.0
-        self.started[step.name] = (self.book.inputs(step), time.monotonic())
+        self.started[step.name] = (self.book.begin(step), time.monotonic())
 
     def moved(self, step: Step, share: float, busy: Sequence[str]) -> None:
         """A step has got so far."""
@@ -172,7 +189,7 @@ class _Run:
 
 
 def run(folder: Path, steps: Sequence[Step], workers: int, threads: int, watcher: Watcher) -> None:
-    """Do the steps that are not done, on `workers` processes of so many threads; steps come after their needs.
+    """Do the steps that are not done, on `workers` processes of so many threads; they come after their needs.
 
     Raises UserError as a step did, if another process is at work in the folder, or if it cannot be written.
     """
@@ -215,7 +232,9 @@ def locked(path: Path) -> Iterator[None]:
 
     Raises UserError if another has it.
     """
-    with disk_errors(path), path.open("a") as file:
+    with disk_errors(path):
+        file = path.open("a")
+    with file:
         until = time.monotonic() + _PATIENCE
         while True:
             try:

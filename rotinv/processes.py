@@ -1,4 +1,4 @@
-"""Processes of this machine: they begin with so many threads, leave Ctrl-C to their parent, and end with it."""
+"""Processes of this machine: they have so many threads, leave Ctrl-C to their parent, and end with it."""
 
 import contextlib
 import multiprocessing

@@ -7,6 +7,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tqdm import tqdm
+
 from rotinv import cli, survey
 from rotinv.files import refuse_existing
 from rotinv.survey import build, preview
@@ -22,9 +24,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.preview is not None:
         preview.check(options.preview, options.out)
     begin = time.perf_counter()
-    images = survey.make_survey(
-        options.out, counts, options.seed, options.workers, options.band, progress=sys.stderr.isatty()
-    )
+    hidden = not sys.stderr.isatty()
+    with tqdm(total=sum(counts.values()), unit=" stamps", desc="survey", disable=hidden) as bar:
+        images = survey.make_survey(
+            options.out, counts, options.seed, options.workers, options.band, progress=bar.update
+        )
     seconds = time.perf_counter() - begin
     total = sum(counts.values())
     made = ", ".join(f"{split} {counts[split]:,} of {images[split]:,} images" for split in counts)

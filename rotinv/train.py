@@ -161,7 +161,8 @@ def _default_survey(workers: int) -> Path:
     if not path.exists():
         _say(f"simulating a survey (once): {path}")
         try:
-            survey.make_survey(path, QUICK_SURVEY, seed=SURVEY_SEED, workers=workers, band="g", progress=True)
+            with tqdm(total=sum(QUICK_SURVEY.values()), unit=" stamps", desc="survey") as bar:
+                survey.make_survey(path, QUICK_SURVEY, SURVEY_SEED, workers, "g", progress=bar.update)
         except UserError:
             if not path.exists():  # if it does, another process has made the same one meanwhile
                 raise

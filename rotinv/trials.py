@@ -76,13 +76,17 @@ def test(k: Kernels, folder: Path, data: Data) -> dict[str, Any]:
     model = runs.load_model(folder)
     split, indices = data.splits["test"], data.indices["test"]
     assert split.label is not None  # a store's splits have labels
-    label = split.label[indices]
     p = scoring.probabilities(k, model.network, k.asarray(model.params), split, indices, data.side)
-    result = metrics.evaluate(label, p)
+    return write_test(folder, split.label[indices], p)
+
+
+def write_test(folder: Path, label: NDArray, p: NDArray) -> dict[str, Any]:
+    """Write metrics.json and the pictures of a run, from the test stamps' p(candidate); give the metrics."""
+    result, name = metrics.evaluate(label, p), folder.resolve().name
     runs.write_json(folder / runs.METRICS, result)
     if figures.available():
         rows = history.read(folder / runs.HISTORY)
-        figures.learning_curve(folder / "learning_curve.png", rows, model.name)
+        figures.learning_curve(folder / "learning_curve.png", rows, name)
         if result["fnr_at_fpr"]["0.01"] is not None:
-            figures.det_curves(folder / "det_curve.png", {model.name: metrics.det_curve(label, p)})
+            figures.det_curves(folder / "det_curve.png", {name: metrics.det_curve(label, p)})
     return result

@@ -72,11 +72,16 @@ def text(sheet: Sheet) -> Iterator[str]:
 
 
 def as_html(sheet: Sheet, folder: Path) -> Iterator[str]:
-    """The sheet's lines as a section of a page, its pictures (in `folder`) inside it."""
+    """The sheet's lines as a section of a page, its pictures (in `folder`) inside it.
+
+    Raises UserError if a picture is missing.
+    """
     yield f'<section><h2>{html.escape(sheet.heading)}</h2><p class="title">{html.escape(sheet.title)}</p>'
     for table in sheet.tables:
         yield from _table(table)
     for name, about in sheet.pictures:
+        if not (folder / name).exists():
+            raise UserError(f"{folder / name}: no such file; remove the sheet of {sheet.heading} beside it")
         data = base64.b64encode((folder / name).read_bytes()).decode("ascii")
         about = html.escape(about)
         yield f'<figure><img alt="{about}" src="data:image/png;base64,{data}">'

@@ -9,13 +9,12 @@ import collections
 import contextlib
 import itertools
 import multiprocessing
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from rotinv import processes
 from rotinv import stamps as store
@@ -37,13 +36,14 @@ def make_survey(
     seed: int,
     workers: int,
     band: str = "g",
-    progress: bool = False,
+    progress: Callable[[int], object] = lambda stamps: None,
     size: int = pair.SIZE,
     pilot_images: int = PILOT_IMAGES,
 ) -> dict[str, int]:
     """Simulate a survey with counts[split] stamps, half of them candidates, into a new store at `path`.
 
-    `size` is the side of a simulated image (px). Returns the number of images simulated for each split.
+    `size` is the side of a simulated image (px); `progress` is told how many stamps were added. Returns the
+    number of images simulated for each split.
     A call that was cut off, by whatever means, goes on when it is made again, with the same bits.
     Raises UserError if `path` exists or cannot be written, or was begun with other arguments.
     """
@@ -55,15 +55,12 @@ def make_survey(
         **{split: counts.get(split, 0) for split in SPLITS},
     }
     images = {}
-    with (
-        tqdm(total=sum(counts.values()), unit=" stamps", desc="survey", disable=not progress) as bar,
-        parts.open_parts(path, options) as saved,
-    ):
+    with parts.open_parts(path, options) as saved:
         with _processes(workers, band, size) as simulate:
             seen = _pilot(simulate, seed, pilot_images)
             for index, split in enumerate(SPLITS):
                 chosen = selection.Selection(counts.get(split, 0), seen, pilot_images)
-                images[split] = _fill(simulate, saved, split, (seed, index), chosen, bar)
+                images[split] = _fill(simulate, saved, split, (seed, index), chosen, progress)
         whole = saved.folder / "survey.h5"
         with store.create_store(
             whole,
@@ -97,12 +94,12 @@ def _fill(
     split: str,
     key: tuple[int, int],
     chosen: selection.Selection,
-    bar: tqdm,
+    progress: Callable[[int], object],
 ) -> int:
     """Simulate images until a split is full, from where its blocks end; returns how many in all."""
     asked = chosen.left
     saved.restore(split, chosen)
-    bar.update(asked - chosen.left)
+    progress(asked - chosen.left)
     waiting: list[tuple[np.ndarray, ...]] = []
     with contextlib.closing(simulate(key, itertools.count(chosen.used))) as results:
         while chosen.left:
@@ -111,7 +108,7 @@ def _fill(
             kept = chosen.take(_bins(result), rng)
             ids = np.full(kept.size, key[1] * STRIDE + image, np.int64)
             waiting.append((result.stamps[kept], result.snr[kept], result.kind[kept], ids))
-            bar.update(kept.size)
+            progress(kept.size)
             if not chosen.left or sum(len(columns[1]) for columns in waiting) >= BLOCK:
                 saved.append(split, _shuffled(waiting, rng), chosen)
                 waiting = []
@@ -169,9 +166,7 @@ def _processes(workers: int, band: str, size: int) -> Iterator[Simulate]:
         yield Simulate(None, workers, band, size)
         return
     with processes.threads_each(1):
-        pool = ProcessPoolExecutor(
-            workers, multiprocessing.get_context("spawn"), initializer=processes.begin
-        )
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=processes.begin)
         try:
             yield Simulate(pool, workers, band, size)
         finally:

@@ -1,0 +1,88 @@
+"""The paper's claims held against what was found here: each agrees, disagrees, or is not decided.
+
+A difference decides where its 95% interval does not hold 0.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from rotinv.paper import published
+from rotinv.paper.published import NAMES
+from rotinv.paper.sheets import Sheet, Table
+
+AGREES, DISAGREES, OPEN = "agrees", "disagrees", "not decided here"
+
+
+class Claim(NamedTuple):
+    """A claim of the paper, its figure there, the figure here with its interval, and what that comes to."""
+
+    text: str
+    there: str
+    here: str
+    verdict: str
+
+
+def table(sheets: Mapping[str, Sheet]) -> Table:
+    """All claims, from the sheets by name."""
+    heads = ("claim", "paper", "here [95% interval]", "verdict")
+    return Table("A verdict needs an interval that does not hold 0", heads, list(_claims(sheets)))
+
+
+def _claims(sheets: Mapping[str, Sheet]) -> Iterator[Claim]:
+    parameters = {arch: found["parameters"] for arch, found in sheets["table1"].data.items()}
+    same = all(parameters[arch] == count for arch, count in published.PARAMETERS.items())
+    text, listed = "The networks' parameters", published.PARAMETERS.items()
+    there = ", ".join(f"{NAMES[arch]} {count:,}" for arch, count in listed)
+    here = ", ".join(f"{NAMES[arch]} {parameters[arch]:,}" for arch, _ in listed)
+    yield Claim(text, there, here, AGREES if same else "other stamps, other networks")
+    yield _accuracy(sheets["table2"], "deephits", "cap", "CAP is more accurate than Deep-HiTS")
+    yield _accuracy(sheets["table2"], "cap", "cape", "CAPE is no more accurate than CAP, significantly")
+    yield _fnr(sheets["fig2"])
+    for kind in ("artifact", "candidate"):
+        yield _sigma(sheets["table3"], kind)
+
+
+def _accuracy(sheet: Sheet, first: str, second: str, text: str) -> Claim:
+    """A difference of mean accuracies by Welch's test; the paper found one for CAP, and none for CAPE."""
+    ours, theirs = published.TABLE_2[first][0][0], published.TABLE_2[second][0][0]
+    there = f"{theirs - ours:+.2f} points, p = {published.WELCH[first, second][0]:g}"
+    test = sheet.data["welch"].get(f"{first} v {second}", {}).get("accuracy")
+    if test is None:
+        return Claim(text, there, "not tested: too few trials", OPEN)
+    p, _, _, difference, (low, high) = test
+    here = f"{difference:+.3f} [{low:+.3f}, {high:+.3f}] points, p = {p:.2g}"
+    if second == "cape":
+        return Claim(text, there, f"{here} (indicative)", AGREES if low <= 0 <= high else DISAGREES)
+    return Claim(text, there, here, _sign(low, high, 1))
+
+
+def _fnr(sheet: Sheet) -> Claim:
+    found = sheet.data[f"{published.FPR:g}"]["difference"]
+    low, high = (100 * end for end in found["interval"])
+    name = NAMES[found["of"]]
+    text = f"{name} misses fewer candidates than Deep-HiTS at a FPR of {published.FPR:g}"
+    there = ", ".join(f"{NAMES[arch]} {100 * fnr:.3f}%" for arch, fnr in published.FNR.items())
+    here = f"{100 * found['mean']:+.3f} [{low:+.3f}, {high:+.3f}] points of FNR"
+    return Claim(text, there, here, _sign(low, high, -1))
+
+
+def _sigma(sheet: Sheet, kind: str) -> Claim:
+    """The difference of two means of sigma-bar on the same stamps, taken as if they were independent: with
+    as many stamps, that errs towards a wide interval."""
+    text = f"CAP's maps of {kind}s disagree less (mean sigma-bar)"
+    deep, cap = (published.TABLE_3[kind, arch][0] for arch in ("deephits", "cap"))
+    there = f"{cap:.4f} v {deep:.4f}"
+    rows = [sheet.data[f"{kind} {arch}"] for arch in ("deephits", "cap")]
+    if not all(row["n"] for row in rows):
+        return Claim(text, there, f"no {kind}s", OPEN)
+    one, other = (row["sample"]["mean"] for row in rows)
+    reach = 1.96 * sum(row["sample"]["variance"] / row["n"] for row in rows) ** 0.5
+    low, high = other - one - reach, other - one + reach
+    here = f"{other:.4f} v {one:.4f}; {other - one:+.4f} [{low:+.4f}, {high:+.4f}]"
+    return Claim(text, there, here, _sign(low, high, -1))
+
+
+def _sign(low: float, high: float, wanted: int) -> str:
+    if low <= 0 <= high:
+        return OPEN
+    return AGREES if (low > 0) == (wanted > 0) else DISAGREES

@@ -1,0 +1,103 @@
+"""The report: one page that needs nothing but itself, with all tables and figures, settings and versions."""
+
+import html
+import json
+import os
+import platform
+from collections.abc import Iterator
+from importlib import metadata
+from typing import Any
+
+from rotinv.files import written_whole
+from rotinv.paper import claims
+from rotinv.paper.place import ARCHS, Place
+from rotinv.paper.sheets import Sheet, as_html, read
+from rotinv.workers import Progress
+
+ORDER = ("table1", "fig1", "table2", "fig2", "fig3", "fig4", "fig5", "table3", "ensembles")
+_PACKAGES = ("numpy", "numba", "scipy", "h5py", "matplotlib")
+_STYLE = """
+body { margin: 0 auto; max-width: 1120px; padding: 24px 20px 60px; background: #fff; color: #1f2733;
+  font: 15px/1.5 system-ui, sans-serif; }
+h1 { font-size: 26px; line-height: 1.25; } h2 { font-size: 20px; margin: 40px 0 0; }
+nav a { margin-right: 14px; white-space: nowrap; } a { color: #0b57a4; }
+.title { margin: 2px 0 12px; color: #4a5565; } .wide { overflow-x: auto; }
+table { border-collapse: collapse; margin: 12px 0; font-size: 13px; }
+caption { text-align: left; font-weight: 600; padding-bottom: 4px; }
+th, td { padding: 3px 10px; border-bottom: 1px solid #dde2e8; text-align: left; vertical-align: top;
+  font-variant-numeric: tabular-nums; }
+th[scope=row] { font-weight: 500; } thead th { border-bottom: 2px solid #9aa5b1; }
+figure { margin: 12px 0; } img { max-width: 100%; height: auto; } figcaption { color: #4a5565; }
+pre { overflow-x: auto; background: #f4f6f8; padding: 12px; font-size: 12px; }
+"""
+
+
+def write(at: Place, settings: dict[str, Any], tell: Progress) -> None:
+    """Write report.html from the sheets."""
+    sheets = {name: read(at.sheet(name)) for name in ORDER}
+    with written_whole(at.folder / "report.html", overwrite=True) as temporary:
+        temporary.write_text("\n".join(_page(at, settings, sheets)), encoding="utf-8")
+
+
+def _page(at: Place, settings: dict[str, Any], sheets: dict[str, Sheet]) -> Iterator[str]:
+    title = "Enhanced rotational invariant network for supernovae detection: the paper, made afresh"
+    yield '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    yield f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>"
+    yield f"<p>{html.escape(_about(settings))}</p>"
+    names = [("agreement", "What agrees"), *((name, sheets[name].heading) for name in ORDER)]
+    names += [("viewer", "Viewer"), ("settings", "Settings")]
+    yield "<nav>" + "".join(f'<a href="#{name}">{heading}</a>' for name, heading in names) + "</nav>"
+    yield '<div id="agreement">'
+    yield from as_html(_agreement(sheets), at.sheets)
+    yield "</div>"
+    for name in ORDER:
+        yield f'<div id="{name}">'
+        yield from as_html(sheets[name], at.sheets)
+        yield "</div>"
+    yield '<div id="viewer"><h2>What decisions rest on</h2>'
+    yield '<p class="title">Pick stamp, model, rule, layer and rotation; see the maps and the ledger.</p>'
+    yield (at.sheets / "viewer.html").read_text(encoding="utf-8")
+    yield "</div>"
+    yield from _exactly(settings)
+    yield "</body>\n</html>"
+
+
+def _about(settings: dict[str, Any]) -> str:
+    survey = settings["survey"]
+    data = f"the stamps of {settings['data']}"
+    if survey:
+        counts = ", ".join(f"{survey[name]:,} to {name}" for name in ("train", "validate", "test"))
+        data = f"a simulated survey ({counts})"
+    return (
+        f"Tables and figures of Reyes et al. 2018 (arXiv 1808.03626) beside those of this run: scale "
+        f"'{settings['scale']}', {settings['trials']} trials of each network on {data}. The paper trained on "
+        "1,220,000 stamps of the real HiTS survey: other stamps give other figures, and it is their order "
+        "that can be expected to agree."
+    )
+
+
+def _agreement(sheets: dict[str, Sheet]) -> Sheet:
+    table = claims.table(sheets)
+    verdicts = [row[-1] for row in table.rows]
+    counts = [f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts)]
+    return Sheet("What agrees, and what does not", f"Of {len(verdicts)} claims: {', '.join(counts)}", [table])
+
+
+def _exactly(settings: dict[str, Any]) -> Iterator[str]:
+    """The settings, seeds and versions."""
+    seeds = {arch: [f"trial {i}: {i}" for i in range(1, settings["trials"] + 1)] for arch in ARCHS}
+    yield '<div id="settings"><h2>Settings, seeds and versions</h2>'
+    yield f"<pre>{html.escape(json.dumps(settings, indent=2))}</pre>"
+    yield f"<p>Seeds of weights, order and dropout by network:</p><pre>{html.escape(json.dumps(seeds))}</pre>"
+    yield "<p>" + html.escape(", ".join(_versions())) + "</p></div>"
+
+
+def _versions() -> Iterator[str]:
+    yield f"Python {platform.python_version()}"
+    for name in _PACKAGES:
+        try:
+            yield f"{name} {metadata.version(name)}"
+        except metadata.PackageNotFoundError:
+            yield f"{name} absent"
+    yield f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors"
