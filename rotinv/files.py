@@ -1,10 +1,12 @@
 """Files that are whole or not there: written beside their place, flushed to disk, then renamed."""
 
 import contextlib
+import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import h5py
 
@@ -39,6 +41,12 @@ def written_whole(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
             _flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON file in place of the last one."""
+    with written_whole(path, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(values, indent=2) + "\n")
 
 
 def refuse_existing(path: Path, overwrite: bool = False) -> None:

@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import functools
 import hashlib
+import itertools
 import json
 import os
 import time
@@ -21,9 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from rotinv import runs
 from rotinv.errors import UserError
-from rotinv.files import disk_errors, written_whole
+from rotinv.files import disk_errors, write_json, written_whole
 from rotinv.workers import Crew, Task, employ
 
 _PATIENCE = 10.0  # seconds to wait for the processes of a run that was just killed
@@ -78,8 +78,8 @@ class Book:
         outputs = self._outputs(step)
         missing = [name for name, digest in outputs.items() if digest is None]
         assert not missing, f"{step.name} has not made {missing}"
-        runs.write_json(self.steps / "files.json", self._files)
-        runs.write_json(self._record(step.name), {"inputs": inputs, "outputs": outputs, "seconds": seconds})
+        write_json(self.steps / "files.json", self._files)
+        write_json(self._record(step.name), {"inputs": inputs, "outputs": outputs, "seconds": seconds})
 
     def begin(self, step: Step) -> str:
         """Note that a step begins, and give its inputs' hash; what is left of its old outputs goes.
@@ -163,11 +163,15 @@ class _Run:
     shares: dict[str, float] = field(default_factory=dict)
 
     def ready(self) -> Iterator[Step]:
-        """The steps that could be begun."""
+        """The steps that could be begun; one whose needs have come out as they were is done."""
         for step in self.steps:
-            if step.name not in self.done and step.name not in self.started:
-                if self.done.issuperset(step.needs):
-                    yield step
+            if step.name in self.done or step.name in self.started or not self.done.issuperset(step.needs):
+                continue
+            if self.book.done(step):
+                self.done.add(step.name)
+                self.watcher.moved(step.work, [])
+            else:
+                yield step
 
     def begin(self, step: Step) -> None:
         """Note that a step begins, from where it was."""
@@ -216,7 +220,7 @@ def _alone(at: _Run) -> None:
 def _together(at: _Run, crew: Crew) -> None:
     by_name = {step.name: step for step in at.steps}
     while len(at.done) < len(at.steps):
-        for step in list(at.ready())[: crew.free]:
+        for step in itertools.islice(at.ready(), crew.free):
             at.begin(step)
             crew.start(step.name, step.task)
         for name, share in crew.wait(1.0):

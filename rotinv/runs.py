@@ -3,13 +3,11 @@
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from rotinv import __version__, architectures, checkpoints, weights
+from rotinv import __version__, architectures, checkpoints, files, weights
 from rotinv.errors import UserError
-from rotinv.files import written_whole
 from rotinv.network import Network
 from rotinv.protocol import PAPER, Schedule
 
@@ -73,7 +71,7 @@ def check_free(folder: Path) -> None:
 
 def write_config(folder: Path, config: Config) -> None:
     """Write config.json."""
-    write_json(folder / CONFIG, asdict(config))
+    files.write_json(folder / CONFIG, asdict(config))
 
 
 def read_config(folder: Path) -> Config:
@@ -113,12 +111,6 @@ def write_weights(folder: Path, config: Config, params: np.ndarray) -> None:
     progress = checkpoints.Progress(limit=0)
     write_config(folder, config)
     checkpoints.save(folder / BEST, config.network(), checkpoints.Checkpoint(params, 0, progress))
-
-
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write a JSON file in place of the last one."""
-    with written_whole(path, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(values, indent=2) + "\n")
 
 
 def _next_free(parent: Path, arch: str) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rotinv import runs
+from rotinv import files
 from rotinv.errors import UserError
 from rotinv.runs import Model
 
@@ -32,7 +32,7 @@ def store(
     entry = {"weights": key, "models": [model.name for model in models], **about, "thresholds": values}
     for folder in dict.fromkeys(folders):
         others = [one for one in _read(folder / FILE) if one["weights"] != key]
-        runs.write_json(folder / FILE, {"entries": [*others, entry]})
+        files.write_json(folder / FILE, {"entries": [*others, entry]})
 
 
 def find(folders: Sequence[Path], models: Sequence[Model], fpr: float) -> float:

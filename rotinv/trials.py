@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from rotinv import figures, history, metrics, runs, scoring, training
+from rotinv import figures, files, history, metrics, runs, scoring, training
 from rotinv.backend import Array, Kernels
 from rotinv.batches import Batches
 from rotinv.errors import UserError
@@ -83,7 +83,7 @@ def test(k: Kernels, folder: Path, data: Data) -> dict[str, Any]:
 def write_test(folder: Path, label: NDArray, p: NDArray) -> dict[str, Any]:
     """Write metrics.json and the pictures of a run, from the test stamps' p(candidate); give the metrics."""
     result, name = metrics.evaluate(label, p), folder.resolve().name
-    runs.write_json(folder / runs.METRICS, result)
+    files.write_json(folder / runs.METRICS, result)
     if figures.available():
         rows = history.read(folder / runs.HISTORY)
         figures.learning_curve(folder / "learning_curve.png", rows, name)

@@ -124,7 +124,7 @@ def _disagreement(at: Place, sheet: str, heading: str, label: int) -> None:
     kind = subjects.CLASSES[label]
     counts = f"{models[1].name} is right and {models[0].name} wrong on {len(found)} of {len(indices):,} test"
     counts += f" stamps ({len(mine)} of them {kind}s); in the paper on {published.DISAGREEMENTS} of 100,000."
-    title = f"A {kind} that Deep-HiTS gets wrong and CAP right" if label else f"An {kind}, likewise"
+    title = f"{'A' if label else 'An'} {kind} that Deep-HiTS gets wrong and CAP right"
     if not len(mine):
         notes = [counts, f"There is no such {kind} here, and so no figure."]
         sheets.write(at.sheet(sheet), Sheet(heading, title, notes=notes))

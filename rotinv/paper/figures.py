@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from rotinv.ensembles import RULES, Row
 from rotinv.files import written_whole
+from rotinv.significance import Interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,25 +19,36 @@ Curve = tuple[NDArray, NDArray]  # FPR and FNR
 
 
 def det(
-    path: Path, curves: Mapping[str, Sequence[Curve]], points: Mapping[str, tuple[float, float]], fpr: float
+    path: Path,
+    curves: Mapping[str, Sequence[Curve]],
+    at_fpr: Mapping[str, tuple[float, Interval]],
+    points: Mapping[str, float],
+    fpr: float,
 ) -> None:
     """DET curves of several models each, as their mean and range, whole and around `fpr`, as PNG.
 
-    `points` are (FPR, FNR) by name, drawn as crosses in the colours of the curves that they end with.
+    `at_fpr` are the mean FNR there and its interval, and `points` others' FNR, drawn as crosses; both by the
+    curves' names.
     """
     figure = _figure(11, 4.8)
     whole, near = figure.subplots(1, 2)
     least = min(float(one[0][one[0] > 0].min(initial=1.0)) for each in curves.values() for one in each)
     for axes, ends in ((whole, (least, 1.0)), (near, (fpr / 4, fpr * 4))):
         _curves(axes, curves, np.geomspace(*ends, 400))
-        for name, (x, y) in points.items():
-            colour = f"C{list(curves).index(last)}" if (last := name.split(", ")[-1]) in curves else "0.3"
-            axes.plot(x, y, "x", color=colour, ms=8, mew=2, label=name)
+        for place, (name, y) in enumerate(points.items()):
+            colour = f"C{list(curves).index(name)}" if name in curves else "0.3"
+            axes.plot(fpr, y, "x+"[place % 2], color=colour, ms=9, mew=2, label=f"paper, {name}")
         axes.axvline(fpr, color="0.5", lw=0.8, ls=":")
         axes.set(xscale="log", xlabel="false positive rate", ylabel="false negative rate")
         axes.grid(which="both", color="0.92")
+    for place, (mean, (low, high)) in enumerate(at_fpr.values()):
+        x, bars = fpr * 1.03 ** (place - 1), [[max(0, mean - low)], [max(0, high - mean)]]
+        near.errorbar(x, mean, bars, fmt="o", color=f"C{place}", ms=4, capsize=3)
     whole.set(yscale="log", title="whole")
-    near.set(title=f"around a false positive rate of {fpr:g}", xlim=(fpr / 4, fpr * 4), ylim=(0, None))
+    ticks = [fpr / 4, fpr / 2, fpr, 2 * fpr, 4 * fpr]
+    near.set(title=f"around a false positive rate of {fpr:g}", xlim=(ticks[0], ticks[-1]), ylim=(0, None))
+    near.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    near.set_xticks([], minor=True)
     whole.legend(fontsize=8)
     _save(figure, path)
 

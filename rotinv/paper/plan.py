@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rotinv import __version__, runs, survey
+from rotinv import __version__, files, runs, survey
 from rotinv.errors import UserError
 from rotinv.paper import explained, report, scored, structure, trained
 from rotinv.paper.place import ARCHS, Place
@@ -125,7 +125,7 @@ def check_same(folder: Path, was: Settings, asked: Settings) -> None:
 
 def write(folder: Path, of: Settings) -> None:
     """Write the settings."""
-    runs.write_json(folder / SETTINGS, asdict(of))
+    files.write_json(folder / SETTINGS, asdict(of))
 
 
 def place(folder: Path, of: Settings, threads: int) -> Place:
@@ -255,7 +255,7 @@ class _Steps:
         made += [self.at.sheets / picture for picture in pictures]
         return Step(
             name,
-            functools.partial(does, self.at, **values),
+            functools.partial(does, self.at, *values.values()),
             self._settings(**values),
             tuple(map(self.at.relative, made)),
             needs=needs,
