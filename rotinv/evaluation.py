@@ -81,8 +81,8 @@ def _intervals(scores: Scores, found: dict[str, Any], draws: int) -> dict[str, A
     if intervals["f1"] is not None:  # both classes are there
         resampled = significance.resampled_fnr(scores.label, scores.probability, FPRS, draws)
         intervals["fnr_at_fpr"] = {
-            f"{fpr:g}": significance.fnr_interval(scores.label, scores.probability, fpr, resampled[:, 0, i])
-            for i, fpr in enumerate(FPRS)
+            name: significance.fnr_interval(fnr, found["candidates"], resampled[:, 0, i])
+            for i, (name, fnr) in enumerate(found["fnr_at_fpr"].items())
         }
     return intervals
 

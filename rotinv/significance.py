@@ -4,14 +4,13 @@ Intervals are of 95% unless said otherwise. The bootstrap resamples the stamps, 
 on their own: how many there are of each was chosen, not found.
 """
 
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
-
-from rotinv import metrics
 
 LEVEL = 0.95
 DRAWS = 1000  # of a bootstrap
@@ -124,17 +123,13 @@ class _Ranked(NamedTuple):
         return 1 - np.append(0.0, accepted)[place] / accepted[-1]
 
 
-def fnr_interval(
-    label: NDArray, probability: NDArray, fpr: float, draws: NDArray, level: float = LEVEL
-) -> Interval:
-    """The interval of FNR at a FPR, from its draws (n,) by resampled_fnr.
+def fnr_interval(fnr: float, candidates: int, draws: NDArray, level: float = LEVEL) -> Interval:
+    """The interval of a FNR at a FPR, from its draws (n,) by resampled_fnr.
 
     Where few candidates are rejected the draws hardly vary, and not at all where none is: so it is never
-    narrower than Wilson's at the threshold itself.
+    narrower than Wilson's of the candidates that are rejected.
     """
-    candidates = int(np.sum(label))
-    rejected = round(metrics.fnr_at_fpr(label, probability, fpr) * candidates)
-    own, drawn = wilson(rejected, candidates, level), percentiles(draws, level)
+    own, drawn = wilson(round(fnr * candidates), candidates, level), percentiles(draws, level)
     assert own is not None  # resampled_fnr has seen candidates
     return Interval(min(own.low, drawn.low), max(own.high, drawn.high))
 
@@ -151,7 +146,9 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Welch | None:
     """Welch's t-test (scipy.stats.ttest_ind); None where it does not exist: too few values, or no spread."""
     if min(len(first), len(second)) < 2 or np.ptp(first) == np.ptp(second) == 0:
         return None
-    found = stats.ttest_ind(second, first, equal_var=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # one sample may have no spread
+        found = stats.ttest_ind(second, first, equal_var=False)
     interval = found.confidence_interval(LEVEL)
     difference = float(np.mean(second) - np.mean(first))
     low, high = float(interval.low), float(interval.high)

@@ -25,7 +25,7 @@ class Claim(NamedTuple):
 def table(sheets: Mapping[str, Sheet]) -> Table:
     """All claims, from the sheets by name."""
     heads = ("claim", "paper", "here [95% interval]", "verdict")
-    return Table("A verdict needs an interval that does not hold 0", heads, list(_claims(sheets)))
+    return Table("A difference decides where its interval does not hold 0", heads, list(_claims(sheets)))
 
 
 def _claims(sheets: Mapping[str, Sheet]) -> Iterator[Claim]:
@@ -36,7 +36,7 @@ def _claims(sheets: Mapping[str, Sheet]) -> Iterator[Claim]:
     here = ", ".join(f"{NAMES[arch]} {parameters[arch]:,}" for arch, _ in listed)
     yield Claim(text, there, here, AGREES if same else "other stamps, other networks")
     yield _accuracy(sheets["table2"], "deephits", "cap", "CAP is more accurate than Deep-HiTS")
-    yield _accuracy(sheets["table2"], "cap", "cape", "CAPE is no more accurate than CAP, significantly")
+    yield _accuracy(sheets["table2"], "cap", "cape", "CAPE is not significantly more accurate than CAP")
     yield _fnr(sheets["fig2"])
     for kind in ("artifact", "candidate"):
         yield _sigma(sheets["table3"], kind)
@@ -52,7 +52,8 @@ def _accuracy(sheet: Sheet, first: str, second: str, text: str) -> Claim:
     p, _, _, difference, (low, high) = test
     here = f"{difference:+.3f} [{low:+.3f}, {high:+.3f}] points, p = {p:.2g}"
     if second == "cape":
-        return Claim(text, there, f"{here} (indicative)", AGREES if low <= 0 <= high else DISAGREES)
+        verdict = f"{AGREES}, with little power" if low <= 0 <= high else DISAGREES
+        return Claim(text, there, f"{here} (indicative)", verdict)
     return Claim(text, there, here, _sign(low, high, 1))
 
 

@@ -26,6 +26,11 @@ class Place:
         """The folder of the tables and pictures."""
         return self.folder / "sheets"
 
+    @property
+    def steps(self) -> Path:
+        """The folder of the steps' records (see rotinv/pipeline.py)."""
+        return self.folder / "steps"
+
     def run(self, arch: str, trial: int) -> Path:
         """The run of a trial."""
         return self.folder / "trials" / f"{arch}-{trial}"

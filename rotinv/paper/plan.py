@@ -37,7 +37,7 @@ SCALES = {
         Schedule(halve_every=40, iterations=80, extend_by=0, validate_every=40),
         trials=2,
         explained=100,
-        viewed=12,
+        viewed=4,
         draws=200,
     ),
     "quick": Scale(
@@ -164,6 +164,15 @@ class _Steps:
         every = tuple(self._name("score", arch, i) for i in range(1, trials + 1) for arch in ARCHS)
         caps = tuple(name for name in every if name.startswith("score cap-"))
         two = tuple(self._name("score", arch, 1) for arch in ("deephits", "cap"))
+        yield Step(
+            "viewer",
+            functools.partial(explained.viewer, self.at, self.of.viewed),
+            self._settings(viewed=self.of.viewed),
+            ("sheets/viewer.html",),
+            needs=two,
+            files=self._files,
+            work=2.0 * self.of.viewed,
+        )
         yield self._sheet("table2", scored.table_2, needs=every, trials=trials)
         yield self._sheet("fig2", scored.fig_2, ("fig2.png",), needs=every, trials=trials, draws=draws)
         yield self._sheet("ensembles", scored.ensemble, ("ensembles.png",), needs=caps, trials=trials)
@@ -174,15 +183,6 @@ class _Steps:
         sigma = tuple(self._name("sigma", arch, 1) for arch in ("deephits", "cap"))
         yield self._sheet("table3", explained.table_3, needs=sigma, work=5)
         yield self._sheet("fig5", explained.fig_5, ("fig5.png",), needs=sigma, work=5)
-        yield Step(
-            "viewer",
-            functools.partial(explained.viewer, self.at, self.of.viewed),
-            self._settings(viewed=self.of.viewed),
-            ("sheets/viewer.html",),
-            needs=two,
-            files=self._files,
-            work=2.0 * self.of.viewed,
-        )
         yield Step(
             "report",
             functools.partial(report.write, self.at, asdict(self.of)),

@@ -21,6 +21,7 @@ body { margin: 0 auto; max-width: 1120px; padding: 24px 20px 60px; background: #
   font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 26px; line-height: 1.25; } h2 { font-size: 20px; margin: 40px 0 0; }
 nav a { margin-right: 14px; white-space: nowrap; } a { color: #0b57a4; }
+td { white-space: nowrap; } #table1 .wide { display: inline-block; vertical-align: top; margin-right: 28px; }
 .title { margin: 2px 0 12px; color: #4a5565; } .wide { overflow-x: auto; }
 table { border-collapse: collapse; margin: 12px 0; font-size: 13px; }
 caption { text-align: left; font-weight: 600; padding-bottom: 4px; }
@@ -59,7 +60,7 @@ def _page(at: Place, settings: dict[str, Any], sheets: dict[str, Sheet]) -> Iter
     yield '<p class="title">Pick stamp, model, rule, layer and rotation; see the maps and the ledger.</p>'
     yield (at.sheets / "viewer.html").read_text(encoding="utf-8")
     yield "</div>"
-    yield from _exactly(settings)
+    yield from _exactly(at, settings)
     yield "</body>\n</html>"
 
 
@@ -80,17 +81,25 @@ def _about(settings: dict[str, Any]) -> str:
 def _agreement(sheets: dict[str, Sheet]) -> Sheet:
     table = claims.table(sheets)
     verdicts = [row[-1] for row in table.rows]
-    counts = [f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts)]
-    return Sheet("What agrees, and what does not", f"Of {len(verdicts)} claims: {', '.join(counts)}", [table])
+    counts = [f"{verdict} {verdicts.count(verdict)}" for verdict in dict.fromkeys(verdicts)]
+    return Sheet("What agrees, and what does not", f"{len(verdicts)} claims: {', '.join(counts)}", [table])
 
 
-def _exactly(settings: dict[str, Any]) -> Iterator[str]:
+def _exactly(at: Place, settings: dict[str, Any]) -> Iterator[str]:
     """The settings, seeds and versions."""
     seeds = {arch: [f"trial {i}: {i}" for i in range(1, settings["trials"] + 1)] for arch in ARCHS}
     yield '<div id="settings"><h2>Settings, seeds and versions</h2>'
     yield f"<pre>{html.escape(json.dumps(settings, indent=2))}</pre>"
     yield f"<p>Seeds of weights, order and dropout by network:</p><pre>{html.escape(json.dumps(seeds))}</pre>"
-    yield "<p>" + html.escape(", ".join(_versions())) + "</p></div>"
+    yield f"<p>{html.escape(', '.join(_versions()))}.</p><p>{html.escape(_time(at))}</p></div>"
+
+
+def _time(at: Place) -> str:
+    """How long the steps took, each in a process of its own; the report's own is not known yet."""
+    each = [
+        json.loads(path.read_text())["seconds"] for path in at.steps.glob("*.json") if path.stem != "files"
+    ]
+    return f"{len(each)} steps took {sum(each) / 60:.1f} minutes, one after another; several run at a time."
 
 
 def _versions() -> Iterator[str]:

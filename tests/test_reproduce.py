@@ -1,0 +1,365 @@
+"""The program rotinv.reproduce: its sheets by counting, its report in a browser, kills, bad input."""
+
+import dataclasses
+import html
+import itertools
+import json
+import random
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import chromium
+import h5py
+import numpy as np
+import pytest
+from programs import ENVIRONMENT, ROOT, assert_refused, call, command, toy_arrays
+from scipy import stats
+
+from rotinv import explain, metrics, pack, reproduce, scores
+from rotinv.errors import UserError
+from rotinv.paper import claims, plan, published, scored, sheets
+from rotinv.paper.place import ARCHS, Place
+from rotinv.protocol import Schedule
+from rotinv.scores import Scores
+from rotinv.viewer import RULES
+
+pytest.importorskip("matplotlib")
+
+TINY = plan.Scale(
+    {"train": 200, "validate": 20, "test": 60},
+    Schedule(batch=20, halve_every=20, iterations=40, extend_by=0, validate_every=20),
+    trials=3,
+    explained=30,
+    viewed=2,
+    draws=50,
+)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    np.savez(folder / "toy.npz", **toy_arrays())
+    assert (
+        pack.main([str(folder / "toy.npz"), "--out", str(folder / "toy.h5"), "--channels", "difference"]) == 0
+    )
+    return folder / "toy.h5"
+
+
+@pytest.fixture(scope="module")
+def fabricated(tmp_path_factory):
+    """Six trials of each network, of which CAP's scores are the better."""
+    at = Place(tmp_path_factory.mktemp("fabricated"), Path("none.h5"))
+    rng = np.random.default_rng(5)
+    label = (np.arange(2000) % 2).astype(np.uint8)
+    for arch, strength in zip(ARCHS, (3.0, 3.1, 4.0), strict=True):
+        for trial in range(1, 7):
+            logit = strength * (2.0 * label - 1) + 1.5 * rng.normal(size=len(label))
+            p = np.float32(1 / (1 + np.exp(-logit)))
+            scores.write(at.scores(arch, trial), Scores(label, p))
+    return at
+
+
+def told(share):
+    """Progress that nobody follows."""
+
+
+def right(at, arch, trial):
+    found = scores.read(at.scores(arch, trial))
+    return (found.probability >= 0.5) == found.label
+
+
+def test_table_2_by_counting(fabricated):
+    scored.table_2(fabricated, 6, told)
+    found = sheets.read(fabricated.sheet("table2"))
+    assert found.heading == "Table II"
+    accuracy = {arch: [100 * right(fabricated, arch, i).mean() for i in range(1, 7)] for arch in ARCHS}
+    for arch in ARCHS:
+        assert found.data["figures"][arch]["accuracy"] == pytest.approx(accuracy[arch])
+    cell = f"{np.mean(accuracy['cap']):.2f} ± {np.std(accuracy['cap'], ddof=1):.2f}"
+    rows = {row[0]: row for row in found.tables[0].rows}
+    assert rows["CAP"][:4] == ["CAP", "6", cell, "99.52 ± 0.01"]
+    assert (rows["CAPE"][1], rows["CAPE"][3]) == ("20", "99.53 ± 0.01")
+    expected = stats.ttest_ind(accuracy["deephits"], accuracy["cap"], equal_var=False).pvalue
+    assert found.data["welch"]["deephits v cap"]["accuracy"][0] == pytest.approx(expected)
+
+
+def test_cape_is_the_vote_of_every_triple(fabricated):
+    scored.table_2(fabricated, 6, told)
+    found = sheets.read(fabricated.sheet("table2")).data
+    each = [right(fabricated, "cap", i) for i in range(1, 7)]
+    votes = {
+        t: np.mean(sum(np.int64(each[i]) for i in t) >= 2) * 100 for t in itertools.combinations(range(6), 3)
+    }
+    assert found["figures"]["cape"]["accuracy"] == pytest.approx(list(votes.values()))
+    two = [votes[0, 1, 2], votes[3, 4, 5]]
+    one = [100 * right.mean() for right in each]
+    expected = stats.ttest_ind(one, two, equal_var=False).pvalue
+    assert found["welch"]["cap v cape"]["accuracy"][0] == pytest.approx(expected)
+    names = [name for name, _ in found["mcnemar"]["cap v cape"]]
+    assert names[0] == "CAP 1 v CAPE of 2, 3, 4" and names[5] == "CAP 6 v CAPE of 1, 2, 3"
+    _, (first, second, *_rest) = found["mcnemar"]["deephits v cap"][2]
+    a, b = right(fabricated, "deephits", 3), right(fabricated, "cap", 3)
+    assert (first, second) == (np.sum(a & ~b), np.sum(b & ~a))
+
+
+def test_fig_2_and_its_fnr(fabricated):
+    scored.fig_2(fabricated, 6, 100, told)
+    found = sheets.read(fabricated.sheet("fig2"))
+    each = [scores.read(fabricated.scores("deephits", i)) for i in range(1, 7)]
+    expected = [metrics.fnr_at_fpr(one.label, one.probability, 0.01) for one in each]
+    here = found.data["0.01"]["deephits"]
+    assert here["each"] == pytest.approx(expected)
+    assert here["interval"][0] <= here["mean"] <= here["interval"][1]
+    assert found.data["0.01"]["difference"]["interval"][1] < 0  # CAPE is better, beyond doubt
+    assert "0.228" in found.tables[0].rows[0]
+    assert (fabricated.sheets / "fig2.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_ensembles_of_every_size_and_rule(fabricated):
+    scored.ensemble(fabricated, 6, told)
+    found = sheets.read(fabricated.sheet("ensembles"))
+    rows = {(row["size"], row["rule"]): row for row in found.data["rows"]}
+    assert len(rows) == 30 and rows[3, "majority"]["choices"] == 20
+    scored.table_2(fabricated, 6, told)
+    cape = sheets.read(fabricated.sheet("table2")).data["figures"]["cape"]["accuracy"]
+    assert 100 * rows[3, "majority"]["figures"]["accuracy"][0] == pytest.approx(np.mean(cape))
+    assert (fabricated.sheets / "ensembles.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_two_trials_have_no_cape(fabricated):
+    scored.table_2(fabricated, 2, told)
+    found = sheets.read(fabricated.sheet("table2"))
+    assert "cape" not in found.data["figures"] and "needs 3 trials" in found.tables[0].rows[3]
+    scored.fig_2(fabricated, 2, 20, told)
+    assert sheets.read(fabricated.sheet("fig2")).data["0.01"]["difference"]["of"] == "cap"
+    scored.table_2(fabricated, 1, told)
+    assert sheets.read(fabricated.sheet("table2")).data["welch"]["deephits v cap"]["accuracy"] is None
+
+
+@pytest.mark.parametrize(
+    "low, high, verdict", [(-1, 1, claims.OPEN), (0.1, 1, claims.AGREES), (-1, -0.1, claims.DISAGREES)]
+)
+def test_verdicts(low, high, verdict):
+    assert claims._sign(low, high, 1) == verdict
+
+
+def test_the_scales_are_the_papers():
+    paper = plan.SCALES["paper"]
+    assert paper.survey == {"train": 1_220_000, "validate": 100_000, "test": 100_000}
+    assert (paper.trials, paper.explained) == (6, published.EXPLAINED)
+    assert (paper.schedule.rate, paper.schedule.batch, paper.schedule.halve_every) == (0.04, 50, 100_000)
+    assert plan.SCALES["smoke"].trials == 2
+
+
+def test_steps_come_after_their_needs(tmp_path):
+    for data in (None, tmp_path / "data.h5"):
+        of = plan.steps(tmp_path, plan.settings("quick", None, data, "error", "cpu"), 2, 1)
+        met = set()
+        for step in of:
+            assert met.issuperset(step.needs), step.name
+            met.add(step.name)
+        assert sum(name.startswith("train ") for name in met) == 18
+        assert set(plan.CHOICES) <= met and ("survey" in met) == (data is None)
+
+
+def tiny(monkeypatch):
+    monkeypatch.setitem(plan.SCALES, "smoke", TINY)
+
+
+def reproduced(store, out, *more):
+    arguments = ["--scale", "smoke", "--data", store, "--out", out, "--workers", "2", *more]
+    return reproduce.main([str(argument) for argument in arguments])
+
+
+def test_only_and_status(store, tmp_path, monkeypatch, capsys):
+    """What needs no training is there in seconds; the rest is to do."""
+    tiny(monkeypatch)
+    assert reproduced(store, tmp_path / "out", "--only", "table1", "fig1") == 0
+    printed = capsys.readouterr().out
+    assert "Table I. " in printed and "[  2/2] fig1" in printed
+    found = sheets.read(tmp_path / "out" / "sheets" / "table1.json")
+    assert found.data["cap"]["parameters"] < published.PARAMETERS["cap"]  # of smaller stamps
+    assert (tmp_path / "out" / "sheets" / "fig1.png").read_bytes().startswith(b"\x89PNG")
+    assert not (tmp_path / "out" / "trials").exists()
+    assert reproduce.main(["--status", "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"table1 +done in", printed) and re.search(r"train cap-3 +to do", printed)
+    assert "2 of 31 steps done" in printed
+
+
+def test_bad_input_is_refused_in_one_line(store, tmp_path, monkeypatch):
+    tiny(monkeypatch)
+    out = tmp_path / "out"
+    assert reproduced(store, out, "--only", "table1") == 0
+    full, lonely = tmp_path / "full", tmp_path / "lonely.h5"
+    full.mkdir()
+    (full / "mine.txt").write_text("mine")
+    arrays = toy_arrays(n=60)
+    np.savez(tmp_path / "lonely.npz", **{**arrays, "label": np.zeros(60, int)})
+    assert call("pack", tmp_path / "lonely.npz", "--out", lonely, "--channels", "difference").returncode == 0
+    for arguments, *words in (
+        (["--out", full], "full", "other files"),
+        (["--out", full / "mine.txt"], "mine.txt", "is a file"),
+        (["--out", out, "--scale", "quick"], "begun with scale smoke", "quick"),
+        (["--out", out, "--trials", "4"], "trials 3", "4"),
+        (["--out", out, "--data", tmp_path / "other.h5"], "begun with data", "other.h5"),
+        (["--out", out, "--only", "fig9"], "fig9", "fig5"),
+        (["--out", tmp_path / "new", "--data", tmp_path / "absent.h5"], "absent.h5", "no such file"),
+        (["--out", tmp_path / "new", "--data", lonely], "lonely.h5", "artifacts only"),
+        (["--out", tmp_path / "new", "--status"], "new", "no reproduction"),
+        (["--out", tmp_path / "new", "--trials", "0"], "--trials"),
+        (["--out", tmp_path / "new", "--device", "cuda", "--data", store], "cuda"),
+    ):
+        assert_refused(call("reproduce", *arguments), *words)
+    assert (full / "mine.txt").read_text() == "mine"
+    assert not (tmp_path / "new").exists()
+    (out / plan.SETTINGS).write_text("{")
+    assert_refused(call("reproduce", "--out", out), plan.SETTINGS, "damaged")
+
+
+def test_a_sheet_survives_being_written(tmp_path):
+    table = sheets.Table("a <b>", ("x", "y"), [("1", "2 & 3")])
+    sheet = sheets.Sheet("Table II", "t", [table], ["n"], [("p.png", "about")], {"k": [1]})
+    sheets.write(tmp_path / "s.json", sheet)
+    found = sheets.read(tmp_path / "s.json")
+    assert (found.heading, found.data, found.pictures) == ("Table II", {"k": [1]}, [("p.png", "about")])
+    with pytest.raises(UserError, match=r"p\.png: no such file"):
+        list(sheets.as_html(found, tmp_path))
+    (tmp_path / "p.png").write_bytes(b"png")
+    page = "".join(sheets.as_html(found, tmp_path))
+    assert "a &lt;b&gt;" in page and "2 &amp; 3" in page and "data:image/png;base64,cG5n" in page
+    assert "2 & 3" in (tmp_path / "s.txt").read_text()
+    (tmp_path / "s.json").write_text("[]")
+    with pytest.raises(UserError, match=r"s\.json"):
+        sheets.read(tmp_path / "s.json")
+
+
+@pytest.fixture(scope="module")
+def whole(store, tmp_path_factory):
+    """A whole reproduction, of a tiny scale."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        tiny(monkeypatch)
+        assert reproduced(store, out) == 0
+    return out
+
+
+@pytest.mark.slow
+def test_the_report_is_one_page(whole):
+    page = (whole / "report.html").read_text(encoding="utf-8")
+    for heading in ("Table I", "Table II", "Table III", "Fig. 1", "Fig. 2", "Fig. 3", "Fig. 4", "Fig. 5"):
+        assert f"<h2>{heading}</h2>" in page
+    assert not re.search(r"(src|href)=\"(?!data:|#)", page)  # nothing from elsewhere
+    assert len(page) < 15e6
+    assert '"iterations": 40' in html.unescape(page) and "numpy" in page and "trial 3: 3" in page
+    assert "99.52 ± 0.01" in page and "CAPE of" in page
+
+
+@pytest.mark.slow
+def test_its_viewer_shows_what_explain_writes(whole, store, tmp_path):
+    """Sums of maps of a stamp that is viewed, by each model and rule, are those of explain's HDF5."""
+    page = (whole / "report.html").read_text(encoding="utf-8")
+    (text,) = re.findall(r'<script type="application/json">(.*?)</script>', page, re.DOTALL)
+    document = json.loads(text)
+    assert document["models"] == ["Deep-HiTS, trial 1", "CAP, trial 1"]
+    assert [rule["name"] for rule in document["rules"]] == list(RULES)
+    assert len(document["stamps"]) == 2
+    index = document["stamps"][1]["index"]
+    for m, arch in enumerate(("deephits", "cap")):
+        for r, rule in enumerate(RULES):
+            maps = tmp_path / f"{arch}-{rule}.h5"
+            run = whole / "trials" / f"{arch}-1"
+            asked = [run, store, "--index", index, "--rule", rule, "--maps", maps]
+            assert explain.main([str(one) for one in asked]) == 0
+            with h5py.File(maps) as file:
+                found = file[f"models/{arch}-1/maps"][0]
+            layers = {layer["name"]: layer for layer in document["answers"][1][m][r]["layers"]}
+            sums = layers["stamps"]["sums"]
+            for turn in range(4):
+                assert float(sums[turn][0]) == pytest.approx(found[turn, ..., 0].sum(dtype=float), rel=1e-3)
+
+
+@pytest.mark.slow
+def test_it_works_in_a_browser(whole, tmp_path):
+    if not chromium.find():
+        pytest.skip("there is no Chromium on this machine (apt-get install chromium)")
+    with chromium.opened(tmp_path) as page:
+        page.open(whole / "report.html")
+        assert page.errors == []
+        assert all(url.startswith(("file:", "data:")) for url in page.requests)
+        assert page.run("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
+        before = page.run("document.querySelector('.lrp-viewer').innerText")
+        both = "[...document.querySelectorAll('.lrp-viewer label, .lrp-viewer button')]"
+        page.click(f"{both}.find(e => e.innerText.includes('CAP, trial 1'))")
+        after = page.run("document.querySelector('.lrp-viewer').innerText")
+        assert "Ledger of Deep-HiTS" in before and "Ledger of CAP" in after
+
+
+@pytest.mark.slow
+def test_again_it_does_nothing_and_without_a_figure_that_alone(whole, store, monkeypatch, capsys):
+    tiny(monkeypatch)
+    assert reproduced(store, whole) == 0
+    printed = capsys.readouterr().out
+    assert "31 of 31 steps are done already" in printed and "] train" not in printed
+    before = (whole / "sheets" / "fig2.png").read_bytes()
+    (whole / "sheets" / "fig2.png").unlink()
+    assert reproduced(store, whole, "--only", "fig2") == 0
+    done = re.findall(r"\] (.+?) +\d+\.\d s", capsys.readouterr().out)
+    assert done == ["fig2"]
+    assert (whole / "sheets" / "fig2.png").read_bytes() == before
+
+
+def start_tiny(store, out):
+    """The tiny reproduction in a process of its own."""
+    code = "from rotinv.paper import plan; import test_reproduce as t; plan.SCALES['smoke'] = t.TINY;"
+    code += f"import sys; sys.exit(t.reproduced({str(store)!r}, {str(out)!r}))"
+    path = f"{ROOT}:{Path(__file__).parent}"
+    return subprocess.Popen(
+        [command("")[0], "-c", code],
+        env={**ENVIRONMENT, "PYTHONPATH": path},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+@pytest.mark.drill
+def test_killed_at_random_it_ends_with_the_same_bits(whole, store, tmp_path):
+    """Weights, scores and tables are those of a run that nothing stopped."""
+    rng, out, kills = random.Random(3), tmp_path / "killed", 0
+    for _ in range(8):
+        process = start_tiny(store, out)
+        until = time.monotonic() + rng.uniform(3, 14)
+        while process.poll() is None and time.monotonic() < until:
+            time.sleep(0.01)
+        kills += process.poll() is None
+        process.kill()
+        process.wait()
+    assert kills >= 4
+    assert start_tiny(store, out).wait(600) == 0
+    for arch, trial in itertools.product(ARCHS, (1, 2, 3)):
+        one, other = (Place(folder, store).scores(arch, trial) for folder in (whole, out))
+        np.testing.assert_array_equal(scores.read(one).probability, scores.read(other).probability)
+    for name in ("table2", "fig2", "ensembles", "table3", "fig3", "fig4"):
+        assert (out / "sheets" / f"{name}.json").read_bytes() == (
+            whole / "sheets" / f"{name}.json"
+        ).read_bytes()
+    assert not list(out.rglob(".*.part"))
+
+
+@pytest.mark.slow
+def test_smoke(tmp_path):
+    """The smoke scale as a user runs it: a survey is simulated, two trials of each network are trained."""
+    result = subprocess.run(
+        command("reproduce", "--scale", "smoke", "--out", tmp_path / "out"),
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+    )
+    assert result.returncode == 0, result.stderr
+    found = sheets.read(tmp_path / "out" / "sheets" / "table2.json").data["figures"]
+    assert {arch: len(found[arch]["accuracy"]) for arch in found} == dict.fromkeys(ARCHS, 2)
+    assert np.mean(found["cap"]["accuracy"]) > 60  # it learned something
+    assert dataclasses.asdict(plan.SCALES["smoke"].schedule)["iterations"] == 80
+    assert (tmp_path / "out" / "report.html").stat().st_size < 15e6
