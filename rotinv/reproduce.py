@@ -119,7 +119,7 @@ class _Bar:
             total=sum(step.work for step in steps),
             initial=begun,
             smoothing=0,
-            bar_format="{percentage:3.0f}%|{bar:20}| {elapsed} gone, {remaining} left  {postfix}",
+            bar_format="{percentage:3.0f}%|{bar:20}| {elapsed} gone, {remaining} left{postfix}",
             disable=not sys.stderr.isatty(),
         )
         if done:
