@@ -5,6 +5,8 @@ records, that of their bytes, the records, the marker (Avro 1.12, "Object contai
 """
 
 import bisect
+import contextlib
+import functools
 import io
 import json
 from collections.abc import Iterator
@@ -41,26 +43,25 @@ class AvroFile:
         with path.open("rb") as file:
             try:
                 schema, marker = _read_header(file)
-                fields = [field["name"] for field in schema["fields"]]
+                fields, self._reader, self._narrow = _understood(schema)
             except (EOFError, ValueError, KeyError, TypeError) as error:
                 raise UserError(
                     f"{path}: its Avro header is cut off or damaged; fetch the file anew"
                 ) from error
-            reader = packets.reader_for(fields)
-            if reader is None:
+            if self._reader is None:
                 raise UserError(
                     f"{path}: holds no alerts of ZTF or Rubin, but records of {', '.join(fields)}"
                 )
-            self._reader = reader
             self._header = file.tell()
             self._blocks = self._find_blocks(file, marker)
-        self._narrow = self._narrowed(schema)
 
     def __len__(self) -> int:
         return self._blocks[-1].first
 
     def packets(self, start: int, stop: int) -> Iterator[Packet]:
         """The alerts from `start` up to `stop`; those that cannot be read are flagged so."""
+        reader = self._reader
+        assert reader is not None
         at, stop = start, min(stop, len(self))
         while at < stop:
             block = bisect.bisect_right(self._blocks, at, key=lambda block: block.first) - 1
@@ -70,7 +71,7 @@ class AvroFile:
                         return
                     if number == at:
                         at += 1
-                        yield packets.read(self._reader, record, self._told(number), self.problems)
+                        yield packets.read(reader, record, self._told(number), self.problems)
                 reason = "the file ends"
             except (
                 Exception
@@ -111,17 +112,22 @@ class AvroFile:
                 return blocks
             first += count
 
-    def _narrowed(self, schema: dict[str, Any]) -> dict[str, Any] | None:
-        """The schema without what is not wanted, such as an object's history, which is then skipped quickly.
 
-        None if it cannot do without: a type that is wanted may be defined in a field that is not.
-        """
+@functools.lru_cache(8)  # a night of single packets has one schema
+def _understood(text: bytes) -> tuple[list[str], packets.Reader | None, dict[str, Any] | None]:
+    """The fields of a schema, how to read its records, and the schema of what is wanted of them.
+
+    What is not wanted, such as an object's history, is then skipped quickly. All is read of a plain table, and
+    where the narrow schema cannot be used: a wanted type may be defined in a field that is not.
+    """
+    schema = json.loads(text)
+    names = [field["name"] for field in schema["fields"]]
+    narrow = None
+    if {"candidate", "diaSource"} & set(names):
         fields = [field for field in schema["fields"] if field["name"] in packets.WANTED]
-        try:
-            narrow: dict[str, Any] = self._avro.parse_schema({**schema, "fields": fields})
-            return narrow
-        except Exception:  # the library has a dozen kinds of complaint, and the whole schema serves as well
-            return None
+        with contextlib.suppress(Exception):  # the library has a dozen kinds of complaint
+            narrow = require("fastavro", "alerts", "Avro").parse_schema({**schema, "fields": fields})
+    return names, packets.reader_for(names), narrow
 
 
 class _Joined:
@@ -134,8 +140,8 @@ class _Joined:
         return self._header.read(count) or self._rest.read(count)
 
 
-def _read_header(file: BinaryIO) -> tuple[dict[str, Any], bytes]:
-    """The schema and the marker; the file then stands at the first block."""
+def _read_header(file: BinaryIO) -> tuple[bytes, bytes]:
+    """The schema's text and the marker; the file then stands at the first block."""
     file.seek(len(MAGIC))
     metadata: dict[bytes, bytes] = {}
     while count := _read_long(file):
@@ -144,7 +150,7 @@ def _read_header(file: BinaryIO) -> tuple[dict[str, Any], bytes]:
         for _ in range(abs(count)):
             key = _read_bytes(file)
             metadata[key] = _read_bytes(file)
-    return json.loads(metadata[b"avro.schema"]), _read(file, _MARKER)
+    return metadata[b"avro.schema"], _read(file, _MARKER)
 
 
 def _read_bytes(file: BinaryIO) -> bytes:
