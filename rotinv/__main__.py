@@ -9,6 +9,7 @@ from rotinv.errors import UserError
 PROGRAMS = {
     "train": "train a network and test it",
     "score": "score stamps with one trained network or several",
+    "evaluate": "tell how good networks or scores are, and keep thresholds",
     "explain": "show what a network's decisions rest on, as maps",
     "view": "make a page on which to look at what decisions rest on",
     "audit": "account for the relevance of a decision, layer by layer",

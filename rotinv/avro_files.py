@@ -117,8 +117,8 @@ class AvroFile:
 def _understood(text: bytes) -> tuple[list[str], packets.Reader | None, dict[str, Any] | None]:
     """The fields of a schema, how to read its records, and the schema of what is wanted of them.
 
-    What is not wanted, such as an object's history, is then skipped quickly. All is read of a plain table, and
-    where the narrow schema cannot be used: a wanted type may be defined in a field that is not.
+    What is not wanted, such as an object's history, is then skipped quickly. All is read of a plain table,
+    and where the narrow schema cannot be used: a wanted type may be defined in a field that is not.
     """
     schema = json.loads(text)
     names = [field["name"] for field in schema["fields"]]

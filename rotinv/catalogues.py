@@ -1,7 +1,7 @@
 """Catalogues of scores: CSV, Parquet, FITS or HDF5 by the file's suffix, written block by block.
 
 Every format has the same columns and the same metadata. Parquet and HDF5 keep the metadata as attributes,
-FITS in the table's header, and beside a CSV it is `FILE.csv-metadata.json` (the name that CSV on the Web gives).
+FITS in the table's header, and beside a CSV it is `FILE.csv-metadata.json`, the name of CSV on the Web.
 """
 
 import contextlib
@@ -216,7 +216,8 @@ def _fixed(path: Path, column: Column, values: NDArray[Any]) -> NDArray[np.bytes
     encoded = [str(value).encode() for value in values]
     if (longest := max(map(len, encoded), default=0)) > _TEXT_WIDTH:
         raise UserError(
-            f"{path}: a {column.name} of {longest} bytes does not fit a FITS table's {_TEXT_WIDTH}; write .parquet"
+            f"{path}: a {column.name} has {longest} bytes, more than the {_TEXT_WIDTH} of this FITS table; "
+            "write .parquet"
         )
     return np.array(encoded, dtype=f"S{_TEXT_WIDTH}")
 

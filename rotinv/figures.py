@@ -1,12 +1,11 @@
 """Pictures of a run, where matplotlib is installed (the extra `plot`)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
+from numpy.typing import NDArray
 
-from rotinv import metrics
 from rotinv.errors import UserError
 from rotinv.files import written_whole
 from rotinv.history import Row
@@ -14,6 +13,8 @@ from rotinv.history import Row
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+Curves = Mapping[str, tuple[NDArray, NDArray]]  # FPR and FNR by the model's name, of metrics.det_curve
 
 
 def available() -> bool:
@@ -46,17 +47,21 @@ def learning_curve(path: Path, rows: Sequence[Row], title: str) -> None:
     _save(figure, path)
 
 
-def det_curves(path: Path, curves: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
-    """FNR against FPR for each model by name, from its labels and probabilities, as PNG (Fig. 2)."""
+def det_curves(path: Path, curves: Curves) -> None:
+    """FNR against FPR for each model by name, as PNG (Fig. 2)."""
     figure = _figure()
     axes = figure.subplots()
-    for name, (label, probability) in curves.items():
-        fpr, fnr = metrics.det_curve(label, probability)
-        axes.step(fpr, fnr, where="post", label=name)
-    axes.set(xscale="log", yscale="log", xlabel="false positive rate", ylabel="false negative rate")
-    axes.grid(which="both", color="0.9")
+    draw_det(axes, curves)
     axes.legend()
     _save(figure, path)
+
+
+def draw_det(axes: "Axes", curves: Curves) -> None:
+    """The DET curves on logarithmic axes, where 0 has no place."""
+    for name, (fpr, fnr) in curves.items():
+        axes.step(fpr, fnr, where="post", label=name, lw=1.2)
+    axes.set(xscale="log", yscale="log", xlabel="false positive rate", ylabel="false negative rate")
+    axes.grid(which="both", color="0.9")
 
 
 def waterfall(path: Path, start: float, steps: Sequence[tuple[str, float]], title: str) -> None:

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+FIGURES = ("accuracy", "precision", "recall", "f1")  # those of Table II
 FPRS = (1e-3, 2e-3, 5e-3, 1e-2)  # where the DET curve is read
 
 
-def classify(probability: np.ndarray) -> np.ndarray:
-    """1 (candidate) where p(candidate) >= 0.5, else 0."""
-    return (np.asarray(probability) >= 0.5).astype(np.uint8)
+def classify(probability: np.ndarray, threshold: float = 0.5) -> np.ndarray:
+    """1 (candidate) where p(candidate) >= threshold, else 0."""
+    return (np.asarray(probability) >= threshold).astype(np.uint8)
 
 
 def confusion(label: np.ndarray, predicted: np.ndarray) -> dict[str, int]:
@@ -27,20 +28,27 @@ def confusion(label: np.ndarray, predicted: np.ndarray) -> dict[str, int]:
     }
 
 
-def det_curve(label: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """FPR and FNR at every threshold, from the strictest (FPR 0) to the loosest (FNR 0).
+def operating_points(label: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """FPR and FNR at every threshold, and the threshold, from the strictest (FPR 0) to the loosest (FNR 0).
 
+    A stamp is accepted where its probability is at least the threshold; the first, infinite, accepts none.
     Equal scores share a threshold. Raises ValueError if a class is absent.
     """
     label, probability = np.asarray(label, bool), np.asarray(probability)
     if label.all() or not label.any():
         raise ValueError("a DET curve needs stamps of both classes")
     order = np.argsort(-probability, kind="stable")
-    accepted = label[order]
-    last_of_tie = np.append(np.flatnonzero(np.diff(probability[order])), len(label) - 1)
+    accepted, threshold = label[order], probability[order]
+    last_of_tie = np.append(np.flatnonzero(np.diff(threshold)), len(label) - 1)
     fpr = np.cumsum(~accepted)[last_of_tie] / np.sum(~label)
     fnr = 1 - np.cumsum(accepted)[last_of_tie] / np.sum(label)
-    return np.append(0.0, fpr), np.append(1.0, fnr)
+    return np.append(0.0, fpr), np.append(1.0, fnr), np.append(np.inf, threshold[last_of_tie])
+
+
+def det_curve(label: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """FPR and FNR of operating_points."""
+    fpr, fnr, _ = operating_points(label, probability)
+    return fpr, fnr
 
 
 def fnr_at_fpr(label: np.ndarray, probability: np.ndarray, fpr: float) -> float:
@@ -49,18 +57,31 @@ def fnr_at_fpr(label: np.ndarray, probability: np.ndarray, fpr: float) -> float:
     return float(fnrs[np.searchsorted(fprs, fpr, side="right") - 1])
 
 
-def evaluate(label: np.ndarray, probability: np.ndarray) -> dict[str, Any]:
-    """The figures of one test set, as fractions; one that does not exist (0/0) is None."""
-    counts = confusion(label, classify(probability))
+def threshold_at_fpr(label: np.ndarray, probability: np.ndarray, fpr: float) -> float:
+    """The threshold of fnr_at_fpr; infinite where even the highest score is too often an artifact's."""
+    fprs, _, thresholds = operating_points(label, probability)
+    return float(thresholds[np.searchsorted(fprs, fpr, side="right") - 1])
+
+
+def of_counts(counts: dict[str, int]) -> dict[str, float | None]:
+    """FIGURES as fractions, from confusion's counts; one that does not exist (0/0) is None."""
     tp, fp = counts["true_positives"], counts["false_positives"]
     tn, fn = counts["true_negatives"], counts["false_negatives"]
-    both = tp + fn > 0 and tn + fp > 0
     return {
-        "stamps": len(label),
-        "accuracy": _ratio(tp + tn, len(label)),
+        "accuracy": _ratio(tp + tn, tp + fp + tn + fn),
         "precision": _ratio(tp, tp + fp),
         "recall": _ratio(tp, tp + fn),
         "f1": _ratio(2 * tp, 2 * tp + fp + fn),
+    }
+
+
+def evaluate(label: np.ndarray, probability: np.ndarray) -> dict[str, Any]:
+    """The figures of one test set, as fractions; one that does not exist (0/0) is None."""
+    counts = confusion(label, classify(probability))
+    both = 0 < np.sum(label) < len(label)
+    return {
+        "stamps": len(label),
+        **of_counts(counts),
         "confusion": counts,
         "fnr_at_fpr": {f"{f:g}": fnr_at_fpr(label, probability, f) if both else None for f in FPRS},
     }

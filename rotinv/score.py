@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from rotinv import cli, scoring, subjects
+from rotinv import cli, ensembles, metrics, scoring, subjects, thresholds
 from rotinv.backend import DEVICES, Kernels, get_kernels
 from rotinv.files import refuse_existing, written_whole
 from rotinv.runs import Model
@@ -24,12 +24,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.out:
         refuse_existing(options.out)
     models = subjects.open_models(options.runs)
+    threshold = 0.5 if options.at_fpr is None else thresholds.find(options.runs, models, options.at_fpr)
     k = get_kernels(options.device, options.threads)
     split = subjects.open_for(models[0], options.stamps, options.split)
     indices = usable(split, options.on_bad)
     if dropped := len(split) - len(indices):
         _say(f"{options.stamps}: {dropped} stamps left out, their pixels are not finite")
-    rows = _rows(k, models, split, indices)
+    rows = _rows(k, models, split, indices, threshold)
     bar = tqdm(rows, total=len(indices), unit="stamps", disable=not sys.stderr.isatty())
     if options.out is None:
         _write(sys.stdout, _header(models, split), bar)
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _rows(
-    k: Kernels, models: list[Model], split: Split, indices: NDArray[np.int64]
+    k: Kernels, models: list[Model], split: Split, indices: NDArray[np.int64], threshold: float
 ) -> Iterator[list[object]]:
     """The table's rows, a block of stamps at a time."""
     params = [k.asarray(model.params) for model in models]
@@ -52,7 +53,8 @@ def _rows(
         pairs = list(zip(models, params, strict=True))
         each = [scoring.probability(k, m.network, p, stamps) for m, p in pairs]
         spread = [scoring.rotation_std(k, m.network, p, stamps) for m, p in pairs]
-        probability, predicted = scoring.vote(each)
+        probability = ensembles.majority(np.stack(each))
+        predicted = metrics.classify(probability, threshold)
         known = [column[here] for column in (split.label, split.snr) if column is not None]
         columns = [here, probability, predicted, *known, *each, *spread]
         yield from map(list, zip(*columns, strict=True))
@@ -86,6 +88,12 @@ def _parser() -> cli.Parser:
         "stamps", type=Path, metavar="STAMPS", help="stamp store, or .npy or .npz of (N,S,S,C) or (N,C,S,S)"
     )
     parser.add_argument("--out", type=Path, help="CSV to write (default: standard output)")
+    parser.add_argument(
+        "--at-fpr",
+        type=cli.number(0, 1, open_low=True),
+        metavar="FPR",
+        help="classify at the threshold that rotinv evaluate found for this FPR (default: at 0.5)",
+    )
     parser.add_argument("--split", choices=SPLITS, default="test", help="of a stamp store")
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")
     parser.add_argument("--threads", type=cli.integer(1), help="threads of the cpu device (default: all)")

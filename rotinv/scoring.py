@@ -1,11 +1,10 @@
 """Scores of stamps, block by block in flat memory: p(candidate), class, spread over the rotations."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rotinv import metrics
 from rotinv.backend import Array, Kernels
 from rotinv.errors import UserError
 from rotinv.network import Network
@@ -26,10 +25,20 @@ def blocks(
 
 
 def probabilities(
-    k: Kernels, network: Network, params: Array, split: Split, indices: NDArray[np.int64], side: int | None
+    k: Kernels,
+    network: Network,
+    params: Array,
+    split: Split,
+    indices: NDArray[np.int64],
+    side: int | None,
+    progress: Callable[[int], object] | None = None,
 ) -> NDArray[np.floating]:
-    """p(candidate) of each stamp at `indices`; params on the device."""
-    parts = [probability(k, network, params, stamps) for stamps, _ in blocks(split, indices, side)]
+    """p(candidate) of each stamp at `indices`; params on the device. `progress` is told of every block."""
+    parts = []
+    for stamps, _ in blocks(split, indices, side):
+        parts.append(probability(k, network, params, stamps))
+        if progress:
+            progress(len(stamps))
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
@@ -62,16 +71,6 @@ def rotation_std(k: Kernels, network: Network, params: Array, stamps: NDArray[np
         z = k.to_host(network.each_rotation(k, params, k.asarray(batch)))
         parts.append((z[:, :, 1] - z[:, :, 0]).std(axis=0))
     return np.concatenate(parts)
-
-
-def vote(each: Sequence[NDArray]) -> tuple[NDArray, NDArray[np.uint8]]:
-    """The ensemble's probability (the median) and class from each model's probabilities.
-
-    At any threshold the median of an odd number of models is the majority's vote (the paper's CAPE);
-    an even number that is split goes by the mean of the two middle ones.
-    """
-    probability = np.median(np.stack(each), axis=0)
-    return probability, metrics.classify(probability)
 
 
 def _batches(stamps: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:

@@ -119,8 +119,8 @@ class StampStore:
                 if key == "kind":
                     _check_kinds(f"{where}/kind", columns[key], len(self.kinds))
                 columns[key] = columns[key].astype(dtype)
-        channels = tuple(self.channels)
-        return Split(self.path, name, stamps, self.normalisation, **columns, channels=channels, texts=texts)
+        columns |= {"channels": tuple(self.channels), "kinds": tuple(self.kinds), "texts": texts}
+        return Split(self.path, name, stamps, self.normalisation, **columns)
 
 
 class Writer:

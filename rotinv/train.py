@@ -124,7 +124,7 @@ def _test(k: Kernels, folder: Path, data: _Data) -> None:
         rows = history.read(folder / runs.HISTORY)
         figures.learning_curve(folder / "learning_curve.png", rows, model.name)
         if result["fnr_at_fpr"]["0.01"] is not None:
-            figures.det_curves(folder / "det_curve.png", {model.name: (label, p)})
+            figures.det_curves(folder / "det_curve.png", {model.name: metrics.det_curve(label, p)})
     print(f"\nto score stamps: python -m rotinv.score {folder} STAMPS --out scores.csv")
 
 

@@ -1,0 +1,226 @@
+"""The program rotinv.evaluate: its figures, tables of scores, thresholds kept for score, bad input."""
+
+import csv
+import json
+
+import h5py
+import numpy as np
+import pytest
+from programs import assert_refused, call, toy_arrays
+
+from rotinv import evaluation, metrics, runs, scores, thresholds
+from rotinv.errors import UserError
+from rotinv.scores import Scores
+
+CHANNELS = ["difference"]
+
+
+def make_run(folder, seed=0):
+    config = runs.Config(arch="cap", size=13, channels=CHANNELS)
+    folder.mkdir()
+    runs.write_weights(folder, config, config.network().initial("he", seed))
+    return folder
+
+
+@pytest.fixture
+def models(tmp_path):
+    return [make_run(tmp_path / f"cap-{seed}", seed) for seed in range(3)]
+
+
+@pytest.fixture
+def stamps(tmp_path):
+    np.savez(tmp_path / "stamps.npz", **toy_arrays(n=80))
+    return tmp_path / "stamps.npz"
+
+
+def document(*arguments):
+    result = call("evaluate", *arguments, "--json")
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def table(*arguments, out):
+    result = call("score", *arguments, "--out", out)
+    assert result.returncode == 0, result.stderr
+    with open(out, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_real_scores_give_the_known_figures(real_data):
+    found = document(real_data / "deep_hits_test_scores.h5")
+    known = {"accuracy": 0.99469, "precision": 0.994166, "recall": 0.995220, "f1": 0.994693}
+    for name, value in known.items():
+        assert found[name] == pytest.approx(value, abs=5e-7)
+        low, high = found["intervals"][name]
+        assert low < value < high and high - low < 0.002
+    errors = {name: found["confusion"][name] for name in ("false_negatives", "false_positives")}
+    assert errors == {"false_negatives": 239, "false_positives": 292}
+    fnr = {"0.001": 0.0770, "0.002": 0.0281, "0.005": 0.0059, "0.01": 0.0021}
+    assert found["fnr_at_fpr"] == pytest.approx(fnr, abs=5e-5)
+    incomplete = {row["from"]: 1 - row["completeness"] for row in found["by_snr"] if row["candidates"]}
+    known = {0: 0.035, 6.5: 0.023, 7: 0.014, 7.5: 0.010, 8: 0.0064, 9: 0.0033}
+    assert {low: incomplete[low] for low in known} == pytest.approx(known, rel=0.06)
+    fpr = {row["from"]: row["fpr"] for row in found["by_snr"]}
+    assert {low: fpr[low] for low in (10, 20, 50)} == pytest.approx(
+        {10: 0.016, 20: 0.015, 50: 0.002}, rel=0.15
+    )
+
+
+def test_a_model_scores_and_a_table_of_its_scores_agree(models, stamps, tmp_path):
+    one = document(models[0], stamps)
+    rows = table(models[0], stamps, out=tmp_path / "scores.csv")
+    other = document(tmp_path / "scores.csv")
+    for name in ("accuracy", "precision", "recall", "f1", "fnr_at_fpr", "by_snr", "intervals"):
+        assert one[name] == other[name], name
+    assert one["thresholds"] == pytest.approx(other["thresholds"], rel=1e-7)
+    with np.load(stamps) as arrays:
+        right = np.array([row["class"] == "1" for row in rows]) == arrays["label"]
+    assert one["accuracy"] == right.mean()
+    assert list(one["models"]) == ["cap-0"]
+
+
+def test_several_runs_vote(models, stamps, tmp_path):
+    found = document(*models, stamps)
+    table(*models, stamps, out=tmp_path / "scores.csv")
+    assert list(found["models"]) == ["cap-0", "cap-1", "cap-2", "majority of 3"]
+    assert found["accuracy"] == document(tmp_path / "scores.csv")["accuracy"]
+    assert found["accuracy"] == found["models"]["majority of 3"]["accuracy"]
+    assert found["models"]["cap-0"]["accuracy"] == document(models[0], stamps)["accuracy"]
+
+
+def test_scores_at_the_thresholds_that_were_kept(models, stamps, tmp_path):
+    """The highest scores are made candidates', or no threshold would do."""
+    assert_refused(call("score", models[0], stamps, "--at-fpr", 0.01), "thresholds.json", "evaluate")
+    arrays = dict(np.load(stamps))
+    for chosen in ([models[0]], models):
+        rows = table(*chosen, stamps, out=tmp_path / f"all-{len(chosen)}.csv")
+        arrays["label"][np.argsort([float(row["probability"]) for row in rows])[-9:]] = 1
+    np.savez(stamps, **arrays)
+    assert call("evaluate", *models, stamps).returncode == 0
+    with np.load(stamps) as arrays:
+        artifact = arrays["label"] == 0
+    for chosen in ([models[0]], models[::-1]):
+        rows = table(*chosen, stamps, "--at-fpr", 0.01, out=tmp_path / f"{len(chosen)}.csv")
+        accepted = np.array([row["class"] == "1" for row in rows])
+        assert not accepted[artifact].any()  # one of them would be above 1%
+        p = np.float32([float(row["probability"]) for row in rows])
+        np.testing.assert_array_equal(accepted, p > p[artifact].max())
+    assert_refused(call("score", models[0], stamps, "--at-fpr", 0.3), "0.3", "0.001, 0.002, 0.005, 0.01")
+    assert_refused(call("score", *models[:2], stamps, "--at-fpr", 0.01), "thresholds", "evaluate")
+
+
+def test_thresholds_belong_to_weights(models, stamps):
+    assert call("evaluate", models[0], stamps).returncode == 0
+    entries = json.loads((models[0] / thresholds.FILE).read_text())["entries"]
+    assert call("evaluate", models[0], stamps).returncode == 0  # again: in place of the last
+    assert json.loads((models[0] / thresholds.FILE).read_text())["entries"] == entries
+    config = runs.read_config(models[0])
+    runs.write_weights(models[0], config, config.network().initial("he", 9))
+    assert_refused(call("score", models[0], stamps, "--at-fpr", 0.01), "no thresholds of these weights")
+    (models[0] / thresholds.FILE).write_text("[]")
+    assert_refused(call("score", models[0], stamps, "--at-fpr", 0.01), thresholds.FILE, "remove it")
+
+
+def test_thresholds_may_be_left_alone(models, stamps):
+    assert call("evaluate", models[0], stamps, "--no-keep").returncode == 0
+    assert not (models[0] / thresholds.FILE).exists()
+
+
+def test_a_threshold_that_accepts_nothing_is_told(models, stamps):
+    model = runs.load_model(models[0])
+    thresholds.store([models[0]], [model], {0.01: np.inf}, {})
+    assert_refused(call("score", models[0], stamps, "--at-fpr", 0.01), "no threshold rejects enough")
+
+
+def test_bins_by_counting(rng):
+    label, kind = rng.integers(0, 2, 500), rng.integers(0, 3, 500)
+    p, snr = rng.uniform(size=500), rng.choice([-3.0, 6.0, 6.5, 11.0, 500.0, np.nan], 500)
+    found = evaluation.evaluate(Scores(label, p, snr, kind, ("a", "b", "c")), draws=50)
+    rows = {(row["from"], row["to"]): row for row in found["by_snr"]}
+    at = (snr == 6.5) & (label == 1)
+    assert rows[6.5, 7]["candidates"] == at.sum()
+    assert rows[6.5, 7]["completeness"] == pytest.approx(np.mean(p[at] >= 0.5))
+    at = (snr == -3) & (label == 0)
+    assert rows[None, 0]["fpr"] == pytest.approx(np.mean(p[at] >= 0.5))
+    assert sum(row["candidates"] + row["artifacts"] for row in found["by_snr"]) == np.isfinite(snr).sum()
+    assert rows[7, 7.5]["fpr"] is None and rows[7, 7.5]["fpr_interval"] is None
+    for number, row in enumerate(found["by_kind"]):
+        assert (row["kind"], row["stamps"]) == ("abc"[number], np.sum(kind == number))
+        assert row["accepted"] == pytest.approx(np.mean(p[kind == number] >= 0.5))
+
+
+def test_calibration():
+    p = np.array([0.05, 0.05, 0.55, 0.55, 1.0, 1.0])
+    found = evaluation.calibration(np.array([0, 0, 0, 1, 1, 1]), p)
+    full = {row["from"]: (row["stamps"], row["candidates"]) for row in found["bins"] if row["stamps"]}
+    assert full == {0.0: (2, 0.0), 0.5: (2, 0.5), 0.9: (2, 1.0)}
+    assert found["expected_error"] == pytest.approx((2 * 0.05 + 2 * 0.05) / 6)
+    assert found["brier"] == pytest.approx((2 * 0.05**2 + 0.55**2 + 0.45**2) / 6)
+
+
+def test_one_class_alone(tmp_path):
+    scores.write(tmp_path / "s.h5", Scores(np.zeros(20, np.uint8), np.linspace(0, 1, 20)))
+    found = document(tmp_path / "s.h5")
+    assert found["recall"] is None and found["fnr_at_fpr"]["0.01"] is None
+    assert found["thresholds"]["0.01"] is None and found["intervals"]["f1"] is None
+    result = call("evaluate", tmp_path / "s.h5")
+    assert result.returncode == 0 and "undefined" in result.stdout
+    assert_refused(call("evaluate", tmp_path / "s.h5", "--out", tmp_path / "f.png"), "s.h5", "both classes")
+    assert not (tmp_path / "f.png").exists()
+
+
+def test_the_text_and_the_picture(models, stamps, tmp_path):
+    pytest.importorskip("matplotlib")
+    result = call("evaluate", *models[:2], stamps, "--out", tmp_path / "f.png")
+    found = document(*models[:2], stamps)
+    assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
+    assert f"{found['accuracy']:.3%}" in result.stdout
+    assert "majority of 2" in result.stdout and "calibration" in result.stdout
+    assert_refused(
+        call("evaluate", models[0], stamps, "--out", tmp_path / "f.png"), "f.png", "exists already"
+    )
+
+
+def test_bad_tables_are_refused_in_one_line(models, stamps, tmp_path):
+    (tmp_path / "text.csv").write_text("index,probability\n0,0.5\n")
+    (tmp_path / "words.csv").write_text("label,probability\n0,high\n")
+    (tmp_path / "outside.csv").write_text("label,probability\n0,0.5\n1,1.5\n")
+    (tmp_path / "empty.csv").write_text("")
+    with h5py.File(tmp_path / "none.h5", "w") as file:
+        file["label"] = [0, 1]
+    for name, *words in (
+        ("text.csv", "label", "probability"),
+        ("words.csv", "probability", "high"),
+        ("outside.csv", "row 1", "1.5"),
+        ("empty.csv", "label"),
+        ("none.h5", "p_candidate", "RUN"),
+        ("absent.csv", "no such file"),
+        ("cap-0", "is a folder", "STAMPS"),
+    ):
+        assert_refused(call("evaluate", tmp_path / name), name, *words)
+    assert_refused(call("evaluate", tmp_path / "text.csv", stamps), "text.csv", "holds no run")
+
+
+def test_stamps_without_labels_are_refused(models, stamps, tmp_path):
+    np.save(tmp_path / "bare.npy", np.load(stamps)["stamps"])
+    assert_refused(call("evaluate", models[0], tmp_path / "bare.npy"), "bare.npy", "labels")
+
+
+def test_probabilities_that_are_written_read_back(tmp_path, rng):
+    label, p = rng.integers(0, 2, 10).astype(np.uint8), rng.uniform(size=10).astype(np.float32)
+    scores.write(tmp_path / "s.h5", Scores(label, p, snr=p))
+    found = scores.read(tmp_path / "s.h5")
+    np.testing.assert_array_equal(found.probability, p)
+    np.testing.assert_array_equal(found.snr, p)
+    with pytest.raises(UserError, match="exists already"):
+        scores.write(tmp_path / "s.h5", found)
+
+
+def test_thresholds_are_where_the_fnr_is(rng):
+    label = rng.integers(0, 2, 300)
+    p = np.round(rng.uniform(size=300) + 0.3 * label, 2)
+    for fpr in (0.0, 0.01, 0.1, 1.0):
+        threshold = metrics.threshold_at_fpr(label, p, fpr)
+        assert np.mean(p[label == 0] >= threshold) <= fpr
+        assert np.mean(p[label == 1] < threshold) == pytest.approx(metrics.fnr_at_fpr(label, p, fpr))
+    assert metrics.threshold_at_fpr([0, 1], [1.0, 1.0], 0.1) == np.inf

@@ -1,0 +1,118 @@
+"""Intervals and tests against other ways to compute them: by hand, by root finding, by simulation."""
+
+import numpy as np
+import pytest
+from scipy import optimize, stats
+
+from rotinv import metrics, significance
+
+
+@pytest.mark.parametrize("part, whole", [(0, 10), (10, 10), (3, 17), (995, 1000)])
+def test_wilson_is_where_the_score_test_rejects(part, whole):
+    """The ends are the shares pi at which |part/whole - pi| = z sqrt(pi (1 - pi) / whole)."""
+    z, share = stats.norm.ppf(0.975), part / whole
+
+    def distance(pi):
+        return (share - pi) ** 2 - z * z * pi * (1 - pi) / whole
+
+    found = significance.wilson(part, whole)
+    low = 0.0 if part == 0 else optimize.brentq(distance, 0, share - 1e-9 if part == whole else share)
+    high = 1.0 if part == whole else optimize.brentq(distance, share + 1e-9 if part == 0 else share, 1)
+    np.testing.assert_allclose(found, (low, high), rtol=1e-9, atol=1e-12)
+    scipys = stats.binomtest(part, whole).proportion_ci(method="wilson")
+    np.testing.assert_allclose(found, (scipys.low, scipys.high), rtol=1e-9, atol=1e-12)
+
+
+def test_wilson_of_nothing():
+    assert significance.wilson(0, 0) is None
+
+
+def test_mean_std_and_its_ddof():
+    mean, std = significance.mean_std([1.0, 2.0, 4.0])
+    assert mean == pytest.approx(7 / 3) and std == pytest.approx(np.sqrt(7 / 3))
+    assert significance.mean_std([5.0]) == (5.0, None)
+    assert significance.mean_std([1.0, None]) == (None, None)
+
+
+def test_welch_by_its_formula():
+    first, second = [1.0, 2.0, 4.0, 4.5], [3.0, 5.0, 6.0]
+    a, b = np.var(first, ddof=1) / 4, np.var(second, ddof=1) / 3
+    difference = np.mean(second) - np.mean(first)
+    df = (a + b) ** 2 / (a**2 / 3 + b**2 / 2)
+    found = significance.welch(first, second)
+    np.testing.assert_allclose([found.difference, found.df], [difference, df], rtol=1e-12)
+    np.testing.assert_allclose(found.t, difference / np.sqrt(a + b), rtol=1e-12)
+    np.testing.assert_allclose(found.p, 2 * stats.t.sf(found.t, df), rtol=1e-9)
+    reach = stats.t.ppf(0.975, df) * np.sqrt(a + b)
+    np.testing.assert_allclose(found.interval, (difference - reach, difference + reach), rtol=1e-9)
+
+
+def test_welch_that_does_not_exist():
+    assert significance.welch([1.0], [1.0, 2.0]) is None
+    assert significance.welch([1.0, 1.0], [2.0, 2.0]) is None
+
+
+def test_mcnemar_by_counting():
+    label = np.array([1] * 10 + [0] * 10)
+    first, second = label.copy(), label.copy()
+    first[:7] = 1 - first[:7]  # only the second is right: 7
+    second[18:] = 1 - second[18:]  # only the first: 2
+    first[12], second[12] = 1, 1  # neither
+    found = significance.mcnemar(label, first, second)
+    assert (found.only_first, found.only_second) == (2, 7)
+    np.testing.assert_allclose(found.p, 2 * sum(stats.binom.pmf(i, 9, 0.5) for i in range(3)), rtol=1e-12)
+    assert found.difference == pytest.approx(np.mean(second == label) - np.mean(first == label))
+    low, high = significance.wilson(7, 9)
+    np.testing.assert_allclose(found.interval, [(2 * low - 1) * 9 / 20, (2 * high - 1) * 9 / 20])
+    assert significance.mcnemar(label, first, first).p == 1
+
+
+def test_resampled_fnr_is_that_of_the_resampled_stamps(rng):
+    """Each draw against metrics.fnr_at_fpr of the stamps written out."""
+    label = rng.integers(0, 2, 50)
+    scores = np.round(rng.uniform(size=(2, 50)) + 0.2 * label, 1)  # with ties
+    fprs = (0.0, 0.05, 0.3, 1.0)
+    found = significance.resampled_fnr(label, scores, fprs, draws=5, seed=3)
+    again = np.random.default_rng(3)
+    for draw in range(5):
+        parts = []
+        for kind in (0, 1):
+            place = np.flatnonzero(label == kind)
+            parts.append(place[again.integers(len(place), size=len(place))])
+        chosen = np.concatenate(parts)
+        for model in range(2):
+            expected = [metrics.fnr_at_fpr(label[chosen], scores[model][chosen], fpr) for fpr in fprs]
+            np.testing.assert_allclose(found[draw, model], expected, rtol=1e-12)
+    with pytest.raises(ValueError, match="both classes"):
+        significance.resampled_fnr(np.ones(3), np.ones(3), fprs)
+
+
+def test_the_bootstrap_spreads_as_new_samples_do(rng):
+    """The std of FNR over draws of one test set is near that over test sets."""
+
+    def sample():
+        label = np.arange(4000) % 2
+        return label, rng.normal(size=4000) + 3 * label
+
+    fresh = [metrics.fnr_at_fpr(*sample(), 0.01) for _ in range(200)]
+    drawn = significance.resampled_fnr(*sample(), (0.01,), draws=300)
+    assert 0.6 < drawn.std() / np.std(fresh) < 1.6
+
+
+def test_an_interval_of_no_error_has_a_width():
+    label, p = np.arange(200) % 2, np.arange(200) % 2 * 0.9
+    draws = significance.resampled_fnr(label, p, (0.01,), draws=50)
+    assert not draws.any()
+    assert significance.fnr_interval(label, p, 0.01, draws[:, 0, 0]) == significance.wilson(0, 100)
+
+
+def test_f1_is_within_its_interval_which_shrinks(rng):
+    widths = []
+    for n in (10, 1000):
+        names = ("true_positives", "false_positives", "true_negatives", "false_negatives")
+        counts = dict(zip(names, (9 * n, n, 9 * n, n), strict=True))
+        low, high = significance.f1_interval(counts)
+        assert low < metrics.of_counts(counts)["f1"] < high
+        widths.append(high - low)
+    assert 0.05 < widths[1] / widths[0] < 0.2  # ten times as narrow
+    assert significance.f1_interval(dict.fromkeys(names, 0)) is None
