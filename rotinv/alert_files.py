@@ -86,7 +86,9 @@ def find(paths: Sequence[Path]) -> list[Path]:
             continue
         inside = [file for file in sorted(path.rglob("*")) if file.name.lower().endswith(SUFFIXES)]
         if not inside:
-            raise UserError(f"{path}: has no files of alerts ({', '.join(SUFFIXES)})")
+            raise UserError(
+                f"{path}: holds neither a run (config.json) nor files of alerts ({', '.join(SUFFIXES)})"
+            )
         found += inside
     return found
 

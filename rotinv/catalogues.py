@@ -172,7 +172,9 @@ def _fits(path: Path, columns: Sequence[Column], facts: Sequence[Fact]) -> Itera
         header.comments[f"TTYPE{i}"] = column.description
         header[f"TUCD{i}"] = column.ucd
     for fact in facts:
-        header[fact.keyword] = fact.value, fact.name
+        header[fact.keyword] = fact.value
+        if len(str(fact.value)) < 40:  # there is no room beside a longer one
+            header.comments[fact.keyword] = fact.name
     primary = fits.PrimaryHDU().header.tostring().encode()
     with written_whole(path) as temporary, temporary.open("wb") as file:
         file.write(primary + header.tostring().encode())

@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -20,7 +20,7 @@ from rotinv.alerts import BIT
 from rotinv.errors import UserError
 from rotinv.pixels import prepare
 from rotinv.runs import Model
-from rotinv.splits import Split
+from rotinv.splits import Split, usable
 from rotinv.stamps import CHANNELS, TEXTS
 
 BLOCK = 2000  # stamps read together
@@ -54,6 +54,9 @@ class Source(Protocol):
     def problems(self) -> list[str]:
         """What could not be read, so far."""
 
+    def check(self, on_bad: str) -> None:
+        """Raise UserError where `on_bad` is 'error' and pixels are not finite, or if there is no other stamp."""
+
     def blocks(self, start: int, stop: int) -> Iterator[Block]:
         """The stamps from `start` up to `stop`, a block at a time."""
 
@@ -86,6 +89,11 @@ class StampSource:
 
     def __len__(self) -> int:
         return len(self._split)
+
+    def check(self, on_bad: str) -> None:
+        """Raise UserError where `on_bad` is 'error' and pixels are not finite, or if there is no other stamp."""
+        if on_bad != "flag":
+            usable(self._split, on_bad)
 
     def blocks(self, start: int, stop: int) -> Iterator[Block]:
         """The stamps from `start` up to `stop`, a block at a time."""
@@ -125,6 +133,13 @@ class AlertSource:
         """What could not be read, so far."""
         return self._files.problems
 
+    def check(self, on_bad: str) -> None:
+        """Raise UserError if `on_bad` is 'error': which alerts lack pixels is known when they are scored."""
+        if on_bad == "error":
+            raise UserError(
+                f"{self.paths[0]}: alerts that lack pixels are common; take --on-bad flag or drop"
+            )
+
     def blocks(self, start: int, stop: int) -> Iterator[Block]:
         """The stamps from `start` up to `stop`, a block at a time."""
         for first, raw, flags, known in raw_blocks(self._files, start, stop, self._size):
@@ -147,7 +162,7 @@ def raw_blocks(
         yield first, stamps, flags, {**known, "snr": np.array([p.snr for p in packets], np.float32)}
 
 
-def ahead(items: Iterator[T]) -> Iterator[T]:
+def ahead(items: Iterator[T]) -> Generator[T, None, None]:
     """The items, made in a thread while the last ones are used; what goes wrong there is raised here."""
     waiting: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(_AHEAD)
     stop = threading.Event()
