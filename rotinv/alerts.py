@@ -82,11 +82,6 @@ def stamp(packet: Packet, size: int) -> tuple[NDArray[np.float32], int]:
     return out, flags
 
 
-def names(flags: int) -> list[str]:
-    """The names of the bits that are set."""
-    return [name for name, bit in BIT.items() if flags & bit]
-
-
 def _noise(packet: Packet, size: int) -> tuple[Pixels | float, int]:
     """The standard deviation of the difference, of each pixel or of all; a variance not above 0 has none."""
     if packet.difference is None:

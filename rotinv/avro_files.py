@@ -73,10 +73,10 @@ class AvroFile:
                         at += 1
                         yield packets.read(reader, record, self._told(number), self.problems)
                 reason = "the file ends"
-            except (
-                Exception
-            ) as error:  # whatever the library makes of damaged bytes: they are told, not fatal
+            except Exception as error:  # what the library makes of damaged bytes is told, not fatal
                 reason = f"{type(error).__name__}: {error}"
+            if at == stop:
+                return
             block = bisect.bisect_right(self._blocks, at, key=lambda block: block.first) - 1
             end = min(self._blocks[block + 1].first, stop)
             self.problems.append(f"{self._told(at)} to {end - 1} cannot be read ({reason})")

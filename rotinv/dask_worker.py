@@ -58,10 +58,10 @@ class Plugin(WorkerPlugin):
 def score_shard(start: int, stop: int, path: str, about: str) -> str:
     """Score the stamps from `start` up to `stop` into a file; gives its path."""
     with _plugin().work() as work:
-        before = len(work.problems)
+        known = set(work.problems)
         parts = list(work.rows(start, stop))
         rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        shards.write(Path(path), rows, about, work.problems[before:])
+        shards.write(Path(path), rows, about, [text for text in work.problems if text not in known])
     return path
 
 

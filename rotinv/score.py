@@ -1,16 +1,14 @@
-"""`python -m rotinv.score`: a catalogue of scores, of one trained network or by the vote of several (CAPE)."""
+"""`python -m rotinv.score`: a catalogue of one trained network's scores, or of the vote of several (CAPE)."""
 
 import sys
 from argparse import Namespace
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from rotinv import alerts, catalogues, choices, cli, map_files, runs, shards, sources, subjects, thresholds
+from rotinv import catalogues, choices, cli, map_files, runs, shards, sources, subjects, thresholds
 from rotinv.backend import DEVICES, get_kernels
 from rotinv.choices import Choice
 from rotinv.errors import UserError
@@ -18,10 +16,7 @@ from rotinv.files import refuse_existing
 from rotinv.scorer import NOT_SCORED, Scorer, Threshold
 from rotinv.sources import Source
 from rotinv.stamps import SPLITS
-
-_TOLD = 10  # problems that are told one by one
-
-Rows = dict[str, NDArray]
+from rotinv.tallies import Tally
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,8 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         plan = shards.Plan(options.dask, options.shard, options.device, options.threads, options.split)
         work = shards.Cluster(plan, scorer, source, options.out)
     with work:
-        tally = _catalogue(options.out, scorer, source, work.rows(), choice, on_bad)
-        _tell(source, work.problems, tally, options.out)
+        tally, scored = _catalogue(options.out, scorer, source, work.rows(), choice, on_bad == "drop")
+        where = paths[0] if len(paths) == 1 else f"{len(source.paths):,} files"
+        _say(*tally.lines(where, work.problems))
+        if missing := len(source) - scored:
+            _say(f"{where}: {missing:,} stamps {'left out' if on_bad == 'drop' else 'without a score'}")
+        if options.out:
+            _say(f"{options.out}: {scored:,} stamps scored")
         if choice and maps:
             with map_files.create(maps, choices.QUESTION, {"stamps": str(paths[0])}) as writer:
                 with _bar("explaining", len(choice.indices)) as bar:
@@ -75,69 +75,36 @@ def _check(options: Namespace) -> Path | None:
     return maps
 
 
-class _Tally:
-    """What became of the stamps."""
-
-    def __init__(self) -> None:
-        self.scored = self.dropped = 0
-        self.flags, self.surveys = Counter[str](), Counter[str]()
-
-    def add(self, rows: Rows) -> None:
-        self.scored += int((rows["class"] != NOT_SCORED).sum())
-        for name, bit in alerts.BIT.items():
-            self.flags[name] += int((rows["flags"] & np.uint32(bit) != 0).sum())
-        self.surveys.update(rows.get("survey", ()))
-
-
 def _catalogue(
     out: Path | None,
     scorer: Scorer,
     source: Source,
-    parts: Iterable[Rows],
+    parts: Iterable[dict[str, NDArray]],
     choice: Choice | None,
-    on_bad: str,
-) -> _Tally:
-    """Write the catalogue, a block of rows at a time."""
-    tally = _Tally()
+    drop: bool,
+) -> tuple[Tally, int]:
+    """Write the catalogue, a part of its rows at a time; gives the counts, and how many have a score."""
+    tally, scored = Tally(), 0
     columns = scorer.columns(source.known)
     with catalogues.create(out, columns, scorer.facts()) as write, _bar("scoring", len(source)) as bar:
         for rows in parts:
-            tally.add(rows)
+            tally.add(rows["flags"], rows.get("survey", ()))
+            good = rows["class"] != NOT_SCORED
+            scored += int(good.sum())
             if choice:
                 choice.add(rows)
-            bar.update(len(rows["index"]))
-            if on_bad == "drop":
-                kept = rows["class"] != NOT_SCORED
-                tally.dropped += int((~kept).sum())
-                rows = {name: values[kept] for name, values in rows.items()}
-            write(rows)
-    return tally
-
-
-def _tell(source: Source, problems: Sequence[str], tally: _Tally, out: Path | None) -> None:
-    """Say on standard error what was read, scored and flagged."""
-    for text in problems[:_TOLD]:
-        _say(text)
-    if len(problems) > _TOLD:
-        _say(f"… and {len(problems) - _TOLD:,} more that could not be read")
-    where = source.paths[0] if len(source.paths) == 1 else f"{len(source.paths):,} files"
-    if tally.dropped:
-        _say(f"{where}: {tally.dropped:,} stamps left out, their pixels are not finite")
-    if flags := ", ".join(f"{count:,} {name}" for name, count in tally.flags.items() if count):
-        _say(f"{where}: flags: {flags}")
-    if len(tally.surveys) > 1:
-        mixed = ", ".join(f"{count:,} {name or 'unnamed'}" for name, count in tally.surveys.items())
-        _say(f"{where}: several surveys, whose pixels differ in size and noise: {mixed}")
-    if out:
-        _say(f"{out}: {tally.scored:,} stamps scored")
+            bar.update(len(good))
+            write({name: values[good] for name, values in rows.items()} if drop else rows)
+    return tally, scored
 
 
 def _bar(what: str, total: int) -> tqdm:
     return tqdm(desc=what, total=total, unit="stamps", disable=not sys.stderr.isatty(), leave=False)
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)  # standard output is the table's
+def _say(*lines: str) -> None:
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)  # standard output is the table's
 
 
 def _parser() -> cli.Parser:

@@ -35,7 +35,7 @@ Rows = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Plan:
-    """Where and how: a scheduler's address or local:N, stamps a shard, and each worker's device and threads."""
+    """Where and how: a scheduler's address or local:N, stamps a shard, a worker's device and threads."""
 
     address: str
     shard: int
@@ -55,7 +55,7 @@ class Cluster:
         self._folder = out.resolve().with_name(f"{out.name}.shards")
         self._about = _about(plan, scorer, source)
         self._stack = contextlib.ExitStack()
-        self.problems: list[str] = []
+        self._problems: list[str] = []
 
     def __enter__(self) -> "Cluster":
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -68,6 +68,11 @@ class Cluster:
         self._stack.close()
         if raised[0] is None:
             shutil.rmtree(self._folder)
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """What could not be read, so far."""
+        return [*self._source.problems, *self._problems]
 
     def rows(self) -> Iterator[Rows]:
         """The catalogue's rows in order, a shard at a time."""
@@ -89,7 +94,7 @@ class Cluster:
             rows, problems = _read(path)
             if not np.array_equal(rows["index"], np.arange(start, stop)):
                 raise UserError(f"{path}: is not the shard of its name; remove the folder and score again")
-            self.problems += problems
+            self._problems += problems
             yield rows
 
     def explain(

@@ -55,7 +55,7 @@ class Source(Protocol):
         """What could not be read, so far."""
 
     def check(self, on_bad: str) -> None:
-        """Raise UserError where `on_bad` is 'error' and pixels are not finite, or if there is no other stamp."""
+        """Raise UserError if pixels are not finite and `on_bad` is 'error', or if no stamp is good."""
 
     def blocks(self, start: int, stop: int) -> Iterator[Block]:
         """The stamps from `start` up to `stop`, a block at a time."""
@@ -91,7 +91,7 @@ class StampSource:
         return len(self._split)
 
     def check(self, on_bad: str) -> None:
-        """Raise UserError where `on_bad` is 'error' and pixels are not finite, or if there is no other stamp."""
+        """Raise UserError if pixels are not finite and `on_bad` is 'error', or if no stamp is good."""
         if on_bad != "flag":
             usable(self._split, on_bad)
 

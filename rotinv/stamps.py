@@ -171,6 +171,10 @@ class Writer:
             dataset[start:] = values
         self._written += count
 
+    def note(self, attributes: Mapping[str, Any]) -> None:
+        """Add attributes to the store's root."""
+        self._file.attrs.update(attributes)
+
 
 @contextlib.contextmanager
 def create_store(
@@ -206,13 +210,14 @@ def open_stamps(
     """The stamps to score: a split of a store, or an array of a .npy or .npz file, which is raw.
 
     An array may be (N, S, S, C) or (N, C, S, S): `channels` tells which. An .npz file may add `label`
-    and `snr`. Raises UserError if the stamps have not `channels` channels and `size` pixels a side;
-    None takes any number. The file stays open as long as the split is kept.
+    and `snr`. Raises UserError if the stamps have not `channels` channels (a store: at least so many) and
+    `size` pixels a side; None takes any number. The file stays open as long as the split is kept.
     """
     path = Path(path)
     if path.suffix.lower() not in (".npy", ".npz"):
         found = StampStore(path).split(split)
-        check_shape(path, found.pixels.shape, None, size)  # its channels have names to choose them by
+        few = channels and found.pixels.shape[3] < channels  # of more, those wanted are chosen by their names
+        check_shape(path, found.pixels.shape, channels if few else None, size)
         return found
     arrays = read_arrays(path, keep=("label", "snr"))
     stamps = channels_last(path, arrays["stamps"], channels, size)
