@@ -86,7 +86,10 @@ def _catalogue(
     """Write the catalogue, a part of its rows at a time; gives the counts, and how many have a score."""
     tally, scored = Tally(), 0
     columns = scorer.columns(source.known)
-    with catalogues.create(out, columns, scorer.facts()) as write, _bar("scoring", len(source)) as bar:
+    with (
+        catalogues.create(out, columns, scorer.facts(source.normalisation)) as write,
+        _bar("scoring", len(source)) as bar,
+    ):
         for rows in parts:
             tally.add(rows["flags"], rows.get("survey", ()))
             good = rows["class"] != NOT_SCORED

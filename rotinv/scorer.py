@@ -23,7 +23,10 @@ _KNOWN = {
     ),
     "snr": Column("snr", "float32", "signal-to-noise ratio as the survey gives it", "stat.snr"),
 }
-_NORMALISATION = "(x - min) / (max - min) of each channel of each stamp"
+_NORMALISATIONS = {
+    "none": "(x - min) / (max - min) of each channel of each stamp",
+    "minmax": "as the stamps are kept, scaled already",
+}
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,12 @@ class Scorer:
             Column("flags", "uint32", "sum of the bits flag_... of the metadata", "meta.code"),
         ]
 
-    def facts(self) -> list[Fact]:
+    def facts(self, normalisation: str) -> list[Fact]:
         """What holds for all rows: versions, weights, threshold, how the pixels were scaled, the flags."""
         facts = [
             Fact("version", "RIVERSN", __version__),
             Fact("channels", "CHANNELS", ",".join(self.models[0].config.channels)),
-            Fact("normalisation", "NORM", _NORMALISATION),
+            Fact("normalisation", "NORM", _NORMALISATIONS[normalisation]),
             Fact("threshold", "THRESH", self.threshold.value),
             Fact("threshold_fpr", "THRFPR", "none" if self.threshold.fpr is None else self.threshold.fpr),
         ]

@@ -58,9 +58,9 @@ class Cluster:
         self._problems: list[str] = []
 
     def __enter__(self) -> "Cluster":
-        self._folder.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             self._client = stack.enter_context(self._connect(stack))
+            self._folder.mkdir(parents=True, exist_ok=True)
             self._stack = stack.pop_all()
         return self
 
@@ -150,7 +150,7 @@ class Cluster:
     def _run(self, function: Callable[..., str], tasks: Sequence[tuple]) -> Iterator[str]:
         """Have workers run the tasks; gives what each returns as it ends. Raises what one raised."""
         futures = [self._client.submit(function, *task, pure=False) for task in tasks]
-        for future in self._dask.as_completed(futures):
+        for future in self._dask.as_completed(futures, loop=self._client.loop):
             try:
                 yield future.result()
             except self._dask.KilledWorker as error:

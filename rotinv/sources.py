@@ -47,6 +47,7 @@ class Source(Protocol):
 
     paths: tuple[Path, ...]
     known: tuple[str, ...]  # what is known of each stamp: object_id, candidate_id, survey, label, snr
+    normalisation: str  # of the stamps as they are kept: see rotinv/pixels.py
 
     def __len__(self) -> int: ...
 
@@ -83,6 +84,7 @@ class StampSource:
     def __init__(self, model: Model, split: Split) -> None:
         self._split, self._size = split, model.config.size
         self.paths: tuple[Path, ...] = (split.path,)
+        self.normalisation = split.normalisation
         columns = [name for name in ("label", "snr") if getattr(split, name) is not None]
         self.known = (*(name for name in TEXTS if name in split.texts), *columns)
         self.problems: list[str] = []
@@ -113,6 +115,7 @@ class AlertSource:
     """The stamps of files of alerts: cut to the network's size, of the channels that it reads."""
 
     known: tuple[str, ...] = (*TEXTS, "snr")
+    normalisation = "none"
 
     def __init__(self, model: Model, files: alert_files.Alerts) -> None:
         config = model.config
@@ -144,7 +147,7 @@ class AlertSource:
         """The stamps from `start` up to `stop`, a block at a time."""
         for first, raw, flags, known in raw_blocks(self._files, start, stop, self._size):
             index = np.arange(first, first + len(raw))
-            yield _block(index, raw[..., self._taken], "none", self._size, flags, known)
+            yield _block(index, raw[..., self._taken], self.normalisation, self._size, flags, known)
 
 
 def raw_blocks(
