@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 from rotinv import packets
 from rotinv.alerts import Packet
 from rotinv.errors import UserError
-from rotinv.extras import require
+from rotinv.extras import MissingLibrary, require
 
 MAGIC = b"Obj\x01"
 _MARKER = 16
@@ -74,6 +74,8 @@ class AvroFile:
                         yield packets.read(reader, record, self._told(number), self.problems)
                 reason = "the file ends"
             except Exception as error:  # what the library makes of damaged bytes is told, not fatal
+                if "need to install" in str(error):  # the library of the file's compression is not here
+                    raise MissingLibrary(f"{self.path}: {error}: pip install 'rotinv[alerts]'") from error
                 reason = f"{type(error).__name__}: {error}"
             if at == stop:
                 return

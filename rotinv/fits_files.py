@@ -46,12 +46,12 @@ class FitsFile:
         self.path = path
         self.problems: list[str] = []
         with self._open() as hdus:
-            self._table = _find_table(hdus)
-            if self._table is None:
-                self._images = _find_images(hdus)
-                self._count = len(self._images)
-            else:
-                self._count = len(hdus[self._table].data)
+            try:
+                self._table = _find_table(hdus)
+                self._images = _find_images(hdus) if self._table is None else []
+                self._count = len(self._images if self._table is None else hdus[self._table].data)
+            except Exception as error:  # astropy's dozen kinds, for a file that is damaged
+                raise UserError(f"{path}: is a damaged FITS file ({_first_line(error)})") from error
         if self._table is None and not self._images:
             raise UserError(
                 f"{path}: has no cut-outs: neither image extensions TEMPLATE, SCIENCE, DIFFERENCE nor a "

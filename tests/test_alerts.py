@@ -54,6 +54,7 @@ def rubin_records(real):
 
 WRITE = {
     "avro": lambda path, real: write_avro(path, RUBIN, rubin_records(real)),
+    "snappy avro": lambda path, real: write_avro(path, RUBIN, rubin_records(real), "snappy"),
     "deflate avro": lambda path, real: write_avro(path, RUBIN, rubin_records(real), "deflate", 1),
     "fits table": lambda path, real: write_fits_table(path, *real[:3]),
     "fits images": lambda path, real: write_fits_images(
@@ -277,6 +278,19 @@ def test_a_truncated_container_gives_its_whole_blocks(tmp_path):
     files = alert_files.Alerts([whole])
     assert [p.candidate_id for p in files.packets(0, 9)] == ["0", "1", "2"]
     assert "cut off or damaged after its first 3 alerts" in files.problems[0]
+
+
+def test_a_compression_without_its_library_is_told(tmp_path, monkeypatch):
+    path = write_avro(tmp_path / "a.avro", ZTF, [ztf("Z", 1, field())])
+    files = alert_files.Alerts([path])
+
+    def lacking(*arguments, **options):
+        raise ValueError("zstandard codec is supported but you need to install one of …")
+        yield
+
+    monkeypatch.setattr(files.files[0], "_records", lacking)
+    with pytest.raises(UserError, match=r"a\.avro.*zstandard.*rotinv\[alerts\]"):
+        list(files.packets(0, 1))
 
 
 def test_a_damaged_block_costs_its_own_alerts_only(tmp_path):
