@@ -13,7 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from rotinv import packets
+import numpy as np
+from numpy.typing import NDArray
+
+from rotinv import avro_skip, packets
 from rotinv.alerts import Packet
 from rotinv.errors import UserError
 from rotinv.extras import MissingLibrary, require
@@ -21,6 +24,10 @@ from rotinv.extras import MissingLibrary, require
 MAGIC = b"Obj\x01"
 _MARKER = 16
 _MOST_METADATA = 1 << 26  # bytes
+
+
+class _NoAlerts(Exception):
+    """Records of another kind; its text names their fields."""
 
 
 class _Block(NamedTuple):
@@ -43,15 +50,12 @@ class AvroFile:
         with path.open("rb") as file:
             try:
                 schema, marker = _read_header(file)
-                fields, self._reader, self._narrow = _understood(schema)
-            except (EOFError, ValueError, KeyError, TypeError) as error:
-                raise UserError(
-                    f"{path}: its Avro header is cut off or damaged; fetch the file anew"
-                ) from error
-            if self._reader is None:
-                raise UserError(
-                    f"{path}: holds no alerts of ZTF or Rubin, but records of {', '.join(fields)}"
-                )
+                self._schema = _understood(schema)
+            except _NoAlerts as error:
+                raise UserError(f"{path}: holds no alerts of ZTF or Rubin, but records of {error}") from error
+            except Exception as error:  # the library's dozen kinds too, for a schema that is damaged
+                reason = "its Avro header is cut off or damaged; fetch the file anew"
+                raise UserError(f"{path}: {reason}") from error
             self._header = file.tell()
             self._blocks = self._find_blocks(file, marker)
 
@@ -60,18 +64,16 @@ class AvroFile:
 
     def packets(self, start: int, stop: int) -> Iterator[Packet]:
         """The alerts from `start` up to `stop`; those that cannot be read are flagged so."""
-        reader = self._reader
-        assert reader is not None
         at, stop = start, min(stop, len(self))
         while at < stop:
             block = bisect.bisect_right(self._blocks, at, key=lambda block: block.first) - 1
             try:
-                for number, record in enumerate(self._records(block), self._blocks[block].first):
+                for number, record in self._records(block):
                     if number >= stop:
                         return
                     if number == at:
                         at += 1
-                        yield packets.read(reader, record, self._told(number), self.problems)
+                        yield packets.read(self._schema.reader, record, self._told(number), self.problems)
                 reason = "the file ends"
             except Exception as error:  # what the library makes of damaged bytes is told, not fatal
                 if "need to install" in str(error):  # the library of the file's compression is not here
@@ -81,7 +83,7 @@ class AvroFile:
                 return
             block = bisect.bisect_right(self._blocks, at, key=lambda block: block.first) - 1
             end = min(self._blocks[block + 1].first, stop)
-            self.problems.append(f"{self._told(at)} to {end - 1} cannot be read ({reason})")
+            self.problems.append(f"{self._told(at)} up to {end - 1} cannot be read ({reason})")
             while at < end:
                 at += 1
                 yield packets.UNREADABLE
@@ -89,12 +91,23 @@ class AvroFile:
     def _told(self, number: int) -> str:
         return f"{self.path}: alert {number}"
 
-    def _records(self, block: int) -> Iterator[dict[str, Any]]:
-        """The records from a block on to the end of the file."""
+    def _records(self, block: int) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The records from a block on to the end of the file, each with its number."""
+        schema = self._schema
         with self.path.open("rb") as file:
             header = file.read(self._header)
             file.seek(self._blocks[block].offset)
-            yield from self._avro.reader(_Joined(header, file), reader_schema=self._narrow)
+            blocks = self._avro.block_reader(_Joined(header, file))
+            for own, found in zip(self._blocks[block:-1], blocks, strict=False):
+                data, at = found.bytes_.getvalue(), 0
+                numbers = np.frombuffer(data, np.uint8)
+                for number in range(own.first, own.first + found.num_records):
+                    starts = avro_skip.field_starts(numbers, at, schema.program, schema.node)
+                    if starts[-1] < 0:
+                        raise EOFError("the block ends within an alert")
+                    wanted = b"".join(data[starts[i] : starts[i + 1]] for i in schema.kept)
+                    yield number, self._avro.schemaless_reader(io.BytesIO(wanted), schema.narrow, None)
+                    at = starts[-1]
 
     def _find_blocks(self, file: BinaryIO, marker: bytes) -> list[_Block]:
         """All whole blocks, and where they end."""
@@ -115,21 +128,37 @@ class AvroFile:
             first += count
 
 
-@functools.lru_cache(8)  # a night of single packets has one schema
-def _understood(text: bytes) -> tuple[list[str], packets.Reader | None, dict[str, Any] | None]:
-    """The fields of a schema, how to read its records, and the schema of what is wanted of them.
+class _Schema(NamedTuple):
+    """What a file's records have, and how to read what is wanted of them."""
 
-    What is not wanted, such as an object's history, is then skipped quickly. All is read of a plain table,
-    and where the narrow schema cannot be used: a wanted type may be defined in a field that is not.
+    reader: packets.Reader
+    program: NDArray[np.int64]  # of whole records: see rotinv/avro_skip.py
+    node: int
+    kept: list[int]  # the fields that are wanted
+    narrow: dict[str, Any]  # the schema of a record of those alone
+
+
+@functools.lru_cache(8)  # a night of single packets has one schema
+def _understood(text: bytes) -> _Schema:
+    """How to read a schema's records. Raises _NoAlerts if those are of another kind.
+
+    Of ZTF's and Rubin's packets only what is wanted is read: an object's history is most of it. All is read
+    of other records, and where a type that is wanted is defined in a field that is not.
     """
-    schema = json.loads(text)
+    parse = require("fastavro", "alerts", "Avro").parse_schema
+    schema = parse(json.loads(text))
     names = [field["name"] for field in schema["fields"]]
-    narrow = None
+    reader = packets.reader_for(names)
+    if reader is None:
+        raise _NoAlerts(", ".join(names))
+    kept, narrow = list(range(len(names))), schema
     if {"candidate", "diaSource"} & set(names):
-        fields = [field for field in schema["fields"] if field["name"] in packets.WANTED]
+        wanted = [i for i in kept if names[i] in packets.WANTED]
+        fields = [schema["fields"][i] for i in wanted]
         with contextlib.suppress(Exception):  # the library has a dozen kinds of complaint
-            narrow = require("fastavro", "alerts", "Avro").parse_schema({**schema, "fields": fields})
-    return names, packets.reader_for(names), narrow
+            narrow = parse({"type": "record", "name": schema["name"], "fields": fields})
+            kept = wanted
+    return _Schema(reader, *avro_skip.compiled(schema), kept, narrow)
 
 
 class _Joined:
@@ -140,6 +169,10 @@ class _Joined:
 
     def read(self, count: int = -1) -> bytes:
         return self._header.read(count) or self._rest.read(count)
+
+    def tell(self) -> int:
+        """For the library, which notes where blocks are."""
+        return self._rest.tell()
 
 
 def _read_header(file: BinaryIO) -> tuple[bytes, bytes]:
