@@ -105,7 +105,7 @@ class AvroFile:
                     starts = avro_skip.field_starts(numbers, at, schema.program, schema.node)
                     if starts[-1] < 0:
                         raise EOFError("the block ends within an alert")
-                    wanted = b"".join(data[starts[i] : starts[i + 1]] for i in schema.kept)
+                    wanted = b"".join(_pieces(data, numbers, starts, schema))
                     yield number, self._avro.schemaless_reader(io.BytesIO(wanted), schema.narrow, None)
                     at = starts[-1]
 
@@ -128,13 +128,21 @@ class AvroFile:
             first += count
 
 
+class _Kept(NamedTuple):
+    """A field that is wanted: whole, or of its record, whose node is given, those inner fields."""
+
+    field: int
+    node: int = -1
+    inner: tuple[int, ...] = ()
+
+
 class _Schema(NamedTuple):
     """What a file's records have, and how to read what is wanted of them."""
 
     reader: packets.Reader
     program: NDArray[np.int64]  # of whole records: see rotinv/avro_skip.py
     node: int
-    kept: list[int]  # the fields that are wanted
+    kept: list["_Kept"]  # the fields that are wanted
     narrow: dict[str, Any]  # the schema of a record of those alone
 
 
@@ -151,14 +159,40 @@ def _understood(text: bytes) -> _Schema:
     reader = packets.reader_for(names)
     if reader is None:
         raise _NoAlerts(", ".join(names))
-    kept, narrow = list(range(len(names))), schema
+    program, node = avro_skip.compiled(schema)
+    kept, narrow = [_Kept(i) for i in range(len(names))], schema
     if {"candidate", "diaSource"} & set(names):
-        wanted = [i for i in kept if names[i] in packets.WANTED]
-        fields = [schema["fields"][i] for i in wanted]
+        wanted = [i for i, name in enumerate(names) if name in packets.WANTED]
+        pairs = [_narrowed(schema["fields"][i], i, int(program[node + 2 + i])) for i in wanted]
         with contextlib.suppress(Exception):  # the library has a dozen kinds of complaint
+            fields = [field for field, _ in pairs]
             narrow = parse({"type": "record", "name": schema["name"], "fields": fields})
-            kept = wanted
-    return _Schema(reader, *avro_skip.compiled(schema), kept, narrow)
+            kept = [one for _, one in pairs]
+    return _Schema(reader, program, node, kept, narrow)
+
+
+def _narrowed(field: dict[str, Any], number: int, node: int) -> tuple[dict[str, Any], _Kept]:
+    """A wanted field's schema without those of its record's fields that are not wanted, and what is kept."""
+    inner, kind = packets.WANTED[field["name"]], field["type"]
+    if not inner or not isinstance(kind, dict) or kind.get("type") != "record":
+        return field, _Kept(number)
+    places = [i for i, one in enumerate(kind["fields"]) if one["name"] in inner]
+    narrow = {**kind, "fields": [kind["fields"][i] for i in places]}
+    return {**field, "type": narrow}, _Kept(number, node, tuple(places))
+
+
+def _pieces(
+    data: bytes, numbers: NDArray[np.uint8], starts: NDArray[np.int64], schema: _Schema
+) -> list[bytes]:
+    """The bytes of a record's wanted fields: joined, they are a record of the narrow schema."""
+    pieces = []
+    for one in schema.kept:
+        if one.node < 0:
+            pieces.append(data[starts[one.field] : starts[one.field + 1]])
+            continue
+        inner = avro_skip.field_starts(numbers, starts[one.field], schema.program, one.node)
+        pieces += [data[inner[i] : inner[i + 1]] for i in one.inner]
+    return pieces
 
 
 class _Joined:

@@ -2,7 +2,7 @@
 
 A schema becomes a program, an array of whole numbers. A node is its kind, then: for FIXED the size, for ARRAY
 and MAP the items' node, for UNION and RECORD the number of branches or fields, then the node of each
-(Avro 1.12, "Binary encoding").
+(Avro 1.12, "Binary encoding"). OPTION is a union of two of fixed size, which most fields are: both sizes.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-_FIXED, _VARINT, _BYTES, _ARRAY, _MAP, _UNION, _RECORD = range(7)
+_FIXED, _VARINT, _BYTES, _ARRAY, _MAP, _UNION, _RECORD, _OPTION = range(8)
 _SIZES = {"null": 0, "boolean": 1, "float": 4, "double": 8}
 _DEEP = 64  # records within one another: a file must not exhaust the stack
 
@@ -29,6 +29,9 @@ def compiled(schema: Any) -> tuple[NDArray[np.int64], int]:
 def _compile(schema: Any, program: list[int], names: dict[str, int]) -> int:
     """Add a schema's nodes to the program; gives its own."""
     if isinstance(schema, list):
+        if len(schema) == 2 and all(isinstance(one, str) and one in _SIZES for one in schema):
+            program += [_OPTION, *(_SIZES[one] for one in schema)]
+            return len(program) - 3
         return _branches(_UNION, schema, len(program), program, names)
     kind = schema["type"] if isinstance(schema, dict) else schema
     if not isinstance(kind, str):  # a type in braces of its own
@@ -62,7 +65,7 @@ def _branches(kind: int, schemas: list[Any], node: int, program: list[int], name
     return node
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def field_starts(data: Any, at: int, program: Any, node: int) -> Any:
     """Where each field of the record at `at` starts, and the record's end; all -1 if the data end before."""
     count = program[node + 1]
@@ -78,7 +81,7 @@ def field_starts(data: Any, at: int, program: Any, node: int) -> Any:
     return starts
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _long(data: Any, at: int) -> Any:
     """A number and where it ends; -1 there if the data end before."""
     value, shift = np.uint64(0), 0
@@ -92,12 +95,12 @@ def _long(data: Any, at: int) -> Any:
     return np.int64(0), -1
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _jump(data: Any, at: int, count: int) -> int:
     return at + count if at >= 0 and 0 <= count <= len(data) - at else -1
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _skip(data: Any, at: int, program: Any, node: int, nodes: Any, left: Any) -> int:
     """Where the value at `at` ends; -1 if the data end before.
 
@@ -112,7 +115,10 @@ def _skip(data: Any, at: int, program: Any, node: int, nodes: Any, left: Any) ->
                 return -1
             node = program[node + 2 + branch]
         kind = program[node]
-        if kind == _FIXED:
+        if kind == _OPTION:  # which of the two is a byte, 0 or 2
+            branch = data[at] if at < len(data) else 1
+            at = -1 if branch & 1 or branch > 2 else _jump(data, at + 1, program[node + 1 + (branch >> 1)])
+        elif kind == _FIXED:
             at = _jump(data, at, program[node + 1])
         elif kind == _VARINT:
             _, at = _long(data, at)
@@ -133,7 +139,7 @@ def _skip(data: Any, at: int, program: Any, node: int, nodes: Any, left: Any) ->
                 depth -= 1
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _next(data: Any, at: int, program: Any, nodes: Any, left: Any, top: int) -> Any:
     """The node of the next field or item of the value that is on top; -1 if it has no more."""
     node = nodes[top]

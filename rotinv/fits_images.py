@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 _BLOCK, _CARD = 2880, 80
 _TYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _MOST = 1 << 26  # bytes of a cut-out, unpacked: no packet makes this program fill the memory
+_KEYS = {  # of a header's, those that are read
+    *(b"XTENSION", b"BITPIX", b"NAXIS", b"NAXIS1", b"NAXIS2", b"NAXIS3", b"PCOUNT", b"GCOUNT"),
+    *(b"BSCALE", b"BZERO", b"BLANK", b"EXTNAME", b"UTYPE"),
+}
 _GZIP = b"\x1f\x8b"
 
 
@@ -60,7 +64,7 @@ def _unzip(data: bytes) -> bytes:
 
 
 def _header(data: bytes, start: int) -> tuple[dict[str, Any], int]:
-    """The keywords of the header at `start`, and where what follows it begins."""
+    """The keywords of the header at `start` that are of moment, and where what follows it begins."""
     header: dict[str, Any] = {}
     if data[start : start + 9] not in (b"SIMPLE  =", b"XTENSION="):
         raise ValueError("is no FITS file")
@@ -69,7 +73,7 @@ def _header(data: bytes, start: int) -> tuple[dict[str, Any], int]:
         key = card[:8].rstrip()
         if key == b"END":
             return header, start + -(-(at + _CARD - start) // _BLOCK) * _BLOCK
-        if card[8:10] == b"= ":
+        if card[8:10] == b"= " and key in _KEYS:
             header[key.decode("ascii", "replace")] = _value(card[10:])
     raise ValueError("its FITS header has no end")
 

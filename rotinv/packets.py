@@ -33,10 +33,17 @@ _ROW = {  # what the columns of a table may be called, in lower case
     "isdiffpos": ("isdiffpos",),
     "isnegative": ("isnegative", "is_negative"),
 }
-WANTED = (  # the fields of packets that are read at all
-    *("objectId", "candid", "candidate", "diaSourceId", "diaSource", "diaObject", "alertId"),
-    *_CUTOUTS.values(),
-)
+WANTED: dict[
+    str, tuple[str, ...]
+] = {  # the fields of packets that are read at all, and those of records in them
+    "objectId": (),
+    "candid": (),
+    "candidate": ("isdiffpos", "xpos", "ypos", "scorr"),
+    "diaSourceId": (),
+    "diaSource": ("diaSourceId", "diaObjectId", "ssObjectId", "isNegative", "snr"),
+    "diaObject": (),
+    **dict.fromkeys(_CUTOUTS.values(), ()),
+}
 
 
 def reader_for(fields: Iterable[str]) -> Reader | None:
