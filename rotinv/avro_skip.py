@@ -81,7 +81,7 @@ def field_starts(data: Any, at: int, program: Any, node: int) -> Any:
     return starts
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(inline="always")
 def _long(data: Any, at: int) -> Any:
     """A number and where it ends; -1 there if the data end before."""
     value, shift = np.uint64(0), 0
@@ -95,7 +95,7 @@ def _long(data: Any, at: int) -> Any:
     return np.int64(0), -1
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(inline="always")
 def _jump(data: Any, at: int, count: int) -> int:
     return at + count if at >= 0 and 0 <= count <= len(data) - at else -1
 
@@ -115,11 +115,11 @@ def _skip(data: Any, at: int, program: Any, node: int, nodes: Any, left: Any) ->
                 return -1
             node = program[node + 2 + branch]
         kind = program[node]
-        if kind == _OPTION:  # which of the two is a byte, 0 or 2
-            branch = data[at] if at < len(data) else 1
-            at = -1 if branch & 1 or branch > 2 else _jump(data, at + 1, program[node + 1 + (branch >> 1)])
-        elif kind == _FIXED:
+        if kind == _FIXED:
             at = _jump(data, at, program[node + 1])
+        elif kind == _OPTION:
+            branch, at = _long(data, at)
+            at = _jump(data, at, program[node + 1 + branch]) if 0 <= branch < 2 else -1
         elif kind == _VARINT:
             _, at = _long(data, at)
         elif kind == _BYTES:
@@ -139,13 +139,25 @@ def _skip(data: Any, at: int, program: Any, node: int, nodes: Any, left: Any) ->
                 depth -= 1
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(inline="always")
 def _next(data: Any, at: int, program: Any, nodes: Any, left: Any, top: int) -> Any:
     """The node of the next field or item of the value that is on top; -1 if it has no more."""
     node = nodes[top]
     if program[node] == _RECORD:
-        left[top] += 1
-        return at, program[node + 1 + left[top]] if left[top] <= program[node + 1] else -1
+        field, count = left[top], program[node + 1]
+        while field < count:  # most fields are passed here, quickly
+            child = program[node + 2 + field]
+            if program[child] != _OPTION:
+                break
+            branch = int(data[at]) if at < len(data) else 1  # which of the two, as a byte: 0 or 2
+            if branch & 1 or branch > 2:
+                return -1, -1
+            at = at + 1 + program[child + 1 + (branch >> 1)]
+            if at > len(data):
+                return -1, -1
+            field += 1
+        left[top] = field + 1
+        return at, program[node + 2 + field] if field < count else -1
     while left[top] == 0:  # the next block of an array or a map
         count, at = _long(data, at)
         if at < 0 or count == 0:
