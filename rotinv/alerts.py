@@ -67,12 +67,12 @@ def stamp(packet: Packet, size: int) -> tuple[NDArray[np.float32], int]:
         first, second = second, first
         difference = difference if packet.flipped or difference is None else -difference
     stamp = np.empty((size, size, len(CHANNELS)))
-    for c, pixels in enumerate((first, second, difference)):
-        stamp[:, :, c], found = _cut(packet, pixels, size)
+    with np.errstate(all="ignore"):  # what is no number, or too large for float32, has no value
+        for c, pixels in enumerate((first, second, difference)):
+            stamp[:, :, c], found = _cut(packet, pixels, size)
+            flags |= found
+        noise, found = _noise(packet, size)
         flags |= found
-    noise, found = _noise(packet, size)
-    flags |= found
-    with np.errstate(over="ignore", invalid="ignore"):
         stamp[:, :, 3] = stamp[:, :, 2] / noise
         out = stamp.astype(np.float32)
     for c in range(len(CHANNELS)):
@@ -88,8 +88,7 @@ def _noise(packet: Packet, size: int) -> tuple[Pixels | float, int]:
         return np.nan, 0
     if packet.variance is not None:
         variance, flags = _cut(packet, packet.variance, size)
-        with np.errstate(invalid="ignore"):
-            return np.sqrt(np.where(variance > 0, variance, np.nan)), flags
+        return np.sqrt(np.where(variance > 0, variance, np.nan)), flags
     known = packet.difference[np.isfinite(packet.difference)]
     sigma = _GAUSSIAN * _median(np.abs(known - _median(known))) if len(known) else 0
     return sigma if sigma > 0 else np.nan, BIT["robust_noise"]

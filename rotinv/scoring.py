@@ -11,7 +11,7 @@ from rotinv.network import Network
 from rotinv.pixels import prepare
 from rotinv.splits import Split
 
-BATCH = 100  # stamps scored together; a stamp's score does not depend on it
+BATCH = 200  # stamps scored together; a stamp's score does not depend on it
 _BLOCK = 2000  # stamps read together
 
 

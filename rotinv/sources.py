@@ -156,13 +156,16 @@ def raw_blocks(
     """For blocks of alerts: the first one's number, raw stamps (n, size, size, 4), flags, ids and SNR."""
     found = files.packets(start, stop)
     for first in range(start, stop, BLOCK):
-        packets = list(itertools.islice(found, min(BLOCK, stop - first)))
-        stamps = np.empty((len(packets), size, size, len(CHANNELS)), np.float32)
-        flags = np.empty(len(packets), np.uint32)
-        for i, packet in enumerate(packets):
+        count = min(BLOCK, stop - first)
+        stamps = np.empty((count, size, size, len(CHANNELS)), np.float32)
+        flags, snr = np.empty(count, np.uint32), np.empty(count, np.float32)
+        known = {name: np.empty(count, dtype=object) for name in TEXTS}
+        for i, packet in enumerate(itertools.islice(found, count)):
             stamps[i], flags[i] = alerts.stamp(packet, size)
-        known = {name: np.array([getattr(p, name) for p in packets], dtype=object) for name in TEXTS}
-        yield first, stamps, flags, {**known, "snr": np.array([p.snr for p in packets], np.float32)}
+            snr[i] = packet.snr
+            for name, values in known.items():
+                values[i] = getattr(packet, name)
+        yield first, stamps, flags, {**known, "snr": snr}
 
 
 def ahead(items: Iterator[T]) -> Generator[T, None, None]:

@@ -307,6 +307,45 @@ def test_a_damaged_block_costs_its_own_alerts_only(tmp_path):
 
 
 OTHER = {"type": "record", "name": "x", "fields": [{"name": "ra", "type": "float"}]}
+
+
+def mutated(rng, data):
+    """Bytes cut off, flipped, or set to 0."""
+    data = bytearray(data)
+    kind, at = rng.integers(3), int(rng.integers(len(data)))
+    if kind == 0:
+        return data[:at]
+    if kind == 1:
+        for place in rng.integers(len(data), size=rng.integers(1, 20)):
+            data[place] ^= 1 << rng.integers(8)
+    else:
+        data[at : at + 40] = bytes(len(data[at : at + 40]))
+    return data
+
+
+@pytest.mark.parametrize("kind", ["avro", "deflate avro", "fits images", "fits table", "parquet"])
+def test_damaged_files_are_read_told_or_refused(tmp_path, rng, kind):
+    """Every alert that a file claims to have is given, readable or not; nothing else is raised."""
+    cutouts = np.stack([field(SIZE, i) for i in range(3)])
+    made = tmp_path / "whole"
+    WRITE[kind](made, (cutouts, np.ones((3, SIZE, SIZE)), np.arange(3), np.ones(3)))
+    path, counts = tmp_path / "damaged", [0, 0]
+    for _ in range(100):
+        path.write_bytes(mutated(rng, made.read_bytes()))
+        try:
+            files = alert_files.Alerts([path])
+            packets = list(files.packets(0, len(files)))
+        except UserError as error:
+            assert str(path) in str(error)
+            counts[0] += 1
+            continue
+        assert len(packets) == len(files)
+        counts[1] += 1
+        for packet in packets:
+            alerts.stamp(packet, SIZE)
+    assert min(counts) > 0
+
+
 WRONG = {
     "missing": (lambda path: None, "no such file"),
     "empty": (lambda path: path.write_bytes(b""), "is empty"),

@@ -158,6 +158,16 @@ def test_stamps_that_are_not_finite_may_be_flagged(models, tmp_path):
     np.testing.assert_array_equal(rows["label"], arrays["label"])
 
 
+def test_evaluate_reads_what_score_wrote(models, tmp_path):
+    np.savez(tmp_path / "s.npz", **toy_arrays(n=40, side=21, channels=4))
+    told = []
+    for suffix in ("csv", "h5"):
+        out = tmp_path / f"s.{suffix}"
+        assert call("score", models[0], tmp_path / "s.npz", "--out", out).returncode == 0
+        told.append(json.loads(call("evaluate", out, "--json").stdout)["accuracy"])
+    assert told[0] == told[1]
+
+
 def test_maps_beside_the_scores(models, tmp_path):
     """The highest, and those nearest the threshold: the maps are those of rotinv explain."""
     np.savez(tmp_path / "s.npz", **toy_arrays(n=12, side=21, channels=4))
