@@ -93,17 +93,14 @@ def find(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def is_alerts(path: Path) -> bool:
-    """Whether a path is a folder, or a file that begins as one of alerts does."""
-    return path.is_dir() or any(_start(path).startswith(magic) for magic, _ in _KINDS)
-
-
 def _kind(path: Path) -> type:
     start = _start(path)
     for magic, kind in _KINDS:
         if start.startswith(magic):
             return kind
-    what = "is empty" if not start else "is no file of alerts: neither Avro, FITS nor Parquet"
+    what = (
+        "is empty" if not start else "is no file of alerts: it begins as neither Avro, FITS nor Parquet does"
+    )
     raise UserError(f"{path}: {what}")
 
 

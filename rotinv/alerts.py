@@ -65,7 +65,8 @@ def stamp(packet: Packet, size: int) -> tuple[NDArray[np.float32], int]:
     if packet.negative:
         flags |= BIT["negative"]
         first, second = second, first
-        difference = difference if packet.flipped or difference is None else -difference
+        if difference is not None and not packet.flipped:
+            difference = np.negative(difference, dtype=np.float64)
     stamp = np.empty((size, size, len(CHANNELS)))
     with np.errstate(all="ignore"):  # what is no number, or too large for float32, has no value
         for c, pixels in enumerate((first, second, difference)):

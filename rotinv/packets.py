@@ -124,7 +124,7 @@ def _row(record: Record, columns: Mapping[str, str]) -> Found:
     variance = pixels.pop("variance", None)
     uncertainty = pixels.pop("uncertainty", None)
     if variance is None:
-        variance = None if uncertainty is None else uncertainty**2
+        variance = None if uncertainty is None else np.square(uncertainty, dtype=np.float64)
         variance = _variance(images.get("difference", [])) if variance is None else variance
     flipped = value("isdiffpos") is not None
     found = {

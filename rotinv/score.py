@@ -55,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _runs_and_stamps(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """The runs' folders, which come first, and the rest. Raises UserError if there is no rest."""
+    if not (inputs[0] / runs.CONFIG).is_file():
+        raise UserError(f"{inputs[0]}: holds no run (no {runs.CONFIG}); name runs first, then what to score")
     count = 1
     while count < len(inputs) and (inputs[count] / runs.CONFIG).is_file():
         count += 1

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -68,14 +69,19 @@ def open_source(model: Model, paths: Sequence[Path], split: str) -> Source:
     Raises UserError if they cannot be read, if they are not what the network was trained on, and for a store
     among other files.
     """
-    if not any(alert_files.is_alerts(path) for path in paths) and len(paths) == 1:
-        return StampSource(model, subjects.open_for(model, paths[0], split))
-    files = alert_files.find(paths)
-    if stores := [path for path in files if path.suffix.lower() in (".h5", ".hdf5", ".npy", ".npz")]:
+    stores = [path for path in paths if _is_store(path)]
+    if stores and len(paths) > 1:
         raise UserError(
-            f"{stores[0]}: is one of {len(files)} files; score a stamp store or an array by itself"
+            f"{stores[0]}: is one of {len(paths)} files; score a stamp store or an array by itself"
         )
-    return AlertSource(model, alert_files.Alerts(files))
+    if stores:
+        return StampSource(model, subjects.open_for(model, paths[0], split))
+    return AlertSource(model, alert_files.Alerts(alert_files.find(paths)))
+
+
+def _is_store(path: Path) -> bool:
+    named = path.suffix.lower() in (".h5", ".hdf5", ".npy", ".npz")
+    return named or (path.is_file() and h5py.is_hdf5(path))
 
 
 class StampSource:

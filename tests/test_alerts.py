@@ -349,8 +349,8 @@ def test_damaged_files_are_read_told_or_refused(tmp_path, rng, kind):
 WRONG = {
     "missing": (lambda path: None, "no such file"),
     "empty": (lambda path: path.write_bytes(b""), "is empty"),
-    "text": (lambda path: path.write_text("ra,dec\n1,2\n"), "neither Avro"),
-    "png": (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(99)), "neither Avro"),
+    "text": (lambda path: path.write_text("ra,dec\n1,2\n"), "begins as neither"),
+    "png": (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(99)), "begins as neither"),
     "header": (lambda path: path.write_bytes(b"Obj\x01\x04\x16avro.sch"), "header"),
     "parquet": (lambda path: path.write_bytes(b"PAR1" + bytes(40)), "Parquet"),
     "fits": (lambda path: path.write_bytes(b"SIMPLE  =                    T" + bytes(40)), "FITS"),

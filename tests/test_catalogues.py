@@ -211,13 +211,18 @@ def test_hurried_commands_are_refused_in_one_line(models, night, tmp_path):
     stamps = tmp_path / "s.npz"
     np.savez(stamps, **toy_arrays(n=4, side=21, channels=4))
     assert_refused(call("score", *models), "no stamps are named")
+    assert_refused(call("score", stamps, models[0]), "s.npz", "runs first")
     assert_refused(call("score", models[0], night, "--explain", "all"), "--out")
     assert_refused(call("score", models[0], night, "--out", tmp_path / "s.txt"), "s.txt", ".parquet")
     assert_refused(call("score", models[0], night / "a.avro", stamps), "s.npz", "by itself")
     assert_refused(call("score", models[0], night, "--on-bad", "error"), "flag or drop")
     assert_refused(call("score", models[0], tmp_path), "neither a run")
+    (tmp_path / "empty.avro").touch()
+    assert_refused(call("score", models[0], tmp_path / "empty.avro"), "is empty")
     (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(50))
-    assert_refused(call("score", models[0], night / "a.avro", tmp_path / "x.png"), "x.png", "neither Avro")
+    assert_refused(
+        call("score", models[0], night / "a.avro", tmp_path / "x.png"), "x.png", "begins as neither"
+    )
     assert not list(tmp_path.glob("*.csv"))
 
 
