@@ -20,6 +20,7 @@ PROGRAMS = {
     "import_weights": "make a run of weights trained elsewhere",
     "survey.check": "hold a simulated survey against the real one",
     "pack": "make a stamp store from arrays",
+    "import_alerts": "make a stamp store of alert packets",
     "import_hits": "make a stamp store of the original HiTS files",
     "architectures": "print Table I for an architecture",
 }

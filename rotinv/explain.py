@@ -9,7 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from rotinv import cli, explanations, figures, heatmaps, map_figures, rules, scoring, seeds, subjects
+from rotinv import (
+    cli,
+    explanations,
+    figures,
+    heatmaps,
+    map_figures,
+    map_files,
+    rules,
+    scoring,
+    seeds,
+    subjects,
+)
 from rotinv.backend import DEVICES, Kernels, get_kernels
 from rotinv.errors import UserError
 from rotinv.explanations import Explanation, Question, Study
@@ -55,7 +66,7 @@ def _explain(
     answers = _answers(k, models, stamps, question)
     study = Study(split, indices, stamps, models[0].config.channels, question, answers)
     if options.maps:
-        explanations.write(options.maps, study)
+        map_files.write(options.maps, study)
         _say(f"{options.maps}: maps of {len(indices)} stamps, not scaled")
     if pictures:
         pages = (map_figures.page(study, i, options.scale, options.realign) for i in range(len(indices)))

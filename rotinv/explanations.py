@@ -1,4 +1,4 @@
-"""Explanations of decisions: maps of a stamp's four rotations or of any layer, and the file of them.
+"""Explanations of decisions: maps of a stamp's four rotations or of any layer.
 
 Layers are counted from 0, the input: i is what the i-th layer gives (a convolution with its pooling is
 one layer), and the last is the logits.
@@ -6,16 +6,13 @@ one layer), and the last is the logits.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from rotinv import heatmaps, metrics, rules, seeds, subjects
 from rotinv.backend import Kernels
 from rotinv.errors import UserError
-from rotinv.hdf5 import create_hdf5
 from rotinv.network import Network, Trail
 from rotinv.runs import Model
 from rotinv.splits import Split
@@ -179,35 +176,6 @@ def only_second_right(label: NDArray, first: NDArray, second: NDArray) -> NDArra
     found = np.flatnonzero(wrong & right)
     apart = np.abs(np.float64(second[found]) - np.float64(first[found]))
     return found[np.argsort(-apart, kind="stable")]
-
-
-def write(path: Path, study: Study) -> None:
-    """The maps as HDF5: `indices`, `label` and `snr` where known, and a group models/NAME for each model.
-
-    A group has `maps` and `average` (see Explanation), never scaled, `logits` and `probability`, and the
-    attributes `layer` and `channels`. The root's attributes hold the question. Raises UserError if `path`
-    exists.
-    """
-    question, split = study.question, study.split
-    with create_hdf5(path) as file:
-        file["indices"] = study.indices
-        for name in ("label", "snr"):
-            if (column := getattr(split, name)) is not None:
-                file[name] = column[study.indices]
-        rule = question.rule if question.method == "lrp" else ""
-        file.attrs.update(method=question.method, rule=rule, seed=str(question.seed), scale="none")
-        file.attrs.update(stamps=str(split.path), split=split.name)
-        for one in study.answers:
-            _write_model(file.create_group(f"models/{one.name}"), one)
-
-
-def _write_model(group: h5py.Group, one: Explanation) -> None:
-    group.attrs["layer"] = one.layer
-    group.attrs.create("channels", np.array(one.channels, dtype=object), dtype=h5py.string_dtype())
-    group["maps"] = one.maps
-    group["average"] = average(one.maps)
-    group["logits"] = one.logits
-    group["probability"] = one.probability
 
 
 def _trails(k: Kernels, model: Model, stamps: NDArray[np.float32], question: Question) -> Iterator[Trail]:

@@ -161,19 +161,21 @@ class Network:
             traced.append(kept)
         return traced, views
 
-    def each_rotation(self, k: Kernels, params: Array, x: Array) -> Array:
-        """The logits (4, n, classes) of the four rotations, each on its own.
+    def forward_rotations(self, k: Kernels, params: Array, x: Array) -> tuple[Array, Array]:
+        """The logits (n, classes), to the bit those of forward, and (4, n, classes) of the four rotations.
 
         A network that averages the rotations gives each one's own logits; one that concatenates them
-        gives the logits of the stamps turned by 0, 90, 180 and 270 degrees.
+        gives the logits of the stamps turned by 0, 90, 180 and 270 degrees. What comes before is shared.
         """
         n = len(x)
+        alone: Array = None
         for layer, p in zip(self.layers, self.views(params), strict=True):
             if hasattr(layer, "each_rotation"):
-                x = layer.each_rotation(k, x)
-            else:
-                x, _ = layer.forward(k, p, x, SCORE)
-        return x.reshape(4, n, -1)
+                alone = layer.each_rotation(k, x if alone is None else alone)
+            elif alone is not None:
+                alone, _ = layer.forward(k, p, alone, SCORE)
+            x, _ = layer.forward(k, p, x, SCORE)
+        return x, alone.reshape(4, n, -1)
 
 
 def _names(kinds: list[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """A run's folder: config.json, history.csv, best.h5, last.h5, metrics.json, and how to load its network."""
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -104,6 +105,11 @@ def load_model(folder: Path) -> Model:
         raise UserError(f"{path}: no such file; the run has not been validated yet")
     params = weights.from_named(network, weights.read_named(path), str(path))
     return Model(folder.resolve().name, config, network, params)
+
+
+def digest(model: Model) -> str:
+    """What tells a model's weights from others: the SHA-256 of its parameters as float32, in hexadecimal."""
+    return hashlib.sha256(np.ascontiguousarray(model.params, np.float32).tobytes()).hexdigest()
 
 
 def write_weights(folder: Path, config: Config, params: np.ndarray) -> None:

@@ -1,103 +1,162 @@
-"""`python -m rotinv.score`: score stamps with one trained network, or by the vote of several (CAPE)."""
+"""`python -m rotinv.score`: a catalogue of one trained network's scores, or of the vote of several (CAPE)."""
 
-import csv
 import sys
-from collections.abc import Iterator, Sequence
+from argparse import Namespace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TextIO
 
-import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from rotinv import cli, ensembles, metrics, scoring, subjects, thresholds
-from rotinv.backend import DEVICES, Kernels, get_kernels
-from rotinv.files import refuse_existing, written_whole
-from rotinv.runs import Model
-from rotinv.splits import Split, usable
+from rotinv import catalogues, choices, cli, map_files, runs, shards, sources, subjects, thresholds
+from rotinv.backend import DEVICES, get_kernels
+from rotinv.choices import Choice
+from rotinv.errors import UserError
+from rotinv.files import refuse_existing
+from rotinv.scorer import NOT_SCORED, Scorer, Threshold
+from rotinv.sources import Source
 from rotinv.stamps import SPLITS
+from rotinv.tallies import Tally
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     options = _parser().parse_args(argv)
-    if options.out:
-        refuse_existing(options.out)
-    models = subjects.open_models(options.runs)
-    threshold = 0.5 if options.at_fpr is None else thresholds.find(options.runs, models, options.at_fpr)
-    k = get_kernels(options.device, options.threads)
-    split = subjects.open_for(models[0], options.stamps, options.split)
-    indices = usable(split, options.on_bad)
-    if dropped := len(split) - len(indices):
-        _say(f"{options.stamps}: {dropped} stamps left out, their pixels are not finite")
-    rows = _rows(k, models, split, indices, threshold)
-    bar = tqdm(rows, total=len(indices), unit="stamps", disable=not sys.stderr.isatty())
-    if options.out is None:
-        _write(sys.stdout, _header(models, split), bar)
-    else:
-        with written_whole(options.out) as temporary, temporary.open("w", newline="") as file:
-            _write(file, _header(models, split), bar)
-        _say(f"{options.out}: {len(indices):,} stamps scored")
+    folders, paths = _runs_and_stamps(options.inputs)
+    maps = _check(options)
+    models = subjects.open_models(folders)
+    threshold = Threshold()
+    if options.at_fpr is not None:
+        threshold = Threshold(thresholds.find(folders, models, options.at_fpr), options.at_fpr)
+    choice = Choice(options.explain, threshold.value) if options.explain else None
+    source = sources.open_source(models[0], paths, options.split)
+    on_bad = options.on_bad or ("flag" if "object_id" in source.known else "error")
+    source.check(on_bad)
+    scorer = Scorer(get_kernels(options.device, options.threads), models, threshold)
+    work: choices.Work = choices.Here(scorer, source)
+    if options.dask:
+        plan = shards.Plan(options.dask, options.shard, options.device, options.threads, options.split)
+        work = shards.Cluster(plan, scorer, source, options.out)
+    with work:
+        tally, scored = _catalogue(options.out, scorer, source, work.rows(), choice, on_bad == "drop")
+        where = paths[0] if len(paths) == 1 else f"{len(source.paths):,} files"
+        _say(*tally.lines(where, work.problems))
+        if missing := len(source) - scored:
+            _say(f"{where}: {missing:,} stamps {'left out' if on_bad == 'drop' else 'without a score'}")
+        if options.out:
+            _say(f"{options.out}: {scored:,} stamps scored")
+        if choice and maps:
+            with map_files.create(maps, choices.QUESTION, {"stamps": str(paths[0])}) as writer:
+                with _bar("explaining", len(choice.indices)) as bar:
+                    work.explain(choice.indices, writer, bar.update)
+            _say(f"{maps}: maps of {len(choice.indices):,} stamps, not scaled")
     return 0
 
 
-def _rows(
-    k: Kernels, models: list[Model], split: Split, indices: NDArray[np.int64], threshold: float
-) -> Iterator[list[object]]:
-    """The table's rows, a block of stamps at a time."""
-    params = [k.asarray(model.params) for model in models]
-    done = blank = 0
-    for stamps, constant in scoring.blocks(split, indices, models[0].config.size):
-        here = indices[done : done + len(stamps)]
-        done += len(stamps)
-        pairs = list(zip(models, params, strict=True))
-        each = [scoring.probability(k, m.network, p, stamps) for m, p in pairs]
-        spread = [scoring.rotation_std(k, m.network, p, stamps) for m, p in pairs]
-        probability = ensembles.majority(np.stack(each))
-        predicted = metrics.classify(probability, threshold)
-        known = [column[here] for column in (split.label, split.snr) if column is not None]
-        columns = [here, probability, predicted, *known, *each, *spread]
-        yield from map(list, zip(*columns, strict=True))
-        blank += constant
-    if blank:
-        _say(f"{split.path}: {blank} channels of stamps are constant; they were scored as zeros")
+def _runs_and_stamps(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """The runs' folders, which come first, and the rest. Raises UserError if there is no rest."""
+    if not (inputs[0] / runs.CONFIG).is_file():
+        raise UserError(f"{inputs[0]}: holds no run (no {runs.CONFIG}); name runs first, then what to score")
+    count = 1
+    while count < len(inputs) and (inputs[count] / runs.CONFIG).is_file():
+        count += 1
+    if count == len(inputs):
+        raise UserError(f"{inputs[-1]}: no stamps are named after it; name a stamp store, an array or alerts")
+    return list(inputs[:count]), list(inputs[count:])
 
 
-def _header(models: list[Model], split: Split) -> list[str]:
-    unique = subjects.unique_names(models)
-    known = [name for name in ("label", "snr") if getattr(split, name) is not None]
-    each = [f"probability_{name}" for name in unique]
-    return ["index", "probability", "class", *known, *each, *(f"rotation_std_{name}" for name in unique)]
+def _check(options: Namespace) -> Path | None:
+    """Raise UserError for outputs that cannot be, before anything is computed; gives the maps' file."""
+    catalogues.check(options.out)
+    if options.out is None and (options.explain or options.dask):
+        raise UserError(f"--{'explain' if options.explain else 'dask'} needs --out, a file for the scores")
+    if not options.explain:
+        return None
+    maps: Path = options.out.with_name(f"{options.out.stem}-maps.h5")
+    refuse_existing(maps)
+    return maps
 
 
-def _write(file: TextIO, header: list[str], rows: Iterator[list[object]]) -> None:
-    """Write the table; a number is given by the fewest digits that read back to the same bits."""
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([str(value) for value in row] for row in rows)
+def _catalogue(
+    out: Path | None,
+    scorer: Scorer,
+    source: Source,
+    parts: Iterable[dict[str, NDArray]],
+    choice: Choice | None,
+    drop: bool,
+) -> tuple[Tally, int]:
+    """Write the catalogue, a part of its rows at a time; gives the counts, and how many have a score."""
+    tally, scored = Tally(), 0
+    columns = scorer.columns(source.known)
+    with (
+        catalogues.create(out, columns, scorer.facts(source.normalisation)) as write,
+        _bar("scoring", len(source)) as bar,
+    ):
+        for rows in parts:
+            tally.add(rows["flags"], rows.get("survey", ()))
+            good = rows["class"] != NOT_SCORED
+            scored += int(good.sum())
+            if choice:
+                choice.add(rows)
+            bar.update(len(good))
+            write({name: values[good] for name, values in rows.items()} if drop else rows)
+    return tally, scored
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)  # standard output is the table's
+def _bar(what: str, total: int) -> tqdm:
+    return tqdm(desc=what, total=total, unit="stamps", disable=not sys.stderr.isatty(), leave=False)
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)  # standard output is the table's
 
 
 def _parser() -> cli.Parser:
     parser = cli.Parser("score", "Score stamps with a trained network; several vote by majority (CAPE).")
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of trained runs")
     parser.add_argument(
-        "stamps", type=Path, metavar="STAMPS", help="stamp store, or .npy or .npz of (N,S,S,C) or (N,C,S,S)"
+        "inputs",
+        nargs="+",
+        type=Path,
+        metavar="RUN [RUN …] STAMPS",
+        help="folders of trained runs, then what to score: a stamp store, a .npy or .npz of (N,S,S,C) or "
+        "(N,C,S,S), or alerts: Avro, FITS or Parquet files, or folders of them (extra 'alerts')",
     )
-    parser.add_argument("--out", type=Path, help="CSV to write (default: standard output)")
+    parser.add_argument(
+        "--out", type=Path, help=".csv, .parquet, .fits or .h5 to write (default: CSV to standard output)"
+    )
     parser.add_argument(
         "--at-fpr",
         type=cli.number(0, 1, open_low=True),
         metavar="FPR",
         help="classify at the threshold that rotinv evaluate found for this FPR (default: at 0.5)",
     )
+    parser.add_argument(
+        "--explain",
+        nargs="+",
+        metavar="WHICH",
+        help="write heatmaps beside the scores, in OUT-maps.h5: near-threshold [K] (the K nearest it, "
+        f"default {choices.NEAR}), top K, or all",
+    )
     parser.add_argument("--split", choices=SPLITS, default="test", help="of a stamp store")
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")
     parser.add_argument("--threads", type=cli.integer(1), help="threads of the cpu device (default: all)")
-    parser.add_argument("--on-bad", choices=("error", "drop"), default="error", help="NaN or infinite pixels")
+    parser.add_argument(
+        "--on-bad",
+        choices=("error", "drop", "flag"),
+        help="NaN or infinite pixels: flag gives the stamp no score, NaN (default: error; of alerts: flag)",
+    )
+    parser.add_argument(
+        "--dask",
+        metavar="ADDRESS|local:N",
+        help="score on a cluster: its scheduler's address, or N processes here (extra 'dask')",
+    )
+    parser.add_argument(
+        "--shard",
+        type=cli.integer(1),
+        default=20_000,
+        help="stamps that a worker scores at a time with --dask",
+    )
     return parser
 
 

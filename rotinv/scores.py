@@ -1,4 +1,4 @@
-"""Tables of scores: CSV of the program score, and HDF5 with `label`, `p_candidate` and maybe `snr`."""
+"""Tables of scores: CSV or HDF5 of the program score, and HDF5 with `label`, `p_candidate`, maybe `snr`."""
 
 import csv
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from rotinv.files import disk_errors, open_hdf5
 from rotinv.hdf5 import create_hdf5
 from rotinv.splits import check_labels
 
-_CSV = {"label": "label", "probability": "p_candidate", "snr": "snr"}  # of the program score
-_NEEDED = "a CSV of rotinv score with the columns label and probability, or HDF5 with label and p_candidate"
+_COLUMNS = {"label": "label", "probability": "p_candidate", "snr": "snr"}  # of the program score, and here
+_NEEDED = "a CSV or HDF5 of rotinv score with label and probability, or HDF5 with label and p_candidate"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,12 +36,15 @@ def read(path: Path) -> Scores:
     if path.exists() and not h5py.is_hdf5(path):
         return _checked(path, _columns_of_csv(path))
     with open_hdf5(path) as file:
-        if "label" not in file or "p_candidate" not in file:
+        found = {
+            own: name for name, own in (*_COLUMNS.items(), ("p_candidate", "p_candidate")) if name in file
+        }
+        if not {"label", "p_candidate"} <= set(found):
             raise UserError(
                 f"{path}: is no table of scores; name {_NEEDED}; a stamp store needs a RUN before it"
             )
         try:
-            columns = {name: np.asarray(file[name]) for name in _CSV.values() if name in file}
+            columns = {own: np.asarray(file[name]) for own, name in found.items()}
         except (OSError, TypeError) as error:
             raise UserError(f"{path}: is damaged ({error}); copy or make it anew") from error
     return _checked(path, columns)
@@ -61,13 +64,13 @@ def _columns_of_csv(path: Path) -> dict[str, NDArray[Any]]:
             rows = list(csv.DictReader(file))
     except (UnicodeDecodeError, csv.Error):
         rows = []
-    names = [name for name in _CSV if rows and name in rows[0]]
+    names = [name for name in _COLUMNS if rows and name in rows[0]]
     if not {"label", "probability"} <= set(names):
         raise UserError(f"{path}: is no table of scores; name {_NEEDED}")
     columns = {}
     for name in names:
         try:
-            columns[_CSV[name]] = np.array([float(row[name]) for row in rows])
+            columns[_COLUMNS[name]] = np.array([float(row[name]) for row in rows])
         except (TypeError, ValueError) as error:
             raise UserError(f"{path}: its column {name} does not hold numbers only ({error})") from error
     return columns

@@ -11,7 +11,7 @@ from rotinv.network import Network
 from rotinv.pixels import prepare
 from rotinv.splits import Split
 
-BATCH = 100  # stamps scored together; a stamp's score does not depend on it
+BATCH = 200  # stamps scored together; a stamp's score does not depend on it
 _BLOCK = 2000  # stamps read together
 
 
@@ -47,30 +47,38 @@ def probability(k: Kernels, network: Network, params: Array, stamps: NDArray[np.
 
     Raises UserError if any is not a number: the weights are not those of a network that learned.
     """
-    found = np.concatenate(
-        [
-            k.to_host(k.softmax.forward(network.forward(k, params, k.asarray(batch))))[:, 1]
-            for batch in _batches(stamps)
-        ]
-    )
-    if not np.isfinite(found).all():
+    logits = (network.forward(k, params, k.asarray(batch)) for batch in _batches(stamps))
+    return _finite(np.concatenate([_softmax(k, z) for z in logits]))
+
+
+def with_rotation_std(
+    k: Kernels, network: Network, params: Array, stamps: NDArray[np.float32]
+) -> tuple[NDArray, NDArray]:
+    """p(candidate), and the std (ddof 0) over the four rotations of each one's own logit margin z_1 - z_0.
+
+    The std (n,) tells how far the network would disagree with itself if the stamp were turned. Raises
+    UserError as `probability` does, whose bits these are.
+    """
+    each, spread = [np.zeros(0, k.dtype)], [np.zeros(0, k.dtype)]
+    for batch in _batches(stamps):
+        logits, rotations = network.forward_rotations(k, params, k.asarray(batch))
+        each.append(_softmax(k, logits))
+        z = k.to_host(rotations)
+        spread.append((z[:, :, 1] - z[:, :, 0]).std(axis=0))
+    return _finite(np.concatenate(each)), np.concatenate(spread)
+
+
+def _softmax(k: Kernels, logits: Array) -> NDArray:
+    return k.to_host(k.softmax.forward(logits))[:, 1]
+
+
+def _finite(probability: NDArray) -> NDArray:
+    if not np.isfinite(probability).all():
         raise UserError(
             "the network's probabilities are not numbers: the training diverged (try a smaller --rate), "
             "or the weights are damaged"
         )
-    return found
-
-
-def rotation_std(k: Kernels, network: Network, params: Array, stamps: NDArray[np.float32]) -> NDArray:
-    """The std (ddof 0) over the four rotations of each one's own logit margin z_1 - z_0 (n,).
-
-    It tells how far the network would disagree with itself if the stamp were turned.
-    """
-    parts = []
-    for batch in _batches(stamps):
-        z = k.to_host(network.each_rotation(k, params, k.asarray(batch)))
-        parts.append((z[:, :, 1] - z[:, :, 0]).std(axis=0))
-    return np.concatenate(parts)
+    return probability
 
 
 def _batches(stamps: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:

@@ -1,7 +1,7 @@
 """A split of a store, or an array of stamps: pixels read in blocks, and those that no network can take."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,9 @@ class Split:
     image: NDArray[np.int64] | None = None
     channels: tuple[str, ...] | None = None  # a store names them; an array cannot
     kinds: tuple[str, ...] = ()  # the names of `kind`'s numbers
+    flags: NDArray[np.uint32] | None = None  # of alerts: the bits of rotinv/alerts.py
+    texts: Mapping[str, Any] = field(default_factory=dict)  # of alerts: ids, read as they are asked for
+    taken: tuple[int, ...] | None = None  # which of the file's channels are these; None is all of them
 
     def __len__(self) -> int:
         return int(self.pixels.shape[0])
@@ -38,7 +41,8 @@ class Split:
     @property
     def shape(self) -> tuple[int, int, int]:
         """The shape (S, S, C) of a stamp."""
-        return tuple(self.pixels.shape[1:])
+        size, _, channels = self.pixels.shape[1:]
+        return size, size, channels if self.taken is None else len(self.taken)
 
     @property
     def block(self) -> int:
@@ -50,20 +54,34 @@ class Split:
         """The stamps from `start` up to `stop`, or those of an array of indices, as the store holds them."""
         try:
             if stop is not None:
-                return _float32(self.pixels[start:stop])
-            indices = np.asarray(start, dtype=np.int64)
-            if isinstance(self.pixels, h5py.Dataset):
-                return self._gather(indices)
-            return _float32(self.pixels[indices])
+                found = _float32(self.pixels[start:stop])
+            elif isinstance(self.pixels, h5py.Dataset):
+                found = self._gather(np.asarray(start, dtype=np.int64))
+            else:
+                found = _float32(self.pixels[np.asarray(start, dtype=np.int64)])
+            return found if self.taken is None else found[..., self.taken]
         except OSError as error:
             raise UserError(
                 f"{self.path}: stamps of split '{self.name}' cannot be read; "
                 "the file is damaged: copy or make it anew"
             ) from error
 
+    def with_channels(self, names: Sequence[str]) -> "Split":
+        """The same stamps with the channels of these names, in this order.
+
+        Raises UserError if the stamps have no names of channels, or lack one of these.
+        """
+        known = self.channels or ()
+        if missing := [name for name in names if name not in known]:
+            raise UserError(f"{self.path}: has the channels {', '.join(known)}, and not {missing[0]}")
+        if tuple(names) == known:
+            return self
+        taken = tuple(known.index(name) for name in names)
+        return replace(self, channels=tuple(names), taken=taken)
+
     def _gather(self, indices: NDArray[np.int64]) -> Stamps:
         """Read the blocks in which `indices` lie, each once (HDF5's own index lists are far slower)."""
-        out = np.empty((len(indices), *self.shape), dtype=np.float32)
+        out = np.empty((len(indices), *self.pixels.shape[1:]), dtype=np.float32)
         order = np.argsort(indices, kind="stable")
         ordered = indices[order]
         ends = np.flatnonzero(np.diff(ordered // self.block)) + 1

@@ -2,7 +2,9 @@
 
 Each group holds `stamps` (N, S, S, C) float32 and `label` (1 candidate, 0 artifact), and may hold
 `snr`, `kind` (an index into the attribute `kinds`) and `image` (whose stamps stay in one split).
-The root's attributes are `format`, `channels`, `normalisation` ('none' or 'minmax') and `kinds`.
+A store of alerts has no `label`; it has the texts `object_id`, `candidate_id` and `survey`, and `flags`
+(rotinv/alerts.py says what each bit means). The root's attributes are `format`, `channels`,
+`normalisation` ('none' or 'minmax') and `kinds`.
 """
 
 import contextlib
@@ -25,7 +27,10 @@ from rotinv.splits import BLOCK, Split, check_labels
 FORMAT = "rotinv-stamps-1"
 SPLITS = ("train", "validate", "test")
 CHANNELS = ("template", "science", "difference", "snr_difference")  # HiTS's, in its order
-_COLUMNS = {"snr": np.float32, "kind": np.uint8, "image": np.int64}
+TEXTS = ("object_id", "candidate_id", "survey")  # of alerts
+_NUMBERS = {"snr": np.float32, "kind": np.uint8, "image": np.int64, "flags": np.uint32}
+_COLUMNS = ("label", "snr", "kind", "image")
+_ALERT_COLUMNS = ("snr", "kind", "image", "flags", *TEXTS)
 
 
 class StampStore:
@@ -103,16 +108,19 @@ class StampStore:
         stamps = _dataset(where, group, "stamps", "fiu")
         if stamps.ndim != 4 or stamps.shape[1] != stamps.shape[2] or 0 in stamps.shape[1:]:
             raise UserError(f"{where}/stamps has the shape {stamps.shape}; it must be (N, S, S, C)")
-        label = check_labels(f"{where}/label", _column(where, group, "label", "iub", len(stamps)))
         columns: dict[str, Any] = {}
-        for key, dtype in _COLUMNS.items():
+        texts = {key: _text_column(where, group, key, len(stamps)) for key in TEXTS if key in group}
+        if "label" in group or not texts:
+            label = _column(where, group, "label", "iub", len(stamps))
+            columns["label"] = check_labels(f"{where}/label", label)
+        for key, dtype in _NUMBERS.items():
             if key in group:
                 columns[key] = _column(where, group, key, "fiu" if key == "snr" else "iu", len(stamps))
                 if key == "kind":
                     _check_kinds(f"{where}/kind", columns[key], len(self.kinds))
                 columns[key] = columns[key].astype(dtype)
-        columns |= {"channels": tuple(self.channels), "kinds": tuple(self.kinds)}
-        return Split(self.path, name, stamps, self.normalisation, label, **columns)
+        columns |= {"channels": tuple(self.channels), "kinds": tuple(self.kinds), "texts": texts}
+        return Split(self.path, name, stamps, self.normalisation, **columns)
 
 
 class Writer:
@@ -127,25 +135,29 @@ class Writer:
         self,
         split: str,
         stamps: ArrayLike,
-        label: ArrayLike,
+        label: ArrayLike | None,
         snr: ArrayLike | None = None,
         kind: ArrayLike | None = None,
         image: ArrayLike | None = None,
+        **alerts: ArrayLike,
     ) -> None:
         """Add stamps (n, S, S, C) with their labels (n,) to a split.
 
         Missing `snr` is NaN, missing `kind` 0, and without `image` each stamp is an image of its own.
+        `alerts` are TEXTS and `flags`, in a store of alerts, whose label is None.
         """
         pixels = np.asarray(stamps, dtype=np.float32)
         count = len(pixels)
         if pixels.shape != (count, *self._shape):
             raise ValueError(f"stamps of shape {pixels.shape} in a store of {self._shape}")
         columns = {
-            "label": check_labels("label", np.asarray(label)),
             "snr": np.full(count, np.nan) if snr is None else np.asarray(snr),
             "kind": np.zeros(count) if kind is None else np.asarray(kind),
             "image": np.arange(self._written, self._written + count) if image is None else np.asarray(image),
+            **{name: np.asarray(values) for name, values in alerts.items()},
         }
+        if label is not None:
+            columns["label"] = check_labels("label", np.asarray(label))
         for name, values in columns.items():
             if values.shape != (count,):
                 raise ValueError(f"{name} of shape {values.shape} for {count} stamps")
@@ -159,6 +171,10 @@ class Writer:
             dataset[start:] = values
         self._written += count
 
+    def note(self, attributes: Mapping[str, Any]) -> None:
+        """Add attributes to the store's root."""
+        self._file.attrs.update(attributes)
+
 
 @contextlib.contextmanager
 def create_store(
@@ -169,9 +185,13 @@ def create_store(
     normalisation: Literal["none", "minmax"] = "none",
     kinds: Sequence[str] = (),
     attributes: Mapping[str, Any] | None = None,
+    alerts: bool = False,
     overwrite: bool = False,
 ) -> Iterator[Writer]:
-    """Make a store of stamps (size, size, len(channels)); the file appears whole, or not at all."""
+    """Make a store of stamps (size, size, len(channels)); the file appears whole, or not at all.
+
+    One of `alerts` has no labels, but the alerts' columns.
+    """
     with create_hdf5(path, overwrite=overwrite) as file:
         file.attrs["format"] = FORMAT
         file.attrs["normalisation"] = normalisation
@@ -179,7 +199,8 @@ def create_store(
             file.attrs.create(name, np.array(list(texts), dtype=object), dtype=h5py.string_dtype())
         file.attrs.update(attributes or {})
         for split in SPLITS:
-            _create_split(file.create_group(split), size, len(channels))
+            columns = _ALERT_COLUMNS if alerts else _COLUMNS
+            _create_split(file.create_group(split), (size, size, len(channels)), columns)
         yield Writer(file, size, len(channels))
 
 
@@ -189,13 +210,14 @@ def open_stamps(
     """The stamps to score: a split of a store, or an array of a .npy or .npz file, which is raw.
 
     An array may be (N, S, S, C) or (N, C, S, S): `channels` tells which. An .npz file may add `label`
-    and `snr`. Raises UserError if the stamps have not `channels` channels and `size` pixels a side;
-    None takes any number. The file stays open as long as the split is kept.
+    and `snr`. Raises UserError if the stamps have not `channels` channels (a store: at least so many) and
+    `size` pixels a side; None takes any number. The file stays open as long as the split is kept.
     """
     path = Path(path)
     if path.suffix.lower() not in (".npy", ".npz"):
         found = StampStore(path).split(split)
-        check_shape(path, found.pixels.shape, channels, size)
+        few = channels and found.pixels.shape[3] < channels  # of more, those wanted are chosen by their names
+        check_shape(path, found.pixels.shape, channels if few else None, size)
         return found
     arrays = read_arrays(path, keep=("label", "snr"))
     stamps = channels_last(path, arrays["stamps"], channels, size)
@@ -220,12 +242,12 @@ def _check_kinds(where: str, kind: NDArray[Any], count: int) -> None:
         )
 
 
-def _create_split(group: h5py.Group, size: int, channels: int) -> None:
-    shape = (size, size, channels)
+def _create_split(group: h5py.Group, shape: tuple[int, int, int], columns: Sequence[str]) -> None:
     block = max(1, min(BLOCK, (1 << 20) // (4 * int(np.prod(shape)))))  # a block fits HDF5's cache
     group.create_dataset("stamps", (0, *shape), np.float32, maxshape=(None, *shape), chunks=(block, *shape))
-    for name, dtype in {"label": np.uint8, **_COLUMNS}.items():
-        group.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(8192,))
+    dtypes = {"label": np.uint8, **_NUMBERS, **dict.fromkeys(TEXTS, h5py.string_dtype())}
+    for name in columns:
+        group.create_dataset(name, (0,), dtypes[name], maxshape=(None,), chunks=(8192,))
 
 
 def _dataset(where: str, group: h5py.Group, name: str, types: str) -> h5py.Dataset:
@@ -242,6 +264,16 @@ def _column(where: str, group: h5py.Group, name: str, types: str, count: int) ->
     if found.shape != (count,):
         raise UserError(f"{where}/{name} has the shape {found.shape}, but there are {count} stamps")
     return np.asarray(found[()])
+
+
+def _text_column(where: str, group: h5py.Group, name: str, count: int) -> h5py.Dataset:
+    """A column of texts, which stays in the file: those of ten million alerts do not belong in memory."""
+    found = group[name]
+    if h5py.check_string_dtype(getattr(found, "dtype", None)) is None or found.shape != (count,):
+        raise UserError(
+            f"{where}/{name} is no column of {count} texts; make the store with rotinv import_alerts"
+        )
+    return found.asstr()
 
 
 def _texts(value: Any) -> list[str]:

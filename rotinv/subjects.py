@@ -38,16 +38,19 @@ def unique_names(models: Sequence[Model]) -> list[str]:
 
 
 def open_for(model: Model, path: Path, split: str) -> Split:
-    """The stamps at `path` for a network. Raises UserError if they are not what it was trained on."""
+    """The stamps at `path` for a network; of a store, the channels that it reads, by their names.
+
+    Raises UserError if they are not what it was trained on.
+    """
     config = model.config
     whole = config.size if config.crop is None else None  # a model of cut stamps takes any that it can cut
     stamps = open_stamps(path, split, channels=len(config.channels), size=whole)
-    if stamps.channels is not None and list(stamps.channels) != config.channels:
-        raise UserError(
-            f"{path}: has the channels {', '.join(stamps.channels)}; {model.name} was trained "
-            f"on {', '.join(config.channels)}: order and name them alike"
-        )
-    return stamps
+    if stamps.channels is None:
+        return stamps
+    try:
+        return stamps.with_channels(config.channels)
+    except UserError as error:
+        raise UserError(f"{error}; {model.name} was trained on {', '.join(config.channels)}") from error
 
 
 def chosen(split: Split, indices: Sequence[int]) -> NDArray[np.int64]:

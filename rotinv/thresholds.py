@@ -3,16 +3,13 @@
 An entry belongs to weights, by their digest, and not to a folder's name: trained anew, a model has none.
 """
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from rotinv import files
+from rotinv import files, runs
 from rotinv.errors import UserError
 from rotinv.runs import Model
 
@@ -54,9 +51,7 @@ def find(folders: Sequence[Path], models: Sequence[Model], fpr: float) -> float:
 
 def _digests(models: Sequence[Model]) -> list[str]:
     """What tells weights apart, whatever order the models are named in."""
-    return sorted(
-        hashlib.sha256(np.ascontiguousarray(m.params, np.float32).tobytes()).hexdigest() for m in models
-    )
+    return sorted(map(runs.digest, models))
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

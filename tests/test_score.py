@@ -55,6 +55,7 @@ def test_one_model(models, stamps, tmp_path):
         "snr",
         "probability_cap-0",
         "rotation_std_cap-0",
+        "flags",
     ]
     assert [row["index"] for row in rows] == [str(i) for i in range(40)]
     p = column(rows, "probability")
@@ -104,7 +105,7 @@ def test_each_rotation_is_the_turned_stamps_own(cpu, rng):
         config = runs.Config(arch=arch, size=13, channels=CHANNELS)
         network = config.network()
         params = cpu.asarray(network.initial("he", 0))
-        z = network.each_rotation(cpu, params, x)
+        z = network.forward_rotations(cpu, params, x)[1]
         if arch == "cap":
             np.testing.assert_allclose(z.mean(axis=0), network.forward(cpu, params, x), rtol=1e-5, atol=1e-6)
         else:

@@ -1,0 +1,113 @@
+"""Files of alerts as one list: which kind each is, told by its first bytes, and how many alerts it has."""
+
+import bisect
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Protocol
+
+from rotinv import avro_files, fits_files, parquet_files
+from rotinv.alerts import Packet
+from rotinv.errors import UserError
+from rotinv.extras import MissingLibrary
+
+SUFFIXES = (".avro", ".fits", ".fit", ".fits.gz", ".fits.fz", ".parquet")
+_GZIP = b"\x1f\x8b"
+_KINDS = (
+    (avro_files.MAGIC, avro_files.AvroFile),
+    (parquet_files.MAGIC, parquet_files.ParquetFile),
+    (fits_files.MAGIC, fits_files.FitsFile),
+    (_GZIP, fits_files.FitsFile),
+)
+
+
+class AlertFile(Protocol):
+    """What a file of any kind does."""
+
+    path: Path
+    problems: list[str]
+
+    def __len__(self) -> int: ...
+
+    def packets(self, start: int, stop: int) -> Iterator[Packet]:
+        """The alerts from `start` up to `stop`; those that cannot be read are flagged so."""
+
+
+class Alerts:
+    """The alerts of many files, in order.
+
+    A file that cannot be read is left out and told in `problems`, unless no file can be read: then, and for
+    a path that does not exist or is no file of alerts, UserError is raised.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = tuple(paths)
+        self.unreadable: list[str] = []
+        self.files: list[AlertFile] = []
+        kinds = [(path, _kind(path)) for path in paths]  # all are looked at before any is read
+        for path, kind in kinds:
+            try:
+                self.files.append(kind(path))
+            except UserError as error:
+                if len(paths) == 1 or isinstance(error, MissingLibrary):
+                    raise
+                self.unreadable.append(str(error))
+        self._ends = list(accumulate(map(len, self.files)))
+        if not len(self):
+            first = (self.problems or ["no alerts"])[0]
+            raise UserError(
+                f"{paths[0] if len(paths) == 1 else f'{len(paths)} files'}: no alert is there ({first})"
+            )
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    @property
+    def problems(self) -> list[str]:
+        """What could not be read, so far."""
+        return [*self.unreadable, *(text for file in self.files for text in file.problems)]
+
+    def packets(self, start: int, stop: int) -> Iterator[Packet]:
+        """The alerts from `start` up to `stop`, counted through all files."""
+        number = bisect.bisect_right(self._ends, start)
+        while start < min(stop, len(self)):
+            file, end = self.files[number], self._ends[number]
+            first = end - len(file)
+            yield from file.packets(start - first, min(stop, end) - first)
+            start, number = end, number + 1
+
+
+def find(paths: Sequence[Path]) -> list[Path]:
+    """The files, and those of each folder in the order of their names. Raises UserError if one has none."""
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = [file for file in sorted(path.rglob("*")) if file.name.lower().endswith(SUFFIXES)]
+        if not inside:
+            raise UserError(
+                f"{path}: holds neither a run (config.json) nor files of alerts ({', '.join(SUFFIXES)})"
+            )
+        found += inside
+    return found
+
+
+def _kind(path: Path) -> type:
+    start = _start(path)
+    for magic, kind in _KINDS:
+        if start.startswith(magic):
+            return kind
+    what = (
+        "is empty" if not start else "is no file of alerts: it begins as neither Avro, FITS nor Parquet does"
+    )
+    raise UserError(f"{path}: {what}")
+
+
+def _start(path: Path) -> bytes:
+    """The first bytes of a file. Raises UserError if it cannot be opened."""
+    try:
+        with path.open("rb") as file:
+            return file.read(16)
+    except OSError as error:
+        raise UserError(f"{path}: {'no such file' if not path.exists() else error.strerror}") from error

@@ -1,0 +1,62 @@
+"""Make a stamp store of alerts: python -m rotinv.import_alerts FILES… --out alerts.h5."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from rotinv import alert_files, alerts, cli
+from rotinv.files import refuse_existing
+from rotinv.sources import raw_blocks
+from rotinv.stamps import CHANNELS, create_store
+from rotinv.tallies import Tally
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The program."""
+    options = _parser().parse_args(argv)
+    refuse_existing(options.out)
+    files = alert_files.Alerts(alert_files.find(options.files))
+    tally = Tally()
+    about = {f"flag_{name}": bit for name, bit in alerts.BIT.items()}
+    bar = tqdm(total=len(files), unit="alerts", disable=not sys.stderr.isatty())
+    with (
+        bar,
+        create_store(
+            options.out, channels=CHANNELS, size=options.size, attributes=about, alerts=True
+        ) as store,
+    ):
+        for _, stamps, flags, known in raw_blocks(files, 0, len(files), options.size):
+            store.append("test", stamps, None, flags=flags, **known)
+            tally.add(flags, known["survey"])
+            bar.update(len(stamps))
+        counts = {f"count_{name}": count for name, count in tally.flags.items()}
+        store.note({**counts, "unreadable_files": len(files.unreadable)})
+    for line in tally.lines(options.out, files.problems):
+        print(line, file=sys.stderr)
+    print(f"{options.out}: {len(files):,} alerts of {len(files.files):,} files")
+    return 0
+
+
+def _parser() -> cli.Parser:
+    parser = cli.Parser("import_alerts", "Make a stamp store of alert packets and cut-outs.")
+    parser.add_argument(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="Avro containers of ZTF or Rubin, FITS cut-outs (images or tables), Parquet; or folders of them",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="STORE.h5", help="the store to make")
+    parser.add_argument(
+        "--size",
+        type=cli.integer(1, 1000),
+        default=21,
+        help="side of the stamps, pixels about the alert's own",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    cli.run("import_alerts", main)

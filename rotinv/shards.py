@@ -1,0 +1,206 @@
+"""Scoring on a Dask cluster: shards of a source, each a file that a worker writes whole, joined in order.
+
+A shard whose worker dies is given to another. Its file is named by its stamps, so it is in the result once,
+however often it was made; shards that a run which was cut off left behind are not made again.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from rotinv import __version__, map_files, runs
+from rotinv.errors import UserError
+from rotinv.extras import require
+from rotinv.files import open_hdf5
+from rotinv.hdf5 import create_hdf5
+from rotinv.scorer import Scorer
+from rotinv.sources import Source
+
+_EXPLAINED = 500  # stamps explained by one task: a stamp's maps are large
+_PATIENCE = 60  # seconds until a cluster must have a worker
+
+Rows = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where and how: a scheduler's address or local:N, stamps a shard, a worker's device and threads."""
+
+    address: str
+    shard: int
+    device: str
+    threads: int | None
+    split: str
+
+
+class Cluster:
+    """The scoring of a source on a cluster; a context manager. The workers must see the same files."""
+
+    def __init__(self, plan: Plan, scorer: Scorer, source: Source, out: Path) -> None:
+        """Raises UserError if the extra is not installed or the address is none."""
+        self._dask = require("distributed", "dask", f"--dask {plan.address}")
+        self._processes = _processes(plan.address)
+        self._plan, self._scorer, self._source = plan, scorer, source
+        self._folder = out.resolve().with_name(f"{out.name}.shards")
+        self._about = _about(plan, scorer, source)
+        self._stack = contextlib.ExitStack()
+        self._problems: list[str] = []
+
+    def __enter__(self) -> "Cluster":
+        with contextlib.ExitStack() as stack:
+            self._client = stack.enter_context(self._connect(stack))
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._stack.close()
+        if raised[0] is None:
+            shutil.rmtree(self._folder)
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """What could not be read, so far."""
+        return [*self._source.problems, *self._problems]
+
+    def rows(self) -> Iterator[Rows]:
+        """The catalogue's rows in order, a shard at a time."""
+        from rotinv import dask_worker
+
+        starts = range(0, len(self._source), self._plan.shard)
+        shards = [(start, min(start + self._plan.shard, len(self._source))) for start in starts]
+        paths = [self._folder / f"{start:012}-{stop:012}.h5" for start, stop in shards]
+        tasks = [
+            (start, stop, str(path), self._about)
+            for (start, stop), path in zip(shards, paths, strict=True)
+            if not _is_whole(path, self._about)
+        ]
+        done = {str(path) for path in paths} - {task[2] for task in tasks}
+        finished = self._run(dask_worker.score_shard, tasks)
+        for (start, stop), path in zip(shards, paths, strict=True):
+            while str(path) not in done:
+                done.add(next(finished))
+            rows, problems = _read(path)
+            if not np.array_equal(rows["index"], np.arange(start, stop)):
+                raise UserError(f"{path}: is not the shard of its name; remove the folder and score again")
+            self._problems += problems
+            yield rows
+
+    def explain(
+        self, indices: NDArray[np.int64], writer: map_files.Writer, progress: Callable[[int], object]
+    ) -> None:
+        """Write the explanations of the stamps of these numbers; `progress` is told of every block."""
+        from rotinv import dask_worker
+
+        blocks = [indices[start : start + _EXPLAINED] for start in range(0, len(indices), _EXPLAINED)]
+        paths = [str(self._folder / f"maps-{number:08}.h5") for number in range(len(blocks))]
+        finished, done = self._run(dask_worker.explain_shard, list(zip(blocks, paths, strict=True))), set()
+        for block, path in zip(blocks, paths, strict=True):
+            while path not in done:
+                done.add(next(finished))
+            writer.append(*map_files.read(Path(path)))
+            progress(len(block))
+
+    def _connect(self, stack: contextlib.ExitStack) -> Any:
+        """A client whose workers have the networks. Raises UserError if there is none, or no worker."""
+        from rotinv import dask_worker
+
+        plan, dask = self._plan, self._dask
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a worker that dies is no news
+        address = plan.address
+        if self._processes:
+            address = stack.enter_context(
+                dask.LocalCluster(
+                    n_workers=self._processes,
+                    threads_per_worker=1,
+                    processes=True,
+                    memory_limit=0,
+                    dashboard_address=":0",
+                    silence_logs=logging.CRITICAL,
+                )
+            )
+        threads = plan.threads or (
+            max(1, (os.cpu_count() or 1) // self._processes) if self._processes else None
+        )
+        plugin = dask_worker.Plugin(
+            plan.device, threads, self._scorer.models, self._scorer.threshold, self._source.paths, plan.split
+        )
+        try:
+            client = dask.Client(address, timeout=_PATIENCE, set_as_default=False)
+            client.wait_for_workers(1, timeout=_PATIENCE)
+            client.register_plugin(plugin)
+        except UserError:
+            raise
+        except Exception as error:  # Dask's, the network's, or a worker's that lacks this package
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(f"--dask {plan.address}: no cluster to score on ({reason})") from error
+        return client
+
+    def _run(self, function: Callable[..., str], tasks: Sequence[tuple]) -> Iterator[str]:
+        """Have workers run the tasks; gives what each returns as it ends. Raises what one raised."""
+        futures = [self._client.submit(function, *task, pure=False) for task in tasks]
+        for future in self._dask.as_completed(futures, loop=self._client.loop):
+            try:
+                yield future.result()
+            except self._dask.KilledWorker as error:
+                raise UserError(
+                    f"--dask {self._plan.address}: the same shard's worker died again and again: it may lack "
+                    "memory; try fewer stamps a --shard"
+                ) from error
+
+
+def write(path: Path, rows: Rows, about: str, problems: Sequence[str]) -> None:
+    """A shard's file: its columns, what they are of, and what could not be read."""
+    with create_hdf5(path, overwrite=True) as file:
+        file.attrs["about"] = about
+        file["problems"] = np.array(problems, dtype=h5py.string_dtype())
+        for name, values in rows.items():
+            dtype = h5py.string_dtype() if values.dtype == object else values.dtype
+            file.create_dataset(f"rows/{name}", data=values, dtype=dtype)
+
+
+def _read(path: Path) -> tuple[Rows, list[str]]:
+    with open_hdf5(path) as file:
+        rows = {
+            name: one.asstr()[()] if h5py.check_string_dtype(one.dtype) else one[()]
+            for name, one in file["rows"].items()
+        }
+        return rows, list(file["problems"].asstr()[()])
+
+
+def _is_whole(path: Path, about: str) -> bool:
+    """Whether a shard is there already, of the same stamps, networks and threshold."""
+    if not path.exists():
+        return False
+    with contextlib.suppress(UserError), open_hdf5(path) as file:
+        return bool(file.attrs.get("about") == about)
+    return False
+
+
+def _processes(address: str) -> int:
+    """N of local:N; 0 for a scheduler's address."""
+    if not address.startswith("local:"):
+        return 0
+    number = address.removeprefix("local:")
+    if not number.isdecimal() or not int(number):
+        raise UserError(f"--dask {address}: local:N wants a number of processes, as local:2")
+    return int(number)
+
+
+def _about(plan: Plan, scorer: Scorer, source: Source) -> str:
+    """What tells the shards of one run from those of another."""
+    files = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in source.paths]
+    models = [runs.digest(model) for model in scorer.models]
+    what = (files, models, scorer.names, asdict(scorer.threshold), plan.split, plan.device, __version__)
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()

@@ -1,0 +1,123 @@
+"""Scoring on a Dask cluster: the bits of one process, also when a worker is killed in the middle."""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+
+import h5py
+import numpy as np
+import pytest
+from programs import assert_refused, call, toy_arrays
+from test_score import make_run
+
+distributed = pytest.importorskip("distributed")
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """A network, and 3,000 stamps of which one has no score."""
+    folder = tmp_path_factory.mktemp("toy")
+    arrays = toy_arrays(n=3000)
+    arrays["stamps"][7, 2, 2] = np.nan
+    np.savez(folder / "stamps.npz", **arrays)
+    return make_run(folder / "run"), folder / "stamps.npz"
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=2, processes=True, dashboard_address=":0", memory_limit=0
+    ) as cluster:
+        yield cluster
+
+
+def score(toy, out, *options):
+    result = call("score", *toy, "--out", out, "--on-bad", "flag", "--explain", "near-threshold", 5, *options)
+    assert result.returncode == 0, result.stderr
+
+
+def same(one, other):
+    """The same catalogues, to the byte, and the same maps, to the bit."""
+    assert one.read_bytes() == other.read_bytes()
+    maps = [path.with_name(f"{path.stem}-maps.h5") for path in (one, other)]
+    with h5py.File(maps[0]) as a, h5py.File(maps[1]) as b:
+        for name in ("indices", "models/run/maps", "models/run/average", "models/run/logits"):
+            np.testing.assert_array_equal(a[name], b[name])
+    return True
+
+
+def test_a_worker_that_is_killed_costs_nothing(toy, cluster, tmp_path):
+    score(toy, tmp_path / "one.csv")
+    first = {worker.pid for worker in cluster.workers.values()}
+    killed = []
+
+    def kill():
+        """Once the first shards are there, a worker that is at work on the next."""
+        while len(list(tmp_path.glob("two.csv.shards/*.h5"))) < 3:
+            time.sleep(0.01)
+        pid = next(iter(cluster.workers.values())).pid
+        os.kill(pid, signal.SIGKILL)
+        killed.append((pid, len(list(tmp_path.glob("two.csv.shards/*.h5")))))
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    score(toy, tmp_path / "two.csv", "--dask", cluster.scheduler_address, "--shard", 50, "--threads", 1)
+    killer.join()
+    pid, shards = killed[0]
+    assert pid in first and shards < 60
+    assert same(tmp_path / "one.csv", tmp_path / "two.csv")
+    assert not (tmp_path / "two.csv.shards").exists()
+
+
+def test_a_run_that_is_cut_off_goes_on(toy, cluster, tmp_path):
+    """Shards that are there already are not made again, unless they are of other stamps or networks."""
+    score(toy, tmp_path / "one.csv")
+    options = ("--dask", cluster.scheduler_address, "--shard", 1000, "--threads", 1)
+    out = tmp_path / "two.csv"
+    shards = tmp_path / "two.csv.shards"
+    with contextlib.suppress(KeyboardInterrupt), interrupted_after(shards, 2):
+        score(toy, out, *options)
+    left = sorted(shards.glob("0*.h5"))
+    assert len(left) >= 2 and not out.exists()
+    with h5py.File(left[0], "r+") as file:
+        file["rows/flags"][0] = 77  # a mark of the file
+    with h5py.File(left[1], "r+") as file:
+        file.attrs["about"] = "another run's"
+        file["rows/flags"][0] = 77
+    score(toy, out, *options)
+    one, two = ((tmp_path / name).read_text().splitlines() for name in ("one.csv", "two.csv"))
+    first = int(left[0].name[:12]) + 1  # below the header
+    changed = [i for i, (a, b) in enumerate(zip(one, two, strict=True)) if a != b]
+    assert changed == [first] and two[first] == one[first][:-1] + "77"
+
+
+@contextlib.contextmanager
+def interrupted_after(folder, count):
+    """Ctrl-C once the folder has so many shards."""
+    main = threading.main_thread().ident
+
+    def interrupt():
+        while len(list(folder.glob("0*.h5"))) < count:
+            time.sleep(0.01)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
+    yield
+    thread.join()
+
+
+def test_local_processes_give_the_same(toy, tmp_path):
+    score(toy, tmp_path / "one.csv")
+    score(toy, tmp_path / "two.csv", "--dask", "local:2", "--shard", 1500, "--threads", 1)
+    assert same(tmp_path / "one.csv", tmp_path / "two.csv")
+
+
+def test_wrong_addresses_are_refused_in_one_line(toy, tmp_path):
+    for address, word in (("local:0", "local:2"), ("local:x", "local:2")):
+        result = call("score", *toy, "--out", tmp_path / "s.csv", "--on-bad", "flag", "--dask", address)
+        assert_refused(result, address, word)
+    assert_refused(call("score", *toy, "--on-bad", "flag", "--dask", "local:2"), "--out")
+    assert not list(tmp_path.iterdir())
