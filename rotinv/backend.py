@@ -235,8 +235,8 @@ class Kernels:
     asarray: Callable[[Any], Array]  # of the device's dtype, contiguous, on the device
     asindex: Callable[[Any], Array]  # int32, on the device: labels
     to_host: Callable[[Array], np.ndarray]
-    # A function of arrays and numbers that is called often, with the same shapes, and calls nothing but kernels.
-    # On a GPU it is captured as a graph: numbers reach the kernels as arrays (1,), and what it returns is
+    # A function of arrays and numbers that is called often, with the same shapes, and calls kernels only. On
+    # a GPU it is captured as a graph: numbers reach the kernels as arrays (1,), and what it returns is
     # overwritten by the next call.
     repeated: Callable[[Callable[..., Any]], Callable[..., Any]]
     batch: int  # stamps that are scored together

@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.out:
         refuse_existing(options.out)
     models = subjects.open_models(options.runs)
-    k = get_kernels(options.device, options.threads)
+    k = get_kernels(options.device, options.threads, options.precision)
     split = subjects.open_for(models[0], options.stamps, options.split)
     indices = usable(split, options.on_bad)
     if dropped := len(split) - len(indices):
@@ -89,6 +89,7 @@ def _parser() -> cli.Parser:
     parser.add_argument("--split", choices=SPLITS, default="test", help="of a stamp store")
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")
     parser.add_argument("--threads", type=cli.integer(1), help="threads of the cpu device (default: all)")
+    cli.add_precision(parser)
     parser.add_argument("--on-bad", choices=("error", "drop"), default="error", help="NaN or infinite pixels")
     return parser
 

@@ -12,7 +12,6 @@ from rotinv.network import Network
 from rotinv.pixels import prepare
 from rotinv.splits import Split
 
-BATCH = 100  # stamps scored together; a stamp's score does not depend on it
 _BLOCK = 2000  # stamps read together
 
 
@@ -41,7 +40,7 @@ def probability(k: Kernels, network: Network, params: Array, stamps: NDArray[np.
     found = np.concatenate(
         [
             k.to_host(k.softmax.forward(network.forward(k, params, k.asarray(batch))))[:, 1]
-            for batch in _batches(stamps)
+            for batch in _batches(stamps, k.batch)
         ]
     )
     if not np.isfinite(found).all():
@@ -58,7 +57,7 @@ def rotation_std(k: Kernels, network: Network, params: Array, stamps: NDArray[np
     It tells how far the network would disagree with itself if the stamp were turned.
     """
     parts = []
-    for batch in _batches(stamps):
+    for batch in _batches(stamps, k.batch):
         z = k.to_host(network.each_rotation(k, params, k.asarray(batch)))
         parts.append((z[:, :, 1] - z[:, :, 0]).std(axis=0))
     return np.concatenate(parts)
@@ -74,6 +73,7 @@ def vote(each: Sequence[NDArray]) -> tuple[NDArray, NDArray[np.uint8]]:
     return probability, metrics.classify(probability)
 
 
-def _batches(stamps: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-    for start in range(0, len(stamps), BATCH):
-        yield stamps[start : start + BATCH]
+def _batches(stamps: NDArray[np.float32], batch: int) -> Iterator[NDArray[np.float32]]:
+    """A stamp's score does not depend on those that it is scored with."""
+    for start in range(0, len(stamps), batch):
+        yield stamps[start : start + batch]

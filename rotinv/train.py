@@ -30,7 +30,7 @@ SURVEY_SEED = 1
 def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     options = _parse(argv)
-    k = get_kernels(options.device, options.threads)
+    k = get_kernels(options.device, options.threads, options.precision)
     if options.resume:
         folder, config = options.resume, runs.read_config(options.resume)
         if not config.data:
@@ -106,7 +106,13 @@ def _prepare(run: training.Run) -> None:
     if run.k.device == "cpu":
         _say("loading the kernels (compiled on first use, which takes up to a minute)")
     started = time.perf_counter()
-    training.warm_up(run)
+    try:
+        training.warm_up(run)
+    except MemoryError:
+        batch, fits = run.schedule.batch, training.largest_batch(run)
+        raise UserError(
+            f"--batch {batch} does not fit in the memory of {run.k.device}; {fits} does"
+        ) from None
     _say(f"ready after {time.perf_counter() - started:.1f} s")
 
 
@@ -234,7 +240,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = _parser()
     options = parser.parse_args(argv)
     if options.resume:
-        allowed = ("resume", "device", "threads")
+        allowed = ("resume", "device", "threads", "precision")
         changed = [n for n, v in vars(options).items() if n not in allowed and v != parser.get_default(n)]
         if changed:
             names = ", ".join("--" + name.replace("_", "-") for name in changed)
@@ -250,6 +256,7 @@ def _parser() -> cli.Parser:
     parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in DIR")
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")
     parser.add_argument("--threads", type=cli.integer(1), help="threads of the cpu device (default: all)")
+    cli.add_precision(parser)
     parser.add_argument("--seed", type=cli.integer(0, 2**63 - 1), default=0, help="weights, order, dropout")
     parser.add_argument("--init", choices=("he", "authors"), default="he", help="initial weights (paper: he)")
     parser.add_argument("--crop", type=cli.integer(1), help="cut the stamps' centre to CROP x CROP pixels")

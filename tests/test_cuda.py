@@ -208,7 +208,7 @@ DEFECTS = {
 # Only an address sanitizer notices for certain.
 OVERFLOW = {
     "shared memory read beyond its end": ("dense", "other < WARPS", "other < WARPS + 1", "dense_forward"),
-    "global memory read beyond its end": ("conv2d", "k < total && o <", "o <", "conv2d_forward_8"),
+    "global memory read beyond its end": ("conv2d", "k < total && o <", "o <", "conv2d_forward_32"),
 }
 
 

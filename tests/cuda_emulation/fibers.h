@@ -67,6 +67,9 @@ static dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace emu {
 
+// The emulator's own functions are hidden from the thread sanitizer, which watches the kernels.
+#define QUIET __attribute__((no_sanitize("thread"))) static
+
 enum State { READY, AT_BARRIER, IN_WARP, DONE };
 constexpr int MOST = 1024, WARP = 32;
 constexpr size_t STACK = 1 << 16, SHARED_LIMIT = 48 * 1024;
@@ -88,10 +91,14 @@ static void* scheduler_tsan;
 static const std::function<void()>* body;
 static int any;
 static std::string failure;
-static std::vector<std::pair<void*, size_t>> shared;
+static struct {
+    void* at;
+    size_t size;
+} shared[16];
+static int shared_count;
 static uint32_t slots[2][MOST][8];  // what the lanes of a warp show one another
 static uint64_t random_state;
-[[maybe_unused]] static char tokens[2], warp_tokens[MOST / WARP][2];
+[[maybe_unused]] static char block_token, tokens[2], warp_tokens[MOST / WARP][2];
 [[maybe_unused]] static unsigned barriers, warp_barriers[MOST / WARP];
 
 // Memory is poisoned by a loop of its own: the sanitizers watch memset.
@@ -100,7 +107,7 @@ __attribute__((no_sanitize("thread", "address"))) static void poison(void* p, si
     for (size_t i = 0; i < size; ++i) bytes[i] = (char)0xff;
 }
 
-static uint64_t random_number() {
+QUIET uint64_t random_number() {
     random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
     return random_state >> 33;
 }
@@ -109,13 +116,14 @@ static uint64_t random_number() {
 [[maybe_unused]] static const void* asan_bottom;
 [[maybe_unused]] static size_t asan_size;
 
-static void to_scheduler(bool done) {
+QUIET void to_scheduler(bool done) {
 #if defined(__SANITIZE_ADDRESS__)
     void* fake = nullptr;
     __sanitizer_start_switch_fiber(done ? nullptr : &fake, asan_bottom, asan_size);
 #endif
 #if EMU_TSAN
-    __tsan_switch_to_fiber(scheduler_tsan, done ? 0 : 1);
+    if (done) __tsan_release(&block_token);
+    __tsan_switch_to_fiber(scheduler_tsan, 1);
 #endif
     emu_switch(&threads[current].sp, scheduler_sp);
 #if defined(__SANITIZE_ADDRESS__)
@@ -123,7 +131,7 @@ static void to_scheduler(bool done) {
 #endif
 }
 
-[[noreturn]] static void fail(const char* what) {
+[[noreturn]] QUIET void fail(const char* what) {
     char text[400];
     snprintf(text, sizeof text, "%s (block %u,%u,%u thread %d)", what, blockIdx.x, blockIdx.y, blockIdx.z, current);
     failure = text;
@@ -132,7 +140,7 @@ static void to_scheduler(bool done) {
     abort();
 }
 
-static void entry() {
+QUIET void entry() {
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_finish_switch_fiber(nullptr, &asan_bottom, &asan_size);
 #endif
@@ -143,7 +151,7 @@ static void entry() {
 }
 
 // Wait for all threads of the block; gives whether any predicate is true.
-static int barrier(int line, int predicate) {
+QUIET int barrier(int line, int predicate) {
     Thread& me = threads[current];
     me.state = AT_BARRIER;
     me.line = line;
@@ -160,7 +168,7 @@ static int barrier(int line, int predicate) {
 }
 
 // Wait for all lanes of the warp.
-static void warp_barrier() {
+QUIET void warp_barrier() {
     threads[current].state = IN_WARP;
 #if EMU_TSAN
     const int warp = current / WARP;
@@ -175,7 +183,7 @@ static void warp_barrier() {
 
 // Show the warp up to eight words; gives the slots of all its lanes. They hold until the exchange after the
 // next one, for slots are used in turns.
-static uint32_t (*exchange(const uint32_t* words, int count))[8] {
+QUIET uint32_t (*exchange(const uint32_t* words, int count))[8] {
     const int warp = current / WARP;
     uint32_t (*side)[8] = slots[threads[current].exchanges++ & 1];
     for (int i = 0; i < count; ++i) side[current][i] = words[i];
@@ -183,17 +191,18 @@ static uint32_t (*exchange(const uint32_t* words, int count))[8] {
     return side + warp * WARP;
 }
 
-static void register_shared(void* p, size_t size) {
-    for (auto& known : shared)
-        if (known.first == p) return;
-    shared.emplace_back(p, size);
-    size_t total = 0;
-    for (auto& known : shared) total += known.second;
+QUIET void register_shared(void* p, size_t size) {
+    size_t total = size;
+    for (int i = 0; i < shared_count; ++i) {
+        if (shared[i].at == p) return;
+        total += shared[i].size;
+    }
+    shared[shared_count++] = {p, size};
     if (total > SHARED_LIMIT) fail("more than 48 KiB of shared memory");
     poison(p, size);
 }
 
-static void prepare(int t) {
+QUIET void prepare(int t) {
     char* top = stacks + (t + 1) * STACK;
     void** sp = (void**)top;
     *--sp = nullptr;
@@ -207,7 +216,7 @@ static void prepare(int t) {
 #endif
 }
 
-static void resume(int t, bool first) {
+QUIET void resume(int t) {
     current = t;
     threadIdx = {t % blockDim.x, t / blockDim.x % blockDim.y, t / (blockDim.x * blockDim.y)};
 #if defined(__SANITIZE_ADDRESS__)
@@ -215,9 +224,7 @@ static void resume(int t, bool first) {
     __sanitizer_start_switch_fiber(&fake, stacks + t * STACK, STACK);
 #endif
 #if EMU_TSAN
-    __tsan_switch_to_fiber(threads[t].tsan, first ? 0 : 1);
-#else
-    (void)first;
+    __tsan_switch_to_fiber(threads[t].tsan, 1);
 #endif
     emu_switch(&scheduler_sp, threads[t].sp);
 #if defined(__SANITIZE_ADDRESS__)
@@ -226,7 +233,7 @@ static void resume(int t, bool first) {
 }
 
 // Let go those that wait at a barrier where all have come; says whether any were.
-static bool release(int count) {
+QUIET bool release(int count) {
     bool released = false;
     int waiting = 0, alive = 0, line = -1;
     any = 0;
@@ -260,25 +267,23 @@ static bool release(int count) {
     return released;
 }
 
-static void arrange(std::vector<int>& order, int how) {
+QUIET void arrange(std::vector<int>& order, int how) {
     const int n = (int)order.size();
     for (int i = 0; i < n; ++i) order[i] = how == 1 ? n - 1 - i : i;
     if (how == 2)
         for (int i = n - 1; i > 0; --i) std::swap(order[i], order[random_number() % (i + 1)]);
 }
 
-static void run_block(int count, int how) {
-    for (auto& known : shared) poison(known.first, known.second);
+QUIET void run_block(int count, int how) {
+    for (int i = 0; i < shared_count; ++i) poison(shared[i].at, shared[i].size);
     for (int t = 0; t < count; ++t) prepare(t);
     std::vector<int> order(count);
-    std::vector<bool> begun(count, false);
     for (bool going = true; going && failure.empty();) {
         arrange(order, how);
         going = false;
         for (int t : order) {
             if (threads[t].state != READY) continue;
-            resume(t, !begun[t]);
-            begun[t] = true;
+            resume(t);
             if (!failure.empty()) break;
         }
         bool alive = false;
@@ -287,13 +292,14 @@ static void run_block(int count, int how) {
         if (!release(count) && failure.empty()) failure = "the threads of a block wait for one another for ever";
         going = true;
     }
-#if EMU_TSAN
+#if EMU_TSAN  // a block comes after the one before it, for their shared memory is the same
+    __tsan_acquire(&block_token);
     for (int t = 0; t < count; ++t) __tsan_destroy_fiber(threads[t].tsan);
 #endif
 }
 
 // Run a kernel; gives an empty text, or what went wrong.
-static const char* run(const unsigned* grid, unsigned block, int how, uint64_t seed, const std::function<void()>& f) {
+QUIET const char* run(const unsigned* grid, unsigned block, int how, uint64_t seed, const std::function<void()>& f) {
     if (!stacks) {
         stacks = (char*)mmap(nullptr, MOST * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (stacks == MAP_FAILED) return "no memory for the threads' stacks";
@@ -303,7 +309,7 @@ static const char* run(const unsigned* grid, unsigned block, int how, uint64_t s
 #endif
     body = &f;
     failure.clear();
-    shared.clear();
+    shared_count = 0;
     random_state = seed;
     gridDim = {grid[0], grid[1], grid[2]};
     blockDim = {block, 1, 1};
