@@ -30,7 +30,10 @@ def convolution(passed, side, c, o, size, pad, **more):
         w, b = k.asarray(rng.normal(size=(size, size, c, o))), k.asarray(rng.normal(size=o))
         dz, also = (k.asarray(rng.normal(size=(n, out, out, o))) for _ in range(2))
         if passed == "forward":
-            return [a for a in k.conv2d.forward(x, w, b, pad, 0.1, more.get("pool", 1)) if a is not None]
+            y, _ = k.conv2d.forward(
+                x, w, b, pad, 0.1, more.get("pool", 1)
+            )  # rounding may choose other winners
+            return [y]
         if passed == "backward_input":
             return [k.conv2d.backward_input(dz, w, pad, x.shape)]
         if passed == "contributions":
@@ -85,6 +88,12 @@ CASES = {
         for name in ("backward_input", "redistribute")
         for wide, channels in ((64, (66, 8)), (32, (20, 5)), (8, (4, 12)))
     },
+    "conv2d_forward_tf32_64": convolution("forward", 9, 8, 70, 3, 1, pool=2),
+    "conv2d_forward_tf32_32": convolution("forward", 9, 3, 20, 4, 0),
+    "conv2d_backward_input_tf32_64": convolution("backward_input", 9, 66, 8, 3, 1),
+    "conv2d_backward_input_tf32_32": convolution("backward_input", 9, 5, 12, 3, 1),
+    "conv2d_gradients_tf32_64": convolution("gradients", 7, 8, 36, 3, 1),
+    "conv2d_gradients_tf32_32": convolution("gradients", 8, 5, 7, 4, 0),
     "conv2d_gradients_64": convolution("gradients", 7, 8, 36, 3, 1),
     "conv2d_gradients_32": convolution("gradients", 8, 5, 7, 4, 0),
     "conv2d_gradients_sum": convolution("gradients", 15, 4, 32, 3, 1),
@@ -169,6 +178,20 @@ def test_a_kernel_against_the_reference_in_every_order_of_threads(name):
     for other in same[1:]:
         for one, two in zip(same[0], other, strict=True):
             np.testing.assert_array_equal(one, two)
+
+
+@needs_emulator
+@pytest.mark.parametrize("precision", PRECISION)
+@pytest.mark.parametrize("side, o", [(6, 40), (7, 9)])
+def test_pooling_fused_is_pooling_afterwards(rng, side, o, precision):
+    k = cuda_kernels("cuda-emulated", EmulatedDevice(precision))
+    x, w = k.asarray(rng.normal(size=(3, side, side, 5))), k.asarray(rng.normal(size=(3, 3, 5, o)))
+    b = k.asarray(rng.normal(size=o))
+    whole, _ = k.conv2d.forward(x, w, b, 1, 0.0, 1)
+    for found, expected in zip(
+        k.conv2d.forward(x, w, b, 1, 0.0, 2), k.pool2d.max_forward(whole, 2), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
 
 
 @needs_emulator

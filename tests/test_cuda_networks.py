@@ -1,5 +1,7 @@
 """Whole training steps, scoring and relevance on the emulated GPU, beside the cpu and the reference."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from cuda_emulation.device import emulated, why_not
@@ -16,8 +18,9 @@ SHAPES = [("cap", 13, 2), ("deephits", 13, 3)]
 
 def begun(k, arch, size, channels, folder):
     network = architectures.build(arch, size, channels)
-    params, grads = k.asarray(np.float32(network.initial("he", 1))), k.zeros((network.size,))
-    return training.Run(k, network, QUICK, 7, folder, params.copy(), grads, 0, Progress(10))
+    params, grads = k.asarray(np.float32(network.initial("authors", 1))), k.zeros((network.size,))
+    schedule = replace(QUICK, rate=0.01, halve_every=2)
+    return training.Run(k, network, schedule, 7, folder, params.copy(), grads, 0, Progress(10))
 
 
 def batches(network, count):
@@ -72,13 +75,11 @@ def test_relevance_agrees_with_the_reference(arch, size, channels, rule):
     params = np.float32(network.initial("authors", 3))
     x = np.float32(np.random.default_rng(4).uniform(size=(2, *network.in_shape)))
     exact = network.relevance(reference, np.float64(params), np.float64(x), rules.named(rule))
-    for precision in ("fp32", "tf32"):  # relevance is float32 in both; of tf32 is what it explains
-        k = emulated(precision)
-        found = network.relevance(k, k.asarray(params), k.asarray(x), rules.named(rule))
-        if precision == "fp32":
-            np.testing.assert_allclose(found.logits, exact.logits, atol=1e-5)
-            for one, two in zip(found.relevance, exact.relevance, strict=True):
-                np.testing.assert_allclose(one, two, rtol=0, atol=2e-5 * np.abs(two).max())
+    k = emulated()
+    found = network.relevance(k, k.asarray(params), k.asarray(x), rules.named(rule))
+    np.testing.assert_allclose(found.logits, exact.logits, atol=1e-5)
+    for one, two in zip(found.relevance, exact.relevance, strict=True):
+        np.testing.assert_allclose(one, two, rtol=0, atol=3e-4 * np.abs(two).max())  # some z nearly cancel
 
 
 @pytest.fixture

@@ -2,33 +2,9 @@
 //
 // x (n, height, width, c), w (size, size, c, o), z and dz (n, p, q, o). Products: a block owns 128 rows (pixels)
 // x 64, 32 or 8 columns (channels) of its result: grid (rows / 128, columns / that). Others: a thread an element.
-#include "tiles.cuh"
+#include "products.cuh"
 
 // ---- z and what is made of it
-
-#define FORWARD_PARAMETERS                                                                                   \
-    const float* __restrict__ x, const float* __restrict__ w, const float* __restrict__ b,                   \
-        float* __restrict__ y, unsigned char* __restrict__ index, int pad, float slope, int pool, int rows,  \
-        int height, int width, int c, int size, int p, int q, int o
-#define FORWARD_ARGUMENTS x, w, b, y, index, pad, slope, pool, rows, height, width, c, size, p, q, o
-
-// Rows top … top + 3 of one column: four pixels, or the four of a window, of which the largest is kept.
-__device__ inline void write_four(const float (&z)[4], const Product& t, float bias, float slope, int row, int o,
-                                  float* y, byte* index) {
-    float v[4];
-    for (int r = 0; r < 4; ++r) v[r] = activated(z[r] + bias, slope);
-    if (t.pool == 1) {
-        for (int r = 0; r < 4; ++r)
-            if (row + r < t.rows) y[(size_t)(row + r) * t.columns + o] = v[r];
-    } else if (row < t.rows) {
-        int winner = 0;
-        float best = v[0];
-        for (int r = 1; r < 4; ++r)
-            if (beats(v[r], best)) best = v[r], winner = r;
-        y[(size_t)(row / 4) * t.columns + o] = best;
-        index[(size_t)(row / 4) * t.columns + o] = (byte)winner;
-    }
-}
 
 template <int COLUMNS, int TALL>
 __device__ inline void forward(FORWARD_PARAMETERS) {
@@ -42,7 +18,7 @@ __device__ inline void forward(FORWARD_PARAMETERS) {
 #pragma unroll
         for (int k = 0; k < 4; ++k) {
             const float column[4] = {z[four][k], z[four + 1][k], z[four + 2][k], z[four + 3][k]};
-            if (left + k < o) write_four(column, t, b[left + k], slope, top + four, left + k, y, index);
+            if (left + k < o) write_four(column, t, b[left + k], slope, top + four, 1, left + k, y, index);
         }
     }
 }
@@ -93,11 +69,6 @@ extern "C" __global__ void conv2d_epilogue_backward(const float* __restrict__ dy
 }
 
 // ---- dx[n,h,w,c] = sum_{i,j,o} dz[n, h-i+pad, w-j+pad, o] w[i,j,c,o]: the columns are c
-
-#define BACKWARD_INPUT_PARAMETERS                                                                            \
-    const float* __restrict__ dz, const float* __restrict__ w, float* __restrict__ dx, int pad, int rows,    \
-        int p, int q, int o, int size, int height, int width, int c
-#define BACKWARD_INPUT_ARGUMENTS dz, w, dx, pad, rows, p, q, o, size, height, width, c
 
 template <int COLUMNS, int TALL>
 __device__ inline void backward_input(BACKWARD_INPUT_PARAMETERS) {
