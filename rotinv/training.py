@@ -158,7 +158,8 @@ def train(
     """Go on to the protocol's end, or until `stopped()`; says whether the end was reached.
 
     `batches` gives the batch of each step from run.iteration on; `validation` the error of parameters.
-    The losses are looked at where the history has a row. It stops and saves where the history has a row, so that the rows do not depend on where it was stopped.
+    Where the history has a row it looks at the losses, stops and saves: so the rows do not depend on where it
+    was stopped.
     Raises UserError if the loss is not finite any more, or if the disk does not take a checkpoint.
     """
     losses: list[Array] = []  # of the steps since the last row

@@ -19,9 +19,9 @@ EMULATED = pytest.param(
 DEVICES = ["reference", "cpu", EMULATED]
 
 
-def kernels_of(device):
+def kernels_of(device, precision="fp32"):
     """The kernels of a device that every machine has, or of the emulated GPU."""
-    return emulation.emulated() if device == "cuda-emulated" else get_kernels(device)
+    return emulation.emulated(precision) if device == "cuda-emulated" else get_kernels(device)
 
 
 @pytest.fixture(params=DEVICES)

@@ -216,18 +216,45 @@ def test_arguments_that_a_kernel_does_not_take_are_refused():
 
 # What a kernel may be spoiled by: family, text, what stands in its place, the case that must notice.
 DEFECTS = {
-    "no barrier in the product": ("conv2d", "            __syncthreads();\n        if (tile", "            ;\n        if (tile",
-                                  "conv2d_forward_64"),
-    "no barrier in the dense sums": ("dense", "    __syncthreads();\n    float sum", "    float sum", "dense_forward"),
-    "no barrier in the gradients": ("conv2d_gradients", "        __syncthreads();\n        if (m", "        if (m",
-                                    "conv2d_gradients_64"),
+    "no barrier in the product": (
+        "conv2d",
+        "            __syncthreads();\n        if (tile",
+        "            ;\n        if (tile",
+        "conv2d_forward_64",
+    ),
+    "no barrier in the dense sums": (
+        "dense",
+        "    __syncthreads();\n    float sum",
+        "    float sum",
+        "dense_forward",
+    ),
+    "no barrier in the gradients": (
+        "conv2d_gradients",
+        "        __syncthreads();\n        if (m",
+        "        if (m",
+        "conv2d_gradients_64",
+    ),
     "a tap too far": ("conv2d", "y[r] + t.step * tap.i,", "y[r] + t.step * tap.i + 1,", "conv2d_forward_32"),
     "one row too few": ("conv2d_gradients", "m >= last", "m >= last - 1", "conv2d_gradients_32"),
-    "an element not written": ("cyclic", "EACH(i, size) y[i] = sum", "EACH(i, size - 1) y[i] = sum", "cyclic_mean"),
-    "shared memory read before it is written": ("conv2d_gradients", "    store(0);\n", "", "conv2d_gradients_64"),
-    "an atomic order": ("softmax", "out[label[i]] -= 1.0f;", "out[label[i]] -= 1.0f; dz[0] += out[0];",
-                        "softmax_cross_entropy"),
-}  # fmt: skip
+    "an element not written": (
+        "cyclic",
+        "EACH(i, size) y[i] = sum",
+        "EACH(i, size - 1) y[i] = sum",
+        "cyclic_mean",
+    ),
+    "shared memory read before it is written": (
+        "conv2d_gradients",
+        "    store(0);\n",
+        "",
+        "conv2d_gradients_64",
+    ),
+    "an atomic order": (
+        "softmax",
+        "out[label[i]] -= 1.0f;",
+        "out[label[i]] -= 1.0f; dz[0] += out[0];",
+        "softmax_cross_entropy",
+    ),
+}
 # Only an address sanitizer notices for certain.
 OVERFLOW = {
     "shared memory read beyond its end": ("dense", "other < WARPS", "other < WARPS + 1", "dense_forward"),

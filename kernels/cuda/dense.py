@@ -1,4 +1,4 @@
-"""Dense layer, z[n,o] = b[o] + sum_c x[n,c] w[c,o]; its adjoints are a convolution's over maps of one pixel."""
+"""Dense layer, z[n,o] = b[o] + sum_c x[n,c] w[c,o]; its adjoints are those of a convolution of one pixel."""
 
 from rotinv.kernels.cuda import conv2d
 

@@ -1,7 +1,7 @@
 """An NVIDIA GPU through CuPy: its kernels as RawModules, uploads through pinned memory, steps as CUDA graphs.
 
-All work of a thread is in the order of one stream, which is CuPy's current one there: threads that train a model
-each make a Gpu each, and their graphs run beside one another.
+All work of a thread is in the order of one stream, which is CuPy's current one there: threads that train a
+model each make a Gpu each, and their graphs run beside one another.
 """
 
 import tempfile

@@ -143,8 +143,8 @@ def _trampolines(family: str) -> list[str]:
         types = [_C_TYPES[p.dtype] + ("*" if p.is_array else "") for p in parameters]
         args = ", ".join(f"*({kind}*)args[{i}]" for i, kind in enumerate(types))
         found.append(
-            f'extern "C" const char* run_{name}(const unsigned* grid, unsigned block, int how, void** args) {{'
-            f" return emu::run(grid, block, how, 1, [&] {{ {name}({args}); }}); }}"
+            f'extern "C" const char* run_{name}(const unsigned* grid, unsigned block, int how, void** args)'
+            f" {{ return emu::run(grid, block, how, 1, [&] {{ {name}({args}); }}); }}"
         )
     return found
 
