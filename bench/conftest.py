@@ -5,8 +5,10 @@ import json
 import os
 from pathlib import Path
 
+import growth
 import interleave
 import machine
+import processes
 import pytest
 import table
 
@@ -16,16 +18,19 @@ def pytest_addoption(parser):
     add("--benchmark", action="store_true", help="also time, beside the peers that are installed")
     add("--rounds", type=int, default=9, help="rounds of each timing; medians are printed")
     add("--json", type=Path, help="write machine and timings to this file")
+    add("--picture", type=Path, help="draw how cost grows into this PNG (needs matplotlib)")
     add("--compare", type=Path, help="say what changed since the timings of an older --json file")
 
 
 ROWS, MACHINE, OLD = pytest.StashKey[list](), pytest.StashKey[dict](), pytest.StashKey[dict]()
+PROGRAMS, CURVES = pytest.StashKey[list](), pytest.StashKey[dict]()
 THREADS = sorted({1, min(2, os.cpu_count() or 1)}, reverse=True)
 ABSENT = set()
 
 
 def pytest_configure(config):
     config.stash[ROWS], config.stash[MACHINE] = [], machine.describe()
+    config.stash[PROGRAMS], config.stash[CURVES] = [], {}
     if path := config.getoption("--compare"):
         try:
             config.stash[OLD] = json.loads(path.read_text())
@@ -53,13 +58,38 @@ def time_beside(request):
         row = interleave.time_beside(operation, threads, peer, request.config.getoption("--rounds"))
         assert row["ms"] > 0
         request.config.stash[ROWS].append(row)
+        return row
 
     return run
 
 
+@pytest.fixture
+def time_process(request):
+    """Time a program as a process of its own (processes.run)."""
+    if not request.config.getoption("--benchmark"):
+        pytest.skip("timed with --benchmark only")
+
+    def run(*arguments, **options):
+        row = processes.run(*arguments, **options)
+        request.config.stash[PROGRAMS].append(row)
+        return row
+
+    return run
+
+
+@pytest.fixture
+def curve(request):
+    """Keep a point of a curve of growth for the picture."""
+
+    def add(name, value, row):
+        request.config.stash[CURVES].setdefault(name, []).append(row | {"value": value})
+
+    return add
+
+
 def pytest_terminal_summary(terminalreporter, config):
-    rows = config.stash[ROWS]
-    if not rows:
+    rows, programs = config.stash[ROWS], config.stash[PROGRAMS]
+    if not rows and not programs:
         return
     say, about = terminalreporter.write_line, config.stash[MACHINE]
     terminalreporter.section("timings (medians)")
@@ -67,10 +97,14 @@ def pytest_terminal_summary(terminalreporter, config):
     say(", ".join(f"{name} {version}" for name, version in about["packages"].items()))
     for text in table.lines(rows) + table.warnings(about, rows):
         say(text)
+    for text in table.program_lines(programs):
+        say(text)
     for package in sorted(ABSENT):
         say(f"left out: the peer {package} is not installed (the extra `bench`)")
     if OLD in config.stash:
         for text in table.comparison(config.stash[OLD], rows):
             say(text)
     if path := config.getoption("--json"):
-        table.write(path, about, rows)
+        table.write(path, about, rows, programs)
+    if (path := config.getoption("--picture")) and config.stash[CURVES]:
+        growth.picture(path, config.stash[CURVES])

@@ -2,10 +2,11 @@
 
 A worker is `python WORKER.py OPERATION THREADS`. It warms up, prints a line with its name and what its work
 is worth in floating-point operations; then, for every line that it reads, it works for half a second and
-prints the median milliseconds of an operation.
+prints the median milliseconds of an operation and the most memory that the process has held, in MB.
 """
 
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -26,11 +27,14 @@ def time_beside(operation: str, threads: int, peer: Path | None, rounds: int) ->
     try:
         names, flops = zip(*(_answer(worker).rsplit(" ", 1) for worker in workers), strict=True)
         times: list[list[float]] = [[] for _ in workers]
+        peaks: dict[subprocess.Popen, float] = {}
         for _ in range(rounds):
             for worker, found in zip(workers, times, strict=True):
                 worker.stdin.write("go\n")
                 worker.stdin.flush()
-                found.append(float(_answer(worker)))
+                ms, memory = _answer(worker).split()
+                found.append(float(ms))
+                peaks[worker] = float(memory)
     finally:
         for worker in workers:
             worker.kill()
@@ -44,6 +48,7 @@ def time_beside(operation: str, threads: int, peer: Path | None, rounds: int) ->
         "ms": ms[0],
         "spread": spreads[0],
         "gflops": float(flops[0]) / ms[0] / 1e6,
+        "memory_mb": peaks[workers[0]],
         "load": os.getloadavg()[0],
     }
     if peer:
@@ -62,7 +67,14 @@ def serve(name: str, operation: Callable[[], object], flops: float = 0) -> None:
             started = time.perf_counter()
             operation()
             times.append(time.perf_counter() - started)
-        print(1e3 * statistics.median(times), flush=True)
+        print(1e3 * statistics.median(times), peak_memory(), flush=True)
+
+
+def peak_memory() -> float:
+    """MB that this process has held at most."""
+    return (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+    )
 
 
 def _start(path: Path, operation: str, threads: int) -> subprocess.Popen:

@@ -1,8 +1,9 @@
 """What is timed: by name, how this engine does it and how much arithmetic it is.
 
-Names are "ARCH training", "ARCH scoring", "ARCH RULE" (relevance) for a batch of 50 stamps, and "FAMILY PASS
-N SHAPE" for a kernel at a shape of the networks. Arithmetic is counted as direct sums, two operations
-a product: an algorithm that needs fewer, as Winograd's, may pass the machine's peak.
+Names are "ARCH training", "ARCH scoring", "ARCH RULE" (relevance), each for a batch of 50 stamps or of as
+many as a third word says, and "FAMILY PASS N SHAPE" for a kernel at a shape of the networks. Arithmetic is
+counted as direct sums, two operations a product: an algorithm that needs fewer, as Winograd's, may pass the
+machine's peak.
 """
 
 import math
@@ -21,7 +22,7 @@ NETWORKS = ("cap training", "cap scoring", "deephits training", "deephits scorin
 RELEVANCE = ("cap alpha2beta1",)
 DENSE = ("dense forward 200x2304x64", "dense backward_input 200x2304x64", "dense backward_params 200x2304x64")
 _SHAPES = ("200x27x27x4 4x4x32 pad 0", "200x24x24x32 3x3x32 pad 1", "200x12x12x64 3x3x64 pad 1")
-_PASSES = ("forward", "backward_input", "backward_params", "contributions", "redistribute")
+_PASSES = ("forward", "backward", "backward_params", "contributions", "redistribute")
 CONVOLUTIONS = tuple(f"conv2d {name} {shape}" for shape in _SHAPES for name in _PASSES)
 
 
@@ -39,14 +40,14 @@ def operation(k: Kernels, name: str) -> Operation:
         return _convolution(k, what, shape)
     if family == "dense":
         return _dense(k, what, shape[0])
-    return _network(k, family, what)
+    return _network(k, family, what, int(shape[0]) if shape else BATCH)
 
 
-def _network(k: Kernels, arch: str, what: str) -> Operation:
+def _network(k: Kernels, arch: str, what: str, batch: int) -> Operation:
     network = architectures.build(arch)
     params, grads = k.asarray(network.initial("he", 0)), k.zeros((network.size,))
-    stamps = k.asarray(np.random.default_rng(0).uniform(size=(BATCH, *network.in_shape)))
-    label = k.asindex(np.arange(BATCH) % 2)
+    stamps = k.asarray(np.random.default_rng(0).uniform(size=(batch, *network.in_shape)))
+    label = k.asindex(np.arange(batch) % 2)
 
     def training() -> None:
         logits, tape = network.record(k, params, stamps, Train(0, 0))
@@ -88,12 +89,12 @@ def _convolution(k: Kernels, what: str, shape: list[str]) -> Operation:
     dz = k.asarray(rng.normal(size=(n, p, q, o)))
     calls: dict[str, Callable[[], object]] = {
         "forward": lambda: k.conv2d.forward(x, w, b, pad, 0.0, 1),
-        "backward_input": lambda: k.conv2d.backward_input(dz, w, pad, x.shape),
-        "backward_params": lambda: k.conv2d.backward_params(x, dz, pad, dw, db),
+        "backward": lambda: k.conv2d.backward(x, w, dz, None, dz, pad, 0.0, dw, db, True),
+        "backward_params": lambda: k.conv2d.backward(x, w, dz, None, dz, pad, 0.0, dw, db, False),
         "contributions": lambda: k.conv2d.contributions(x, w, b, pad),
         "redistribute": lambda: k.conv2d.redistribute(x, w, dz, dz, pad),
     }
-    sides = 2 if what in ("contributions", "redistribute") else 1
+    sides = 2 if what in ("backward", "contributions", "redistribute") else 1
     return Operation(calls[what], sides * 2.0 * n * p * q * math.prod(w.shape))
 
 

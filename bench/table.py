@@ -10,14 +10,14 @@ def lines(rows: list[dict]) -> list[str]:
     """The table as lines of text."""
     peaks = {row["threads"]: row["gflops"] for row in rows if row["operation"] == "peak"}
     found = [
-        f"{'operation':<46}{'device':>7}{'threads':>8}{'ms':>10}{'spread':>8}{'GFLOP/s':>9}{'% peak':>8}  "
-        f"{'peer':<34}{'ms':>9}{'spread':>8}{'ratio':>8}"
+        f"{'operation':<46}{'device':>7}{'threads':>8}{'ms':>10}{'spread':>8}{'GFLOP/s':>9}{'% peak':>8}"
+        f"{'MB':>7}  {'peer':<34}{'ms':>9}{'spread':>8}{'ratio':>8}"
     ]
     for row in rows:
         share = f"{row['gflops'] / peaks[row['threads']]:.0%}" if row["threads"] in peaks else "-"
         text = (
             f"{row['operation']:<46}{row['device']:>7}{row['threads']:>8}{row['ms']:>10.2f}"
-            f"{row['spread']:>8.0%}{row['gflops']:>9.1f}{share:>8}"
+            f"{row['spread']:>8.0%}{row['gflops']:>9.1f}{share:>8}{row['memory_mb']:>7.0f}"
         )
         if "peer" in row:
             text += f"  {row['peer']:<34}{row['peer_ms']:>9.2f}{row['peer_spread']:>8.0%}{row['ratio']:>8.3f}"
@@ -37,9 +37,20 @@ def warnings(machine: dict, rows: list[dict]) -> list[str]:
     return found
 
 
-def write(path: Path, machine: dict, rows: list[dict]) -> None:
-    """Write machine and table as JSON."""
-    path.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+def program_lines(programs: list[dict]) -> list[str]:
+    """The table of whole programs as lines of text."""
+    if not programs:
+        return []
+    found = [f"{'program':<70}{'s':>8}{'s to 1st step':>15}{'MB':>8}"]
+    for row in programs:
+        first = "-" if row["to_first_step"] is None else f"{row['to_first_step']:.1f}"
+        found.append(f"{row['operation']:<70}{row['seconds']:>8.1f}{first:>15}{row['memory_mb']:>8.0f}")
+    return found
+
+
+def write(path: Path, machine: dict, rows: list[dict], programs: list[dict]) -> None:
+    """Write machine and tables as JSON."""
+    path.write_text(json.dumps({"machine": machine, "rows": rows, "programs": programs}, indent=1) + "\n")
 
 
 def comparison(old: dict, rows: list[dict]) -> list[str]:

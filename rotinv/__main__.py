@@ -10,6 +10,7 @@ PROGRAMS = {
     "train": "train a network and test it",
     "score": "score stamps with one trained network or several",
     "explain": "show what a network's decisions rest on, as maps",
+    "view": "make a page on which to look at what decisions rest on",
     "audit": "account for the relevance of a decision, layer by layer",
     "invariance": "measure how far the maps of a stamp's four rotations disagree",
     "perturb": "measure how good the maps are, by replacing what they point at",

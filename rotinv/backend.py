@@ -46,11 +46,25 @@ class Conv2dKernels(Protocol):
     ) -> Array:
         """dz (of shape `shape`) from dy: un-pooled to the winner, times 1 where y > 0 and slope elsewhere."""
 
-    def backward_input(self, dz: Array, w: Array, pad: int, shape: tuple[int, ...]) -> Array:
-        """dx[n,h,w,c] = sum_{i,j,o} dz[n, h-i+pad, w-j+pad, o] w[i,j,c,o]; `shape` is x's."""
+    def backward(
+        self,
+        x: Array,
+        w: Array,
+        y: Array,
+        index: Array | None,
+        dy: Array,
+        pad: int,
+        slope: float,
+        dw: Array,
+        db: Array,
+        wanted: bool,
+    ) -> Array | None:
+        """dx, or None where it is not wanted; writes dw and db. With dz = epilogue_backward(dy, …):
 
-    def backward_params(self, x: Array, dz: Array, pad: int, dw: Array, db: Array) -> None:
-        """Write dw[i,j,c,o] = sum_{n,p,q} x[n, p+i-pad, q+j-pad, c] dz[n,p,q,o] and db[o] = sum dz."""
+        dx[n,h,w,c] = sum_{i,j,o} dz[n, h-i+pad, w-j+pad, o] w[i,j,c,o],
+        dw[i,j,c,o] = sum_{n,p,q} x[n, p+i-pad, q+j-pad, c] dz[n,p,q,o] and db[o] = sum_{n,p,q} dz[n,p,q,o].
+        One kernel of the contract, because the three share most of their work.
+        """
 
     def contributions(self, x: Array, w: Array, b: Array, pad: int) -> tuple[Array, Array]:
         """z+ and z-: the sums of the positive and of the negative x w, each with its side of b.

@@ -4,7 +4,6 @@ Layers are counted from 0, the input: i is what the i-th layer gives (a convolut
 one layer), and the last is the logits.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv import heatmaps, metrics, rules, seeds, subjects
-from rotinv.backend import Array, Kernels
+from rotinv.backend import Kernels
 from rotinv.errors import UserError
 from rotinv.hdf5 import create_hdf5
-from rotinv.network import Network
+from rotinv.network import Network, Trail
 from rotinv.runs import Model
 from rotinv.splits import Split
 
@@ -113,14 +112,8 @@ def average(maps: NDArray) -> NDArray:
 
 
 def layer_names(network: Network) -> list[str]:
-    """The names by number: "input", then the layers' own, counted where several share one."""
-    names = [layer.name for layer in network.layers]
-    total, met = Counter(names), Counter[str]()
-    unique = ["input"]
-    for name in names:
-        met[name] += 1
-        unique.append(name if total[name] == 1 else f"{name} {met[name]}")
-    return unique
+    """The names by number: "input", then the layers' own."""
+    return ["input", *network.names]
 
 
 def find_layer(model: Model, layer: str) -> int:
@@ -154,19 +147,18 @@ def explain(
 
     Raises UserError for an unknown method, rule, seed or layer, and if a logit or a map is not finite.
     """
-    names = layer_names(model.network)
     number = None if question.layer is None else find_layer(model, question.layer)
-    own = number is None or number <= heatmaps.first_of_rotations(model.network)
-    channels = tuple(model.config.channels) if own else ()
-    for logits, maps in _blocks(k, model, stamps, question, number):
-        if not (np.isfinite(logits).all() and np.isfinite(maps).all()):
-            raise UserError(
-                f"{model.name}: its logits or maps are not numbers: the training diverged (try a smaller "
-                "--rate), or the weights are damaged"
-            )
-        probability = k.to_host(k.softmax.forward(k.asarray(logits)))[:, 1]
-        layer = STAMPS if number is None else names[number]
-        yield Explanation(model.name, layer, channels, logits, probability, maps)
+    for trail in _trails(k, model, stamps, question):
+        yield _at(k, model, trail, number)
+
+
+def explain_layers(
+    k: Kernels, model: Model, stamps: NDArray[np.float32], question: Question
+) -> Iterator[list[Explanation]]:
+    """The same at the stamps' four rotations, then at every layer by its number; the question's is unused."""
+    numbers = [None, *range(len(layer_names(model.network)))]
+    for trail in _trails(k, model, stamps, question):
+        yield [_at(k, model, trail, number) for number in numbers]
 
 
 def joined(parts: Sequence[Explanation], name: str) -> Explanation:
@@ -218,22 +210,29 @@ def _write_model(group: h5py.Group, one: Explanation) -> None:
     group["probability"] = one.probability
 
 
-def _blocks(
-    k: Kernels, model: Model, stamps: NDArray[np.float32], question: Question, number: int | None
-) -> Iterator[tuple[NDArray, NDArray]]:
-    """Logits and maps of blocks of stamps, of the layer of that number, or of the stamps' four rotations."""
+def _trails(k: Kernels, model: Model, stamps: NDArray[np.float32], question: Question) -> Iterator[Trail]:
+    """The logits and the maps at every layer, on the device, of blocks of stamps."""
     params, rule = k.asarray(model.params), rules.named(question.rule)
-    asked = question.method, rule, question.seed
-    if number is None:
-        yield from heatmaps.of_rotations(k, model.network, params, stamps, *asked)
-        return
     for start in range(0, len(stamps), heatmaps.BATCH):
         block = k.asarray(stamps[start : start + heatmaps.BATCH])
-        logits, trail = heatmaps.trail(k, model.network, params, block, *asked)
-        yield k.to_host(logits), _by_rotation(k, trail[number], len(block))
+        yield heatmaps.trail(k, model.network, params, block, question.method, rule, question.seed)
 
 
-def _by_rotation(k: Kernels, maps: Array, count: int) -> NDArray:
-    """A layer's maps (r n, …) as (n, r, …): a batch holds all stamps at 0 degrees, then all at 90, …"""
-    found = k.to_host(maps)
-    return np.ascontiguousarray(found.reshape(-1, count, *found.shape[1:]).swapaxes(0, 1))
+def _at(k: Kernels, model: Model, trail: Trail, number: int | None) -> Explanation:
+    """The explanation at the layer of that number, or at the stamps' four rotations."""
+    logits, relevance = trail
+    own = number is None or number <= heatmaps.first_of_rotations(model.network)
+    if number is None:
+        maps = heatmaps.as_seen(k, model.network, relevance)
+    else:
+        maps = heatmaps.by_rotation(k.to_host(relevance[number]), len(logits))
+    logits = k.to_host(logits)
+    if not (np.isfinite(logits).all() and np.isfinite(maps).all()):
+        raise UserError(
+            f"{model.name}: its logits or maps are not numbers: the training diverged (try a smaller "
+            "--rate), or the weights are damaged"
+        )
+    probability = k.to_host(k.softmax.forward(k.asarray(logits)))[:, 1]
+    layer = STAMPS if number is None else layer_names(model.network)[number]
+    channels = tuple(model.config.channels) if own else ()
+    return Explanation(model.name, layer, channels, logits, probability, maps)

@@ -7,7 +7,7 @@ act(d) act'(z). For leaky rectifiers act is the leaky one.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,15 +60,24 @@ def of_rotations(
     The four maps are of the network's view of the stamp turned by 0, 90, 180 and 270 degrees, as it saw
     them, without the padding. Raises UserError if the network does not turn its stamps.
     """
-    below = first_of_rotations(network)
     for start in range(0, len(stamps), BATCH):
         block = k.asarray(stamps[start : start + BATCH])
         logits, maps = trail(k, network, params, block, method, rules, seed)
-        seen = k.to_host(maps[below])
-        border = (seen.shape[1] - stamps.shape[1]) // 2
-        inner = slice(border, seen.shape[1] - border)
-        four = seen[:, inner, inner].reshape(4, len(block), *stamps.shape[1:])
-        yield k.to_host(logits), np.ascontiguousarray(four.swapaxes(0, 1))
+        yield k.to_host(logits), as_seen(k, network, maps)
+
+
+def as_seen(k: Kernels, network: Network, maps: Sequence[Array]) -> NDArray:
+    """The maps (n, 4, h, h, c) of the four rotations of a trail's stamps, as in of_rotations."""
+    seen = k.to_host(maps[first_of_rotations(network)])
+    side = network.in_shape[0]
+    border = (seen.shape[1] - side) // 2
+    inner = slice(border, border + side)
+    return by_rotation(seen[:, inner, inner], len(maps[0]))
+
+
+def by_rotation(maps: NDArray, count: int) -> NDArray:
+    """A layer's maps (r n, …) as (n, r, …): a batch holds all stamps at 0 degrees, then all at 90, …"""
+    return np.ascontiguousarray(maps.reshape(-1, count, *maps.shape[1:]).swapaxes(0, 1))
 
 
 def first_of_rotations(network: Network) -> int:

@@ -69,8 +69,7 @@ def _entry(k: Kernels, judge: Kernels, step: Step, n: int) -> Entry:
     lines = dict.fromkeys(LINES, _per_stamp(0 * received, n))
     for name, parts in account(k, judge, wide, step, received, passed).items():
         lines[name] = np.sum([_per_stamp(part, n) for part in parts], axis=0)
-    name = f"{step.number} {step.layer.name}"
-    return Entry(name, _per_stamp(received, n), _per_stamp(passed, n), lines, passed)
+    return Entry(step.name, _per_stamp(received, n), _per_stamp(passed, n), lines, passed)
 
 
 def _of_weights(

@@ -78,11 +78,9 @@ class Conv2d:
     def backward(
         self, k: Kernels, p: Params, g: Params, saved: Affine, dy: Array, wanted: bool
     ) -> Array | None:
-        a, y, index = saved
-        shape = (len(a), *self.map_shape(a.shape[1:]))
-        dz = k.conv2d.epilogue_backward(dy, y, index, self.slope, shape)
-        k.conv2d.backward_params(a, dz, self.pad, g["w"], g["b"])
-        return k.conv2d.backward_input(dz, p["w"], self.pad, a.shape) if wanted else None
+        return k.conv2d.backward(
+            saved.a, p["w"], saved.y, saved.winner, dy, self.pad, self.slope, g["w"], g["b"], wanted
+        )
 
     def explain(self, k: Kernels, p: Params, a: Array, saved: Affine) -> tuple[Array, Traced]:
         z_pos, z_neg = k.conv2d.contributions(a, p["w"], p["b"], self.pad)

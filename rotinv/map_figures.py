@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rotinv import explanations, heatmaps
+from rotinv import explanations, heatmaps, subjects
 from rotinv.explanations import Explanation, Study
 from rotinv.files import written_whole
 from rotinv.subjects import CLASSES
@@ -131,7 +131,7 @@ def _draw_stamp(figure: "Figure", left: float, study: Study, i: int) -> None:
     for c, name in enumerate(study.channels):
         axes = _cell(figure, left, 0, c, "" if c else "stamp")
         axes.imshow(study.stamps[i, ..., c], cmap="gray")
-        axes.set_title(_title(name), fontsize=7, pad=3)
+        axes.set_title(subjects.spelled(name), fontsize=7, pad=3)
 
 
 def _draw_maps(
@@ -201,7 +201,3 @@ def _note(study: Study, panels: Sequence[Panel], scale: str) -> str:
         "none": f"maps not scaled (largest magnitude {largest}); red +, blue −",
     }[scale]
     return f"{study.question.text}\n{how}"
-
-
-def _title(channel: str) -> str:
-    return channel.replace("snr_", "SNR ").replace("_", " ")

@@ -5,6 +5,7 @@ kernel, an ensemble a list of arrays, moving to a device one copy.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ class Trail(NamedTuple):
 class Step(NamedTuple):
     """One layer's part of a relevance pass: what it got and what it passed on."""
 
-    number: int
+    name: str
     layer: Layer
     rule: Rule
     p: Params
@@ -41,12 +42,16 @@ class Step(NamedTuple):
 class Network:
     """Layers with the shapes they have for stamps of `in_shape`, (size, size, channels).
 
+    `names` tells the layers apart, counted as in Table I: "convolution 2" is the second convolution there,
+    with the pooling that follows it; a layer that is the only one of its kind has no number.
+
     Raises UserError if a layer cannot take the shape that reaches it.
     """
 
     def __init__(self, layers: Sequence[Layer], in_shape: Shape) -> None:
         self.layers = tuple(layers)
         self.in_shape = in_shape
+        self.names = _names([layer.name for layer in self.layers])
         self.out_shapes: list[Shape] = []
         self.param_shapes: list[dict[str, Shape]] = []
         shape = in_shape
@@ -141,7 +146,7 @@ class Network:
                 layer = self.layers[i]
                 rule = rules.first if i == first else rules.of(layer.name)
                 received, r = r, layer.relevance(k, p[i], traced[i], r, rule)
-                yield Step(i, layer, rule, p[i], traced[i], received, r)
+                yield Step(self.names[i], layer, rule, p[i], traced[i], received, r)
 
         return logits, steps(r)
 
@@ -169,6 +174,16 @@ class Network:
             else:
                 x, _ = layer.forward(k, p, x, SCORE)
         return x.reshape(4, n, -1)
+
+
+def _names(kinds: list[str]) -> list[str]:
+    """The layers' names: their kinds, counted from 1 where several are alike."""
+    met = Counter[str]()
+    names = []
+    for kind in kinds:
+        met[kind] += 1
+        names.append(kind if kinds.count(kind) == 1 else f"{kind} {met[kind]}")
+    return names
 
 
 def _draw(rng: np.random.Generator, init: str, name: str, shape: Shape) -> np.ndarray | float:

@@ -70,3 +70,8 @@ def as_read(model: Model, split: Split, indices: NDArray[np.int64]) -> NDArray[n
     if len(bad):
         raise UserError(f"{split.path}: stamp {bad[0]} of '{split.name}' has NaN or infinite pixels")
     return stamps
+
+
+def spelled(channel: str) -> str:
+    """A channel's name for readers."""
+    return channel.replace("snr_", "SNR ").replace("_", " ")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from programs import assert_refused, call, run, toy_arrays
 
-from rotinv import runs
+from rotinv import explanations, runs, subjects
+from rotinv.backend import get_kernels
 from rotinv.ledger import LINES
 
 KEYS = {"layer", "received", "passed", *LINES, "closing_error", "deviation"}
@@ -41,6 +42,21 @@ def test_json_has_every_line_of_every_layer(mini):
             assert row["received"] - row["passed"] == pytest.approx(taken, abs=1e-12)
             assert abs(row["deviation"]) < 1e-5
             assert below is None or below["received"] == pytest.approx(row["passed"], abs=1e-12)
+
+
+def test_layers_have_the_names_that_explain_takes(mini):
+    """And what a layer received is the sum of its map there."""
+    (stamp,) = json.loads(audit(mini, "--index", 3, "--json").stdout)["stamps"]
+    names = [row["layer"] for row in stamp["layers"]]
+    assert names[::-1][:3] == ["zero padding", "cyclic slice", "convolution"]
+    assert {"dense 1", "dense 2"} <= set(names)
+    model = runs.load_model(mini)
+    pixels = subjects.as_read(model, subjects.open_for(model, mini / "stamps.npz", "test"), np.array([3]))
+    for row in stamp["layers"]:
+        question = explanations.Question(layer=row["layer"])
+        (found,) = explanations.explain(get_kernels("cpu"), model, pixels, question)
+        total = found.maps.sum(dtype=np.float64)
+        assert total == pytest.approx(row["received"] * stamp["output"], rel=1e-6)
 
 
 def test_the_table_tells_the_same(mini):

@@ -34,15 +34,13 @@ def convolution(passed, side, c, o, size, pad, **more):
                 x, w, b, pad, 0.1, more.get("pool", 1)
             )  # rounding may choose other winners
             return [y]
-        if passed == "backward_input":
-            return [k.conv2d.backward_input(dz, w, pad, x.shape)]
         if passed == "contributions":
             return k.conv2d.contributions(x, w, b, pad)
         if passed == "redistribute":
             return [k.conv2d.redistribute(x, w, dz, also, pad)]
         dw, db = k.zeros(w.shape), k.zeros(b.shape)
-        k.conv2d.backward_params(x, dz, pad, dw, db)
-        return dw, db
+        dx = k.conv2d.backward(x, w, dz, None, dz, pad, 1.0, dw, db, True)
+        return [dx] if passed == "backward_input" else [dw, db]
 
     return case
 

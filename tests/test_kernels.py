@@ -94,18 +94,38 @@ def test_convolution_backward_is_the_adjoint(k, reference, rng, case):
     o, pad = case[3], case[5]
     x, w, _, dz = conv_case(k, rng, *case)
     x64, w64, dz64 = (np.asarray(a, np.float64) for a in (x, w, dz))
-    dx = k.conv2d.backward_input(dz, w, pad, x.shape)
     dw, db = k.zeros(w.shape), k.zeros((o,))
-    k.conv2d.backward_params(x, dz, pad, dw, db)
+    dx = k.conv2d.backward(x, w, dz, None, dz, pad, 1.0, dw, db, True)
     product = np.sum(slow_convolution(x, w, np.zeros(o), pad) * dz64)
     size_of_terms = np.sqrt(np.sum(np.square(dx, dtype=float)) * np.sum(x64**2))
     assert abs(np.sum(x64 * dx) - product) < 1e-5 * size_of_terms
     assert abs(np.sum(w64 * dw) - product) < 1e-5 * size_of_terms
-    assert_close(dx, reference.conv2d.backward_input(dz64, w64, pad, x.shape))
     exact_w, exact_b = np.zeros(w.shape), np.zeros(o)
-    reference.conv2d.backward_params(x64, dz64, pad, exact_w, exact_b)
-    assert_close(dw, exact_w)
-    assert_close(db, exact_b)
+    exact = reference.conv2d.backward(x64, w64, dz64, None, dz64, pad, 1.0, exact_w, exact_b, True)
+    for found, expected in ((dx, exact), (dw, exact_w), (db, exact_b)):
+        assert_close(found, expected)
+
+
+@pytest.mark.parametrize("pool", [1, 2])
+@pytest.mark.parametrize("slope", SLOPES)
+@pytest.mark.parametrize("case", [(3, 7, 3, 5, 3, 1), (3, 13, 16, 33, 3, 1), (9, 12, 20, 16, 3, 0)])
+def test_convolution_backward_goes_through_its_epilogue(k, reference, rng, case, slope, pool):
+    """Activation and pooling go backward first; dx on its own account, the parameters on theirs."""
+    o, pad = case[3], case[5]
+    x, w, b, _ = conv_case(k, rng, *case)
+    y, index = k.conv2d.forward(x, w, b, pad, slope, pool)
+    dy = draw(k, rng, *y.shape)
+    found = [k.zeros(w.shape), k.zeros((o,))]
+    found.append(k.conv2d.backward(x, w, y, index, dy, pad, slope, *found, True))
+    x64, w64, y64, dy64 = (np.asarray(a, np.float64) for a in (x, w, y, dy))
+    exact = [np.zeros(w.shape), np.zeros(o)]
+    exact.append(reference.conv2d.backward(x64, w64, y64, index, dy64, pad, slope, *exact, True))
+    for one, other in zip(found, exact, strict=True):
+        assert_close(one, other)
+    again = [k.zeros(w.shape), k.zeros((o,))]
+    assert k.conv2d.backward(x, w, y, index, dy, pad, slope, *again, False) is None
+    for one, other in zip(found[:2], again, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("pool", [1, 2])

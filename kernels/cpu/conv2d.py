@@ -25,17 +25,23 @@ def epilogue_backward(dy, y, index, slope, shape):
     return dz
 
 
-def backward_input(dz, w, pad, shape):
+def backward(x, w, y, index, dy, pad, slope, dw, db, wanted):
+    if winograd.suits(w):
+        return winograd.backward(x, w, y, index, dy, pad, slope, dw, db, wanted)
+    if index is not None or wanted:
+        dy = y = epilogue_backward(dy, y, index, slope, _shape(x, w, pad))
+        slope = 1.0
+    direct.backward_params(x, y, dy, pad, slope, dw, db)
+    return _backward_input(dy, w, pad, x.shape) if wanted else None
+
+
+def _backward_input(dz, w, pad, shape):
     """The convolution that sends dz back: flipped taps, channels exchanged, padded so that the sizes fit."""
     if w.shape[2] <= FEW:
         return direct.scatter(dz, w, pad, shape)
     flipped = np.ascontiguousarray(w[::-1, ::-1].transpose(0, 1, 3, 2))
     convolve = winograd.convolve if winograd.suits(flipped) else direct.convolve
     return convolve(dz, flipped, np.float32(0), len(w) - 1 - pad, 1.0, 1, shape)[0]
-
-
-def backward_params(x, dz, pad, dw, db):
-    (winograd if winograd.suits(dw) else direct).backward_params(x, dz, pad, dw, db)
 
 
 def contributions(x, w, b, pad):
@@ -67,10 +73,10 @@ def redistribute(x, w, c_pos, c_neg, pad):
     c = join_channels(c_pos, c_neg)
     both = np.concatenate([w_pos, w_neg], axis=3)
     if not is_negative_anywhere(x):
-        return product(x, backward_input(c, both, pad, x.shape))
+        return product(x, _backward_input(c, both, pad, x.shape))
     # The brackets side by side, as channels of one convolution: few channels fill a vector badly.
     both = np.concatenate([both, np.concatenate([w_neg, w_pos], axis=3)], axis=2)
-    sums = backward_input(c, both, pad, (*x.shape[:3], 2 * x.shape[3]))
+    sums = _backward_input(c, both, pad, (*x.shape[:3], 2 * x.shape[3]))
     x_pos, x_neg = _split(x)
     return x_pos * sums[..., : x.shape[3]] + x_neg * sums[..., x.shape[3] :]
 

@@ -8,6 +8,7 @@ memory, and neighbouring pixels are rows at distance c.
 import numpy as np
 from numba import prange
 
+from rotinv.kernels.cpu import memory
 from rotinv.kernels.cpu.jit import inline, kernel
 from rotinv.kernels.cpu.simd import (
     LANES,
@@ -20,6 +21,7 @@ from rotinv.kernels.cpu.simd import (
     store,
     store_bytes,
     store_part,
+    stream,
     tile_1,
     tile_4,
     tile_short,
@@ -28,6 +30,7 @@ from rotinv.kernels.cpu.simd import (
     where_wins,
 )
 
+BAND = 6  # rows of pixels between two additions to the weight gradients: few enough to stay in cache
 SLOTS = 8  # partial sums of the weight gradients: fixed, so that no bit depends on the threads
 
 
@@ -47,7 +50,7 @@ def convolve(x, w, b, pad, slope, pool, shape):
     """y and index (None without pool), as Conv2dKernels.forward; y's maps before pooling are shape[1:3]."""
     n, p, q = len(x), shape[1] // pool, shape[2] // pool
     o = w.shape[3]
-    y = np.empty((n, p, q, o), np.float32)
+    y = memory.empty((n, p, q, o))
     index = np.empty((n, p, q, o) if pool == 2 else 0, np.uint8)
     bias = np.zeros(-(-o // PANEL) * PANEL, np.float32)
     bias[:o] = b
@@ -69,13 +72,14 @@ def scatter(dz, w, pad, shape):
     return dx
 
 
-def backward_params(x, dz, pad, dw, db):
-    """As Conv2dKernels.backward_params."""
+def backward_params(x, y, dy, pad, slope, dw, db):
+    """dw and db as of Conv2dKernels.backward, without pooling."""
     si, sj, c, o = dw.shape
     rows, o_pad = -(-sj * c // 4) * 4, -(-o // PANEL) * PANEL
     parts_w = np.zeros(SLOTS * si * rows * o_pad, np.float32)
     parts_b = np.zeros(SLOTS * o_pad, np.float32)
-    _params(x.reshape(-1), *x.shape, dz.reshape(-1), *dz.shape[1:], si, sj, pad, rows, parts_w, parts_b)
+    _params(x.reshape(-1), *x.shape, y.reshape(-1), dy.reshape(-1), *dy.shape[1:], np.float32(slope),
+            si, sj, pad, rows, parts_w, parts_b)  # fmt: skip
     add_slots(parts_w.reshape(SLOTS, si, rows, o_pad)[:, :, : sj * c, :o], dw.reshape(si, sj * c, o))
     add_slots(parts_b.reshape(SLOTS, o_pad)[:, :o], db)
 
@@ -151,7 +155,10 @@ def _write_row(z, o_pad, bias, leak, y, at, q_y, o):
     for q in range(q_y):
         for k in range(0, o, LANES):
             value = activate(load(z, q * o_pad + k) + load(bias, k), leak)
-            store_part(y, at + q * o + k, value, o - k)
+            if o % LANES == 0:
+                stream(y, at + q * o + k, value)
+            else:
+                store_part(y, at + q * o + k, value, o - k)
 
 
 @inline
@@ -208,10 +215,11 @@ def _product_row(dz, start, o, weights, rows, q_z, step):
 
 
 @kernel
-def _params(x, n, h, w, c, dz, p_z, q_z, o, si, sj, pad, rows, parts_w, parts_b):
+def _params(x, n, h, w, c, y, dy, p_z, q_z, o, slope, si, sj, pad, rows, parts_w, parts_b):
     """dw as tiles whose rows are (j, c) and whose sum runs over the pixels, per slot of images."""
     height, width = p_z + si - 1, q_z + sj - 1
     o_pad = (o + PANEL - 1) // PANEL * PANEL
+    leak = splat(slope)
     for slot in prange(SLOTS):
         padded = np.zeros((height * width + 4) * c + 8, np.float32)
         dz_padded = np.zeros(p_z * q_z * o_pad, np.float32)
@@ -220,20 +228,24 @@ def _params(x, n, h, w, c, dz, p_z, q_z, o, si, sj, pad, rows, parts_w, parts_b)
             for k in range(0, o, LANES):
                 total = splat(np.float32(0))
                 for pixel in range(p_z * q_z):
-                    value = load_part(dz, (image * p_z * q_z + pixel) * o + k, o - k)
+                    at = (image * p_z * q_z + pixel) * o + k
+                    value = load_part(dy, at, o - k)
+                    value = where_positive(load_part(y, at, o - k), value, leak * value)
                     store(dz_padded, pixel * o_pad + k, value)
                     total = total + value
                 store(parts_b, slot * o_pad + k, load(parts_b, slot * o_pad + k) + total)
-            for i in range(si):
-                row = 0
-                while row < rows:
-                    x0, wide = i * width * c + row, row + SHORT <= rows
-                    for k in range(0, o_pad, PANEL):
-                        at = ((slot * si + i) * rows + row) * o_pad + k
-                        if wide:
-                            tile_short(padded, x0, 1, p_z, width * c, q_z, c, dz_padded, k,
-                                   q_z * o_pad, o_pad, parts_w, at, o_pad, True)  # fmt: skip
-                        else:
-                            tile_4(padded, x0, 1, p_z, width * c, q_z, c, dz_padded, k,
-                                   q_z * o_pad, o_pad, parts_w, at, o_pad, True)  # fmt: skip
-                    row += SHORT if wide else 4
+            for p in range(0, p_z, BAND):
+                band = min(BAND, p_z - p)
+                for i in range(si):
+                    row = 0
+                    while row < rows:
+                        x0, wide = (p + i) * width * c + row, row + SHORT <= rows
+                        for k in range(0, o_pad, PANEL):
+                            at, dz0 = ((slot * si + i) * rows + row) * o_pad + k, p * q_z * o_pad + k
+                            if wide:
+                                tile_short(padded, x0, 1, band, width * c, q_z, c, dz_padded, dz0,
+                                           q_z * o_pad, o_pad, parts_w, at, o_pad, True)  # fmt: skip
+                            else:
+                                tile_4(padded, x0, 1, band, width * c, q_z, c, dz_padded, dz0,
+                                       q_z * o_pad, o_pad, parts_w, at, o_pad, True)  # fmt: skip
+                        row += SHORT if wide else 4

@@ -6,7 +6,19 @@ By default malloc maps large blocks and returns them on free: each call then pay
 
 import ctypes
 
+import numpy as np
+
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
+
+LINE = 64  # bytes of a cache line, and of the widest vector
+
+
+def empty(shape):
+    """A fresh float32 array that starts a cache line, as `stream` needs."""
+    size = int(np.prod(shape))
+    spare = np.empty(size + LINE // 4, np.float32)
+    start = -spare.ctypes.data // 4 % (LINE // 4)
+    return spare[start : start + size].reshape(shape)
 
 
 def keep_freed_pages() -> None:

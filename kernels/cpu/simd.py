@@ -116,6 +116,23 @@ def store(typingctx, array, index, vector):
 
 
 @intrinsic
+def stream(typingctx, array, index, vector):
+    """array[index : index + LANES] = vector, past the cache; its address must be a multiple of 64 bytes.
+
+    For what is larger than the cache: an ordinary store would first read the line that it overwrites.
+    """
+
+    def codegen(context, builder, signature, args):
+        done = builder.store(
+            args[2], _pointer(context, builder, array, *args[:2], to=_VECTOR), align=4 * LANES
+        )
+        done.set_metadata("nontemporal", builder.module.add_metadata([_INT32(1)]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, _f32v), codegen
+
+
+@intrinsic
 def store_part(typingctx, array, index, vector, count):
     """array[index : index + count] = the first lanes of vector."""
 
@@ -164,6 +181,22 @@ def where_positive(typingctx, z, a, b):
         return builder.select(builder.fcmp_ordered(">", args[0], _zero()), args[1], args[2])
 
     return _f32v(_f32v, _f32v, _f32v), codegen
+
+
+@intrinsic
+def where_byte(typingctx, array, index, count, byte, a):
+    """a where array[index : index + count], of uint8, is `byte`; 0 elsewhere and beyond count."""
+
+    def codegen(context, builder, signature, args):
+        small = ir.VectorType(_INT8, LANES)
+        address = _pointer(context, builder, array, *args[:2], to=small)
+        mask = _first_lanes(builder, args[2])
+        name = f"llvm.masked.load.v{LANES}i8.p0"
+        found = _call(builder, name, small, [address, _INT32(1), mask, ir.Constant(small, [255] * LANES)])
+        wanted = _splat(builder, builder.trunc(args[3], _INT8))
+        return builder.select(builder.icmp_unsigned("==", found, wanted), args[4], _zero())
+
+    return _f32v(array, types.intp, types.intp, types.intp, _f32v), codegen
 
 
 @intrinsic
@@ -310,7 +343,7 @@ def make_linear_map(matrix):
         coefficients = matrix.copy()
         for j in range(n_in - 1):
             left, right = coefficients[:, j], coefficients[:, j + 1]
-            if left.any() and right.any() and (np.abs(left) == np.abs(right)).all() and n_out < n_in:
+            if left.any() and right.any() and (np.abs(left) == np.abs(right)).all() and n_out <= n_in:
                 same = left == right
                 x[j], x[j + 1] = builder.fadd(x[j], x[j + 1]), builder.fsub(x[j], x[j + 1])
                 coefficients[:, j], coefficients[:, j + 1] = left * same, left * ~same

@@ -26,6 +26,7 @@ some ten times that of a direct sum, as the points +-2 to the fifth power amplif
 import numpy as np
 from numba import prange
 
+from rotinv.kernels.cpu import memory
 from rotinv.kernels.cpu.direct import SLOTS, activate, add_slots
 from rotinv.kernels.cpu.jit import inline, kernel
 from rotinv.kernels.cpu.simd import (
@@ -40,13 +41,17 @@ from rotinv.kernels.cpu.simd import (
     store,
     store_bytes,
     store_part,
+    stream,
+    tile_4,
     tile_short,
     tile_tall,
+    where_byte,
+    where_positive,
     where_wins,
 )
 
 GROUP = 24  # tiles computed together, a multiple of ROWS
-GROUP_PARAMS = 25  # tiles at most between two additions to dU: fewer cost its traffic, more the cache
+GROUP_BACK = 25  # tiles at most between two additions to dU: fewer cost its traffic, more the cache
 PLANES = 64
 
 B_T = np.array([
@@ -65,6 +70,7 @@ G = np.vstack([_SCALES[:, None] * _POINTS[:, None] ** range(3), [[0, 0, 1]]])
 A = np.vstack([_POINTS[:, None] ** range(6), [[0, 0, 0, 0, 0, 1]]])
 
 _map_b = make_linear_map(B_T)  # 8 -> 8
+_map_b_t = make_linear_map(B_T.T)  # 8 -> 8
 _map_g = make_linear_map(G)  # 3 -> 8
 _map_g_t = make_linear_map(G.T)  # 8 -> 3
 _map_a = make_linear_map(A)  # 6 -> 8
@@ -85,22 +91,30 @@ def convolve(x, w, b, pad, slope, pool, shape):
     _transform_weights(np.ascontiguousarray(w).reshape(-1), c, o, u)
     bias = np.zeros(o_pad, np.float32)
     bias[:o] = b
-    y = np.empty((n, p, q, o), np.float32)
+    y = memory.empty((n, p, q, o))
     index = np.empty((n, p, q, o) if pool == 2 else 0, np.uint8)
     _convolve(x.reshape(-1), *x.shape, u, bias, pad, np.float32(slope), pool,
               y.reshape(-1), index.reshape(-1), shape[1], shape[2], o)  # fmt: skip
     return y, index if pool == 2 else None
 
 
-def backward_params(x, dz, pad, dw, db):
-    """As Conv2dKernels.backward_params."""
-    c, o = dw.shape[2:]
+def backward(x, w, y, index, dy, pad, slope, dw, db, wanted):
+    """As Conv2dKernels.backward: the three passes share D, and dz is never written."""
+    c, o = w.shape[2:]
     c_pad, o_pad = -(-c // LANES) * LANES, -(-o // PANEL) * PANEL
     du = np.empty(SLOTS * PLANES * c_pad * o_pad, np.float32)
     parts_b = np.zeros(SLOTS * o_pad, np.float32)
-    _params(x.reshape(-1), *x.shape, dz.reshape(-1), *dz.shape[1:], pad, du, parts_b)
+    u = np.empty(PLANES * o * -(-c // PANEL) * PANEL if wanted else 0, np.float32)
+    if wanted:
+        _transform_weights(np.ascontiguousarray(w.transpose(0, 1, 3, 2)).reshape(-1), o, c, u)
+    dx = memory.empty(x.shape if wanted else (0,))
+    pool, place = (1, np.empty(0, np.uint8)) if index is None else (2, index.reshape(-1))
+    p, q = x.shape[1] + 2 * pad - 2, x.shape[2] + 2 * pad - 2
+    _backward(x.reshape(-1), *x.shape, dy.reshape(-1), y.reshape(-1), place, pool, np.float32(slope), p, q, o,
+              pad, du, parts_b, u, dx.reshape(-1))  # fmt: skip
     _gather_weights(du, c, o, dw.reshape(-1))
     add_slots(parts_b.reshape(SLOTS, o_pad)[:, :o], db)
+    return dx if wanted else None
 
 
 @inline
@@ -219,8 +233,12 @@ def _write(half, b, leak, y, at, p_count, q_count, q_y, o, count):
     """Rows of A^T M A from its columns in `half`, with bias and activation."""
     for i in range(p_count):
         row = _map_a_t(_load8(half, i * 8 * LANES, LANES))
-        for j in range(q_count):
-            store_part(y, at + (i * q_y + j) * o, activate(row[j] + b, leak), count)
+        if o % LANES == 0:
+            for j in range(q_count):
+                stream(y, at + (i * q_y + j) * o, activate(row[j] + b, leak))
+        else:
+            for j in range(q_count):
+                store_part(y, at + (i * q_y + j) * o, activate(row[j] + b, leak), count)
 
 
 @inline
@@ -241,24 +259,48 @@ def _write_pooled(half, b, leak, y, index, at, p_count, q_count, q_y, o, count):
 
 
 @inline
-def _transform_gradient(dz, start, p_z, q_z, o, p, q, half, d, d0, plane):
-    """D = A dz A^T of the 6x6 pixels at (p, q) of the image at `start`."""
+def _masked(dy, y, at, leak, count):
+    """dz = dy where y > 0, slope dy elsewhere, of so many channels."""
+    d = load_part(dy, at, count)
+    return where_positive(load_part(y, at, count), d, leak * d)
+
+
+@inline
+def _unpooled(dy, y, index, at, place, leak, count):
+    """dz at a place of a pooled window: dy where that place won."""
+    return where_byte(index, at, count, place, _masked(dy, y, at, leak, count))
+
+
+@inline
+def _transform_gradient(dy, y, index, pool, leak, start, p_y, q_y, o, p, q, half, d, d0, plane):
+    """D = A dz A^T of the 6x6 pixels at (p, q), pixels of dy = those of dz / pool; `start` its image."""
+    p, q = p // pool, q // pool
     for k in range(0, o, LANES):
-        rest, step = o - k, q_z * o
-        n1, n2, n3 = _count(p + 1, p_z, rest), _count(p + 2, p_z, rest), _count(p + 3, p_z, rest)
-        n4, n5 = _count(p + 4, p_z, rest), _count(p + 5, p_z, rest)
+        rest, step = o - k, q_y * o
+        n0, n1, n2 = _count(p, p_y, rest), _count(p + 1, p_y, rest), _count(p + 2, p_y, rest)
+        n3, n4, n5 = _count(p + 3, p_y, rest), _count(p + 4, p_y, rest), _count(p + 5, p_y, rest)
         for j in range(6):
-            if q + j < q_z:
-                at = start + (p * q_z + q + j) * o + k
+            at = start + (p * q_y + q + j // pool) * o + k
+            if q + j // pool >= q_y:
+                zero = splat(np.float32(0))
+                _store8(half, j * LANES, 6 * LANES, (zero, zero, zero, zero, zero, zero, zero, zero))
+            elif pool == 1:
                 column = (
-                    load_part(dz, at, rest), load_part(dz, at + step, n1), load_part(dz, at + 2 * step, n2),
-                    load_part(dz, at + 3 * step, n3), load_part(dz, at + 4 * step, n4),
-                    load_part(dz, at + 5 * step, n5),
+                    _masked(dy, y, at, leak, n0), _masked(dy, y, at + step, leak, n1),
+                    _masked(dy, y, at + 2 * step, leak, n2), _masked(dy, y, at + 3 * step, leak, n3),
+                    _masked(dy, y, at + 4 * step, leak, n4), _masked(dy, y, at + 5 * step, leak, n5),
                 )  # fmt: skip
                 _store8(half, j * LANES, 6 * LANES, _map_a(column))
             else:
-                zero = splat(np.float32(0))
-                _store8(half, j * LANES, 6 * LANES, (zero, zero, zero, zero, zero, zero, zero, zero))
+                column = (
+                    _unpooled(dy, y, index, at, j % 2, leak, n0),
+                    _unpooled(dy, y, index, at, j % 2 + 2, leak, n0),
+                    _unpooled(dy, y, index, at + step, j % 2, leak, n1),
+                    _unpooled(dy, y, index, at + step, j % 2 + 2, leak, n1),
+                    _unpooled(dy, y, index, at + 2 * step, j % 2, leak, n2),
+                    _unpooled(dy, y, index, at + 2 * step, j % 2 + 2, leak, n2),
+                )  # fmt: skip
+                _store8(half, j * LANES, 6 * LANES, _map_a(column))
         for i in range(8):
             at = i * 6 * LANES
             row = _map_a((load(half, at), load(half, at + LANES), load(half, at + 2 * LANES),
@@ -267,26 +309,55 @@ def _transform_gradient(dz, start, p_z, q_z, o, p, q, half, d, d0, plane):
             _store8(d, d0 + k + i * 8 * plane, plane, row)
 
 
+@inline
+def _add_input_gradient(v, v0, plane, half, dx, h, w, c, i0, j0):
+    """Add B N B^T, N the planes in v, to the 8x8 pixels at (i0, j0) of an image's dx."""
+    for k in range(0, c, LANES):
+        for j in range(8):
+            _store8(half, j * LANES, 8 * LANES, _map_b_t(_load8(v, v0 + k + j * plane, 8 * plane)))
+        for i in range(max(0, -i0), min(8, h - i0)):
+            row = _map_b_t(_load8(half, i * 8 * LANES, LANES))
+            for j in range(8):
+                if 0 <= j0 + j < w:
+                    at = ((i0 + i) * w + j0 + j) * c + k
+                    store_part(dx, at, load_part(dx, at, c - k) + row[j], c - k)
+
+
+@inline
+def _copy_out(image, dx, start, size):
+    """dx[start : start + size] = image."""
+    if size % LANES == 0:
+        for at in range(0, size, LANES):
+            stream(dx, start + at, load(image, at))
+    else:
+        for at in range(size):
+            dx[start + at] = image[at]
+
+
 @kernel
-def _params(x, n, h, w, c, dz, p_z, q_z, o, pad, du, parts_b):
-    """dU[slot][e][c][o] = sum over the slot's tiles of V[e]^T D[e], and the sums of dz."""
+def _backward(x, n, h, w, c, dy, y, index, pool, slope, p_z, q_z, o, pad, du, parts_b, u, dx):
+    """Sum V[e]^T D[e] of a slot's tiles into du[slot][e][panel][c][PANEL], and dz; write dx if it has any."""
     c_pad, o_pad = (c + LANES - 1) // LANES * LANES, (o + PANEL - 1) // PANEL * PANEL
+    n_pad = (c + PANEL - 1) // PANEL * PANEL
     across, tiles = (q_z + 5) // 6, (p_z + 5) // 6 * ((q_z + 5) // 6)
-    v_plane, d_plane = GROUP_PARAMS * c_pad + 16, GROUP_PARAMS * o_pad + 16
+    p_y, q_y = p_z // pool, q_z // pool
+    v_plane, d_plane = (GROUP_BACK + 3) * n_pad + 16, (GROUP_BACK + 3) * o_pad + 16
+    leak = splat(slope)
     for slot in prange(SLOTS):
         v, d = np.empty(PLANES * v_plane, np.float32), np.zeros(PLANES * d_plane, np.float32)
-        half = np.empty(64 * LANES, np.float32)
+        half, gathered = np.empty(64 * LANES, np.float32), np.empty(h * w * c, np.float32)
         begin, end = slot * n // SLOTS * tiles, (slot + 1) * n // SLOTS * tiles
         du0 = slot * PLANES * c_pad * o_pad
-        groups = max(1, (end - begin + GROUP_PARAMS - 1) // GROUP_PARAMS)  # one of no tile writes zeros
+        groups = max(1, (end - begin + GROUP_BACK - 1) // GROUP_BACK)  # one of no tile writes zeros
         for group in range(groups):
             first = begin + group * (end - begin) // groups
             count = begin + (group + 1) * (end - begin) // groups - first
             for t in range(count):
                 image, tile = (first + t) // tiles, (first + t) % tiles
                 i, j = tile // across * 6, tile % across * 6
-                _transform_input(x, image * h * w * c, h, w, c, i - pad, j - pad, half, v, t * c_pad, v_plane)
-                _transform_gradient(dz, image * p_z * q_z * o, p_z, q_z, o, i, j, half, d, t * o_pad, d_plane)
+                _transform_input(x, image * h * w * c, h, w, c, i - pad, j - pad, half, v, t * n_pad, v_plane)
+                _transform_gradient(dy, y, index, pool, leak, image * p_y * q_y * o, p_y, q_y, o, i, j,
+                                    half, d, t * o_pad, d_plane)  # fmt: skip
                 for k in range(0, o, LANES):
                     # The plane of the points (1, 1) holds the sum of the tile.
                     total = load(parts_b, slot * o_pad + k) + load(d, 9 * d_plane + t * o_pad + k)
@@ -294,9 +365,37 @@ def _params(x, n, h, w, c, dz, p_z, q_z, o, pad, du, parts_b):
             for e in range(PLANES):
                 for panel in range(0, o_pad, PANEL):
                     for row in range(0, c_pad, SHORT):
-                        tile_short(v, e * v_plane + row, 1, 1, 0, count, c_pad,
+                        tile_short(v, e * v_plane + row, 1, 1, 0, count, n_pad,
                                    d, e * d_plane + panel, 0, o_pad,
-                                   du, du0 + (e * c_pad + row) * o_pad + panel, o_pad, group > 0)  # fmt: skip
+                                   du, du0 + (e * o_pad + panel) * c_pad + row * PANEL, PANEL,
+                                   group > 0)  # fmt: skip
+                if dx.size:
+                    _rows(d, e * d_plane, o_pad, o, u, e * n_pad * o, v, e * v_plane, n_pad, count)
+            if dx.size:
+                for t in range(count):
+                    image, tile = (first + t) // tiles, (first + t) % tiles
+                    if tile == 0:
+                        gathered[:] = 0
+                    i, j = tile // across * 6 - pad, tile % across * 6 - pad
+                    _add_input_gradient(v, t * n_pad, v_plane, half, gathered, h, w, c, i, j)
+                    if tile == tiles - 1:
+                        _copy_out(gathered, dx, image * h * w * c, h * w * c)
+
+
+@inline
+def _rows(d, d0, d_step, o, u, u0, v, v0, v_step, count):
+    """N (count, c) = D (count, o) U (o, c) of a plane; some rows beyond count are computed, never read."""
+    for panel in range(0, v_step, PANEL):
+        t = 0
+        while t < count:
+            if t + ROWS <= count:
+                tile_tall(d, d0 + t * d_step, d_step, 1, 0, o, 1, u, u0 + panel * o, 0, PANEL,
+                          v, v0 + t * v_step + panel, v_step, False)  # fmt: skip
+                t += ROWS
+            else:
+                tile_4(d, d0 + t * d_step, d_step, 1, 0, o, 1, u, u0 + panel * o, 0, PANEL,
+                       v, v0 + t * v_step + panel, v_step, False)  # fmt: skip
+                t += 4
 
 
 @kernel
@@ -314,7 +413,9 @@ def _gather_weights(du, c, o, dw):
         half = np.empty(24 * LANES, np.float32)
         for k in range(0, o, LANES):
             for j in range(8):
-                column = _map_g_t(_load8(du, j * plane + channel * o_pad + k, 8 * plane))
+                column = _map_g_t(
+                    _load8(du, j * plane + (k // PANEL * c_pad + channel) * PANEL + k % PANEL, 8 * plane)
+                )
                 for i in range(3):
                     store(half, (i * 8 + j) * LANES, column[i])
             for i in range(3):

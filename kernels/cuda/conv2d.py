@@ -32,6 +32,19 @@ def epilogue_backward(on, dy, y, index, slope, shape):
     return dz
 
 
+def backward(on, x, w, y, index, dy, pad, slope, dw, db, wanted):
+    n, height, width, _ = x.shape
+    grow = 2 * pad - len(w) + 1
+    identity = slope == 1 and index is None
+    dz = (
+        dy
+        if identity
+        else epilogue_backward(on, dy, y, index, slope, (n, height + grow, width + grow, w.shape[3]))
+    )
+    backward_params(on, x, dz, pad, dw, db)
+    return backward_input(on, dz, w, pad, x.shape) if wanted else None
+
+
 def backward_input(on, dz, w, pad, shape):
     dx = on.empty(shape)
     rows, sizes = _adjoint_sizes(dz, w, shape)

@@ -17,12 +17,11 @@ def epilogue_backward(dy, y, index, slope, shape):
     return dz if index is None else pool2d.max_backward(dz, index, 2, shape)
 
 
-def backward_input(dz, w, pad, shape):
-    return _fold(dense.backward_input(_as_rows(dz), _matrix(w)), w.shape, pad, shape)
-
-
-def backward_params(x, dz, pad, dw, db):
-    dense.backward_params(_windows(x, dw.shape, pad), _as_rows(dz), _matrix(dw), db)
+def backward(x, w, y, index, dy, pad, slope, dw, db, wanted):
+    z_shape = (*_windows_shape(x, w.shape, pad), w.shape[3])
+    dz = _as_rows(epilogue_backward(dy, y, index, slope, z_shape))
+    dense.backward_params(_windows(x, w.shape, pad), dz, _matrix(dw), db)
+    return _fold(dense.backward_input(dz, _matrix(w)), w.shape, pad, x.shape) if wanted else None
 
 
 def contributions(x, w, b, pad):
@@ -53,8 +52,13 @@ def _as_rows(maps):
 
 def _as_maps(rows, x, w, pad):
     """(n, pq, o) -> (n, p, q, o)."""
+    return rows.reshape(*_windows_shape(x, w.shape, pad), w.shape[3])
+
+
+def _windows_shape(x, w_shape, pad):
+    """(n, p, q): how many windows there are."""
     n, height, width, _ = x.shape
-    return rows.reshape(n, height + 2 * pad - w.shape[0] + 1, width + 2 * pad - w.shape[1] + 1, -1)
+    return n, height + 2 * pad - w_shape[0] + 1, width + 2 * pad - w_shape[1] + 1
 
 
 def _windows(x, w_shape, pad):

@@ -1,0 +1,52 @@
+"""How time and memory grow with the batch, the map, the channels, the threads and the number of stamps."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Series(NamedTuple):
+    """One thing grows: its values, and the operation at each."""
+
+    operation: str  # with {} where the value goes
+    values: tuple[int, ...]
+
+
+SERIES = {
+    "stamps in a batch, training": Series("cap training {}", (5, 10, 25, 50, 100, 200)),
+    "stamps in a batch, scoring": Series("cap scoring {}", (5, 10, 25, 50, 100, 200)),
+    "side of the map, pixels": Series("conv2d forward 50x{0}x{0}x32 3x3x32 pad 1", (6, 12, 24, 48, 96)),
+    "channels": Series("conv2d forward 50x24x24x{0} 3x3x{0} pad 1", (8, 16, 32, 64, 128)),
+}
+STAMPS = (1000, 4000, 16000)  # scored by the program from a store
+
+
+def threads() -> list[int]:
+    """1, 2, 4 … up to the machine's cores."""
+    cores = os.cpu_count() or 1
+    return [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= cores]
+
+
+def picture(path: Path, curves: dict[str, list[dict]]) -> None:
+    """A panel for each curve: ms on the left, MB of the whole process on the right, both on log scales."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(2, 3, figsize=(12, 7), layout="constrained")
+    for axis, (name, points) in zip(axes.flat, curves.items(), strict=False):
+        x = [point["value"] for point in points]
+        axis.loglog(x, [point["ms"] for point in points], "o-", color="tab:blue", label="time")
+        axis.loglog(
+            x, [points[-1]["ms"] * v / x[-1] for v in x], ":", color="tab:blue", label="in proportion"
+        )
+        axis.set(xlabel=name, ylabel="ms")
+        axis.set_xticks(x, [f"{v:,}" for v in x], minor=False)
+        axis.set_xticks([], minor=True)
+        memory = axis.twinx()
+        memory.plot(x, [point["memory_mb"] for point in points], "s--", color="tab:red", label="memory")
+        memory.set_ylim(0, 1.2 * max(point["memory_mb"] for point in points))
+        memory.set_ylabel("MB, whole process", color="tab:red")
+        axis.legend(frameon=False, loc="upper left")
+    for axis in axes.flat[len(curves) :]:
+        axis.set_axis_off()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

@@ -1,0 +1,68 @@
+"""`python -m rotinv.view`: an HTML page on which to look at what decisions rest on, by LRP."""
+
+import html
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from rotinv import cli, rules, subjects, viewer
+from rotinv.backend import DEVICES, get_kernels
+from rotinv.files import refuse_existing, written_whole
+from rotinv.stamps import SPLITS
+
+_DOZEN = 12
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>body {{ margin: 24px 20px; background: #fff; }} h1 {{ max-width: 1120px; margin: 0 auto 16px;
+font: 600 22px/1.3 system-ui, sans-serif; color: #1f2733; }}</style>
+</head>
+<body>
+<h1>{title}</h1>
+{fragment}</body>
+</html>
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The program."""
+    options = _parser().parse_args(argv)
+    refuse_existing(options.out)
+    for rule in options.rule:
+        rules.named(rule)
+    models = subjects.open_models(options.runs)
+    split = subjects.open_for(models[0], options.stamps, options.split)
+    indices = list(dict.fromkeys(options.index or range(min(_DOZEN, len(split)))))
+    total = len(indices) * len(models) * len(options.rule)
+    k = get_kernels(options.device, options.threads)
+    with tqdm(total=total, unit="maps", disable=not sys.stderr.isatty(), leave=False) as bar:
+        fragment = viewer.fragment(k, models, split, indices, rule_names=options.rule, progress=bar.update)
+    title = html.escape(f"Relevance: {', '.join(subjects.unique_names(models))} on {options.stamps.name}")
+    with written_whole(options.out) as temporary:
+        temporary.write_text(_PAGE.format(title=title, fragment=fragment), encoding="utf-8")
+    counts = f"stamps {len(indices)}, models {len(models)}, rules {len(options.rule)}"
+    print(f"{options.out}: {counts}", file=sys.stderr)
+    return 0
+
+
+def _parser() -> cli.Parser:
+    parser = cli.Parser("view", "Make an HTML page on which to look at what decisions rest on, by LRP.")
+    add = parser.add_argument
+    add("runs", nargs="+", type=Path, metavar="RUN", help="folders of trained runs")
+    add("stamps", type=Path, metavar="STAMPS", help="stamp store, or .npy or .npz as for score")
+    add("--out", type=Path, required=True, metavar="FILE.html", help="the page")
+    add("--index", nargs="+", type=cli.integer(0), metavar="I", help=f"stamps (default: the first {_DOZEN})")
+    add("--rule", nargs="+", default=list(viewer.RULES), help=f"of {', '.join(rules.COMPOSITES)}")
+    add("--split", choices=SPLITS, default="test", help="of a stamp store")
+    add("--device", choices=DEVICES, default="cpu", help="where to compute")
+    add("--threads", type=cli.integer(1), help="threads of the cpu device (default: all)")
+    return parser
+
+
+if __name__ == "__main__":
+    cli.run("view", main)
