@@ -31,8 +31,8 @@ def batches(network, count):
 def trained(k, shape, folder, steps=3):
     """Losses and parameters after some steps."""
     run = begun(k, *shape, folder)
-    losses = [np.array(training.step(run, *batch)) for batch in batches(run.network, steps)]
-    return np.concatenate([np.concatenate(losses), run.params])
+    losses = [k.to_host(training.step(run, *batch)) for batch in batches(run.network, steps)]
+    return np.concatenate([*losses, k.to_host(run.params)])
 
 
 @pytest.mark.parametrize("shape", SHAPES)
