@@ -254,6 +254,7 @@ class Kernels:
     # overwritten by the next call.
     repeated: Callable[[Callable[..., Any]], Callable[..., Any]]
     batch: int  # stamps that are scored together
+    streams: bool  # threads that have kernels of their own compute beside one another
 
 
 FAMILIES = ("conv2d", "dense", "pool2d", "cyclic", "activation", "dropout", "shares", "softmax", "sgd")
@@ -285,6 +286,7 @@ def get_kernels(device: str, threads: int | None = None, precision: str = "fp32"
         to_host=np.asarray,
         repeated=lambda function: function,
         batch=100,
+        streams=False,
         **_families(device),
     )
 
@@ -302,6 +304,7 @@ def cuda_kernels(device: str, on: Any) -> Kernels:
         to_host=on.to_host,
         repeated=on.repeated,
         batch=2000,
+        streams=True,
         **{name: _bound(module, on) for name, module in modules.items()},
     )
 
@@ -321,6 +324,7 @@ def exact_kernels() -> Kernels:
         zero_pad=_zero_pad,
         repeated=lambda function: function,
         batch=1,
+        streams=False,
         **_families("reference"),
     )
 

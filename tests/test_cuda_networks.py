@@ -1,5 +1,6 @@
 """Whole training steps, scoring and relevance on the emulated GPU, beside the cpu and the reference."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from cuda_emulation.device import emulated, why_not
 from programs import assert_refused, call, toy_arrays
 
-from rotinv import architectures, backend, pack, rules, runs, training
+from rotinv import architectures, backend, pack, rules, runs, training, trials
 from rotinv.backend import get_kernels
 from rotinv.layers import Train
 from rotinv.protocol import QUICK, Progress
@@ -130,3 +131,32 @@ def test_a_batch_that_does_not_fit_is_told_with_one_that_does(gpu, tmp_path, mon
     monkeypatch.setattr(training, "step", small)
     arguments = "--data", store, "--out", tmp_path / "run", "--batch", 20, "--device", "cuda"
     assert_refused(call("train", *arguments), "--batch 20", "5 does")
+
+
+def test_trials_are_the_runs_of_their_seeds(tmp_path):
+    """Each is what a training of that seed alone gives, to the bit."""
+    np.savez(tmp_path / "toy.npz", **toy_arrays(60))
+    store = tmp_path / "toy.h5"
+    assert pack.main([str(tmp_path / "toy.npz"), "--out", str(store), "--channels", "difference"]) == 0
+    common = "--data", store, "--iterations", 3, "--batch", 4
+    done = call("train", *common, "--out", tmp_path / "run", "--trials", 3, "--seed", 5)
+    assert done.returncode == 0, done.stderr
+    assert call("train", *common, "--out", tmp_path / "alone", "--seed", 7).returncode == 0
+    params = [runs.load_model(tmp_path / name).params for name in ("run-1", "run-2", "run-3", "alone")]
+    np.testing.assert_array_equal(params[2], params[3])
+    assert not np.array_equal(params[0], params[1])
+    assert_refused(call("train", *common, "--out", tmp_path / "run", "--trials", 2), "run-1")
+
+
+def test_trials_at_once_stop_together():
+    def fails(stopped):
+        raise ValueError("it diverged")
+
+    def waits(stopped):
+        while not stopped():
+            time.sleep(0.001)
+        return False
+
+    with pytest.raises(ValueError, match="diverged"):
+        trials.run_all([waits, fails, waits], True, lambda: False)
+    assert trials.run_all([waits, lambda stopped: True], True, lambda: True) == [False, True]
