@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cuda_emulation import fake_cupy
 from cuda_emulation.device import emulated, why_not
-from programs import assert_refused, call
+from programs import assert_refused, call, toy_arrays
 from test_cuda_networks import SHAPES, trained
 
 from rotinv.backend import get_kernels
@@ -53,6 +53,31 @@ def test_arrays_go_up_and_come_back(gpu):
         assert k.asarray(there) is not None
         np.testing.assert_array_equal(k.to_host(there), np.full((2, 3), i))
     assert k.asindex([1, 2]).dtype == np.int32
+
+
+@pytest.mark.slow
+@needs_emulator
+def test_the_programs_leave_their_arrays_on_the_gpu_until_they_ask_for_them(gpu, tmp_path):
+    """CuPy refuses to turn its arrays into NumPy's unasked, or to join the two, and so does the fake."""
+    gpu()
+    np.savez(tmp_path / "toy.npz", **toy_arrays(60))
+    store, folder, cuda = tmp_path / "toy.h5", tmp_path / "run", ("--device", "cuda")
+    explain = "explain", folder, store, "--index", 1, "--out"
+    commands = [
+        ("pack", tmp_path / "toy.npz", "--out", store, "--channels", "difference"),
+        ("train", "--data", store, "--out", folder, "--iterations", 3, "--batch", 4, *cuda),
+        ("train", "--data", store, "--out", folder, "--iterations", 3, "--batch", 4, "--trials", 2, *cuda),
+        ("score", folder, store, "--out", tmp_path / "scores.csv", *cuda),
+        (*explain, tmp_path / "a.png", *cuda),
+        (*explain, tmp_path / "b.png", "--method", "guided", *cuda),
+        (*explain, tmp_path / "c.png", "--rule", "epsilon-gamma-box", *cuda),
+        ("audit", folder, store, "--index", 1, *cuda),
+        ("invariance", folder, store, "--csv", tmp_path / "d.csv", *cuda),
+        ("perturb", folder, store, "--csv", tmp_path / "e.csv", "--steps", 2, "--number", 2, *cuda),
+    ]
+    for command in commands:
+        done = call(*command)
+        assert done.returncode == 0, (command, done.stderr)
 
 
 OLD = "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version"

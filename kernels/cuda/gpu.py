@@ -73,10 +73,10 @@ class Gpu(launch.Device):
                     state["graph"] = self._stream.end_capture()
                 return outputs
             for held, value in zip(state["inputs"], args, strict=True):
-                if np.ndim(value):
-                    cupy.copyto(held, value)
-                else:
+                if launch.is_number(value):
                     held.fill(value)
+                else:
+                    cupy.copyto(held, value)
             state["graph"].launch(stream=self._stream)
             return state["outputs"]
 

@@ -113,7 +113,7 @@ class Device:
 
     def number(self, value: Any, dtype: Any) -> Any:
         """A number in the device's memory, where a captured graph finds its present value."""
-        return value if hasattr(value, "shape") and value.shape == (1,) else self._moved([value], dtype)
+        return self._moved([value], dtype) if is_number(value) else value
 
     def _moved(self, array: Any, dtype: Any) -> Any:
         return self.xp.ascontiguousarray(self.xp.asarray(array, dtype))
@@ -138,7 +138,7 @@ class Device:
         """An argument as the kernel takes it."""
         where = f"{kernel}: {parameter.name}"
         if not parameter.is_array:
-            if np.ndim(value) or isinstance(value, float) > (parameter.dtype == np.float32):
+            if not is_number(value) or isinstance(value, float) > (parameter.dtype == np.float32):
                 raise TypeError(f"{where} is a {parameter.dtype}, got {value!r}")
             return parameter.dtype.type(value)
         if value is None:
@@ -165,10 +165,13 @@ def blocks_for(count: int, threads: int = THREADS) -> int:
     return min(-(-count // threads), 16 * 1024)
 
 
+def is_number(value: Any) -> bool:
+    """Whether an argument of a repeated function is a number, not an array."""
+    return isinstance(value, (int, float, np.number))
+
+
 def as_input(on: Device, value: Any) -> Any:
     """A fresh array on the device for an argument of a repeated function: an array, or a number as (1,)."""
-    array = np.atleast_1d(value) if np.ndim(value) == 0 else value
-    kinds = {"f": np.float32, "u": np.uint64, "i": np.uint64 if np.ndim(value) == 0 else np.int32}
-    held = on.empty(array.shape, kinds[array.dtype.kind])
-    held[...] = on.xp.asarray(array, held.dtype)
-    return held
+    if not is_number(value):
+        return value.copy()
+    return on.number(value, np.float32 if isinstance(value, (float, np.floating)) else np.uint64)

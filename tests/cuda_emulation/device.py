@@ -5,6 +5,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from rotinv.kernels.cuda import launch
 HERE = Path(__file__).resolve().parent
 ORDERS = ("forward", "reverse", "random")
 FLAGS = ("-std=c++17", "-O2", "-ffp-contract=off", "-g1", "-fPIC", "-shared", "-w")
+_ONE_AT_A_TIME = threading.Lock()  # there is one emulated processor
 NAN_BYTE = 0xFF  # float32 of such bytes is NaN
 
 
@@ -77,7 +79,8 @@ class EmulatedDevice(launch.Device):
         pointers = (ctypes.c_void_p * len(keep))(*[ctypes.addressof(value) for value in keep])
         run = getattr(self._library(self.declared[name].family), f"run_{name}")
         run.restype = ctypes.c_char_p
-        failure = run((ctypes.c_uint * 3)(*grid), threads, ORDERS.index(self.order), pointers)
+        with _ONE_AT_A_TIME:
+            failure = run((ctypes.c_uint * 3)(*grid), threads, ORDERS.index(self.order), pointers)
         if failure:
             raise EmulationError(f"{name}: {failure.decode()}")
 

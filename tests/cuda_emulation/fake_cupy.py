@@ -4,6 +4,7 @@ While a stream captures, launches are recorded and not run, as CUDA does.
 """
 
 import contextlib
+import threading
 import types
 
 import numpy as np
@@ -11,12 +12,59 @@ import numpy as np
 from cuda_emulation.device import EmulatedDevice
 
 
-class Array(np.ndarray):
-    """An array on the fake GPU; others are on the host."""
+class Array(np.lib.mixins.NDArrayOperatorsMixin):
+    """An array on the fake GPU. As CuPy's it is never turned into one of the host, nor joined with one."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, *_, **__):
+        raise TypeError("Implicit conversion to a NumPy array is not allowed.")
+
+    def __array_ufunc__(self, ufunc, method, *args, **options):
+        if method != "__call__" or any(isinstance(a, np.ndarray) and a.ndim for a in args):
+            return NotImplemented
+        if out := options.get("out"):
+            options["out"] = tuple(array.array for array in out)
+        found = ufunc(*map(bare, args), **options)
+        return out[0] if out else Array(found)
+
+    def __array_function__(self, function, types, args, options):
+        if function is not np.where:
+            return NotImplemented
+        return Array(np.where(*map(bare, args)))
+
+    def __getattr__(self, name):
+        if name not in ("shape", "dtype", "size", "ndim", "flags", "fill"):
+            raise AttributeError(f"the fake of CuPy has no {name}")
+        return getattr(self.array, name)
+
+    def __len__(self):
+        return len(self.array)
+
+    def __getitem__(self, key):
+        return Array(self.array[key])
+
+    def __setitem__(self, key, value):
+        self.array[key] = bare(value)
+
+    def reshape(self, *shape):
+        return Array(self.array.reshape(*shape))
+
+    def copy(self):
+        return Array(self.array.copy())
+
+    def clip(self, low, high):
+        return Array(self.array.clip(low, high))
 
     def set(self, array, stream=None):
-        assert array.flags.c_contiguous and array.dtype == self.dtype and not isinstance(array, Array)
-        self[...] = array
+        assert array.flags.c_contiguous and array.dtype == self.dtype
+        self.array[...] = array
+
+
+def bare(value):
+    """The host's array of one that is on the fake GPU."""
+    return value.array if isinstance(value, Array) else value
 
 
 class Graph:
@@ -28,9 +76,10 @@ class Graph:
             run()
 
 
-class Stream:
-    capturing = None
+_capture = threading.local()  # its launches: a thread has one stream
 
+
+class Stream:
     def __init__(self, non_blocking=False):
         assert non_blocking
 
@@ -46,10 +95,10 @@ class Stream:
         assert isinstance(event, Event)
 
     def begin_capture(self):
-        Stream.capturing = []
+        _capture.launches = []
 
     def end_capture(self):
-        launches, Stream.capturing = Stream.capturing, None
+        launches, _capture.launches = _capture.launches, None
         return Graph(launches)
 
 
@@ -79,9 +128,10 @@ class RawModule:
     def get_function(self, name):
         def kernel(grid, block, args):
             def run():
-                self._device._run(name, grid, block[0], list(args))
+                self._device._run(name, grid, block[0], [bare(value) for value in args])
 
-            run() if Stream.capturing is None else Stream.capturing.append(run)
+            launches = getattr(_capture, "launches", None)
+            run() if launches is None else launches.append(run)
 
         return kernel
 
@@ -100,11 +150,11 @@ def modules(devices=1, capability="90", failure=None, compile_error=None):
         return RawModule(code, options)
 
     def empty(shape, dtype=np.float32):
-        return np.empty(shape, dtype).view(Array)
+        return Array(np.empty(shape, dtype))
 
     def asarray(array, dtype=None):
-        assert Stream.capturing is None
-        return np.array(array, dtype).view(Array)
+        assert getattr(_capture, "launches", None) is None
+        return Array(np.array(bare(array), dtype))
 
     runtime = types.SimpleNamespace(
         CUDARuntimeError=RuntimeFailure, getDeviceCount=device_count, runtimeGetVersion=lambda: 12090
@@ -122,8 +172,8 @@ def modules(devices=1, capability="90", failure=None, compile_error=None):
     cupy, cupyx = types.ModuleType("cupy"), types.ModuleType("cupyx")
     cupy.cuda, cupy.ndarray, cupy.RawModule = cuda, Array, raw_module
     cupy.empty, cupy.asarray = empty, asarray
-    cupy.ascontiguousarray = lambda array, dtype=None: np.ascontiguousarray(array, dtype).view(Array)
-    cupy.asnumpy = lambda array, stream=None: np.array(array.view(np.ndarray))
-    cupy.copyto = np.copyto
+    cupy.ascontiguousarray = lambda array, dtype=None: Array(np.ascontiguousarray(bare(array), dtype))
+    cupy.asnumpy = lambda array, stream=None: np.array(bare(array))
+    cupy.copyto = lambda there, array: np.copyto(bare(there), array.array)
     cupyx.empty_pinned = np.empty
     return {"cupy": cupy, "cupyx": cupyx}
