@@ -73,7 +73,7 @@ def test_the_programs_leave_their_arrays_on_the_gpu_until_they_ask_for_them(gpu,
         (*explain, tmp_path / "c.png", "--rule", "epsilon-gamma-box", *cuda),
         ("audit", folder, store, "--index", 1, *cuda),
         ("invariance", folder, store, "--csv", tmp_path / "d.csv", *cuda),
-        ("perturb", folder, store, "--csv", tmp_path / "e.csv", "--steps", 2, "--number", 2, *cuda),
+        ("perturb", folder, store, "--csv", tmp_path / "e.csv", "--steps", 2, "--count", 2, *cuda),
     ]
     for command in commands:
         done = call(*command)

@@ -20,13 +20,21 @@ struct Pixels {
     const float *x, *dz;
     int height, width, c, size, p, q, o, pad, last;
     int k, total;
+    Tap tap;                                      // of k
+    int image[OF_X], row[OF_X], column[OF_X];     // the pixels of of_x; they go up by DEPTH, without divisions
     bool x_by_four, dz_by_four;
     float4 of_x[OF_X], of_dz[OF_DZ];
     float4 bias;  // the thread's own part of db: four columns, every DOWN-th pixel
 
+    // The next DEPTH pixels, which begin at `first`.
     __device__ void fetch(int first) {
 #pragma unroll
-        for (int r = 0; r < OF_X; ++r) of_x[r] = window_part(first + threadIdx.x / (TAPS / 4) + r * 8);
+        for (int r = 0; r < OF_X; ++r) {
+            of_x[r] = window_part(r, first + threadIdx.x / (TAPS / 4) + r * 8);
+            for (column[r] += DEPTH; column[r] >= q; column[r] -= q) {
+                if (++row[r] == p) row[r] = 0, ++image[r];
+            }
+        }
 #pragma unroll
         for (int r = 0; r < OF_DZ; ++r) {
             const int m = first + threadIdx.x / ACROSS + r * DOWN, at = blockIdx.y * COLUMNS + threadIdx.x % ACROSS * 4;
@@ -46,19 +54,18 @@ struct Pixels {
         }
     }
 
-    // x[m, k … k + 3].
-    __device__ float4 window_part(int m) const {
+    // x[m, k … k + 3], m the r-th pixel.
+    __device__ float4 window_part(int r, int m) const {
         float v[4] = {0.0f, 0.0f, 0.0f, 0.0f};
         if (m >= last || k >= total) return make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-        const int image = m / (p * q), rest = m % (p * q), row = rest / q - pad, column = rest % q - pad;
-        Tap tap = tap_of(k, size, c);
+        Tap of_e = tap;
         for (int e = 0; e < 4; ++e) {
-            const int h = row + tap.i, w = column + tap.j;
-            const bool inside = tap.i < size && h >= 0 && h < height && w >= 0 && w < width;
-            const size_t at = (((size_t)image * height + h) * width + w) * c + tap.c;
+            const int h = row[r] - pad + of_e.i, w = column[r] - pad + of_e.j;
+            const bool inside = of_e.i < size && h >= 0 && h < height && w >= 0 && w < width;
+            const size_t at = (((size_t)image[r] * height + h) * width + w) * c + of_e.c;
             if (x_by_four) return inside ? load4(x + at) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
             if (inside) v[e] = x[at];
-            tap.advance(1, size, c);
+            of_e.advance(1, size, c);
         }
         return make_float4(v[0], v[1], v[2], v[3]);
     }
@@ -71,6 +78,12 @@ __device__ inline Pixels<COLUMNS> pixels_of(GRADIENT_PARAMETERS) {
     t.height = height, t.width = width, t.c = c, t.size = size, t.p = p, t.q = q, t.o = o, t.pad = pad;
     t.k = blockIdx.x * TAPS + threadIdx.x % (TAPS / 4) * 4;
     t.total = size * size * c;
+    t.tap = tap_of(t.k, size, c);
+#pragma unroll
+    for (int r = 0; r < t.OF_X; ++r) {
+        const int m = blockIdx.z * rows_of_split + threadIdx.x / (TAPS / 4) + r * 8;
+        t.image[r] = m / (p * q), t.row[r] = m % (p * q) / q, t.column[r] = m % q;
+    }
     const int stop = (blockIdx.z + 1) * rows_of_split;
     t.last = stop < rows ? stop : rows;
     t.x_by_four = c % 4 == 0 && is_aligned(x);
