@@ -89,6 +89,7 @@ OLD = "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA
         ({"devices": 0}, ["no GPU", "--device cpu"]),
         ({"failure": "cudaErrorNoDevice: no CUDA-capable device is detected"}, ["no CUDA-capable device"]),
         ({"failure": OLD}, ["driver", "12.9", "update"]),
+        ({"load_error": "CuPy failed to load libnvrtc.so.12\nmore"}, ["libnvrtc", "NVRTC missing"]),
         ({"capability": "61"}, ["compute capability 6.1", "7.0"]),
         ({"compile_error": "X\nconv.cu(3): error: no such thing\nY"}, ["error: no such thing", "log:"]),
     ],

@@ -148,5 +148,8 @@ def _compiled(family):
         log.write_text(str(error))
         lines = [line for line in str(error).splitlines() if "error" in line] or [str(error)]
         raise Unusable(f"{family}.cu does not compile: {lines[0].strip()} (log: {log})") from None
-    except cupy.cuda.driver.CUDADriverError as error:
-        raise Unusable(f"{family}.cu does not load ({error}); is the NVIDIA driver too old?") from None
+    except RuntimeError as error:  # CUDA's own, or libnvrtc is not found: CuPy's wheel does not bring it
+        reason = str(error).splitlines()[0]
+        raise Unusable(
+            f"{family}.cu does not load ({reason}); is the driver too old, or NVRTC missing?"
+        ) from None

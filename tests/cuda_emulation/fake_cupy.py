@@ -113,7 +113,7 @@ class Event:
         pass
 
 
-class RuntimeFailure(Exception):
+class RuntimeFailure(RuntimeError):
     """cupy.cuda.runtime.CUDARuntimeError."""
 
 
@@ -136,7 +136,7 @@ class RawModule:
         return kernel
 
 
-def modules(devices=1, capability="90", failure=None, compile_error=None):
+def modules(devices=1, capability="90", failure=None, compile_error=None, load_error=None):
     """What to put in sys.modules as cupy and cupyx."""
 
     def device_count():
@@ -145,6 +145,8 @@ def modules(devices=1, capability="90", failure=None, compile_error=None):
         return devices
 
     def raw_module(code, options):
+        if load_error:
+            raise RuntimeError(load_error)
         if compile_error:
             raise CompileException(compile_error)
         return RawModule(code, options)
@@ -161,7 +163,6 @@ def modules(devices=1, capability="90", failure=None, compile_error=None):
     )
     cuda = types.SimpleNamespace(
         runtime=runtime,
-        driver=types.SimpleNamespace(CUDADriverError=type("CUDADriverError", (Exception,), {})),
         compiler=types.SimpleNamespace(CompileException=CompileException),
         Device=lambda: types.SimpleNamespace(compute_capability=capability),
         Stream=Stream,
