@@ -16,6 +16,9 @@ import table
 def pytest_addoption(parser):
     add = parser.addoption
     add("--benchmark", action="store_true", help="also time, beside the peers that are installed")
+    add(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="what is timed; cuda's rows name a precision"
+    )
     add("--rounds", type=int, default=9, help="rounds of each timing; medians are printed")
     add("--json", type=Path, help="write machine and timings to this file")
     add("--picture", type=Path, help="draw how cost grows into this PNG (needs matplotlib)")
@@ -47,8 +50,7 @@ def pytest_generate_tests(metafunc):
 @pytest.fixture
 def time_beside(request):
     """Time an operation beside a peer (package, worker), or alone; a test that times nothing is skipped."""
-    if not request.config.getoption("--benchmark"):
-        pytest.skip("timed with --benchmark only")
+    _skip_unless(request.config, "cpu")
 
     def run(operation, threads, package=None, worker=None):
         if package and importlib.util.find_spec(package) is None:
@@ -85,6 +87,29 @@ def curve(request):
         request.config.stash[CURVES].setdefault(name, []).append(row | {"value": value})
 
     return add
+
+
+@pytest.fixture
+def time_on_gpu(request):
+    """The same on a GPU; `ours` is a worker in place of this engine's."""
+    _skip_unless(request.config, "cuda")
+
+    def run(operation, precision, package=None, worker=None, ours="ours_cuda.py"):
+        if package and importlib.util.find_spec(package) is None:
+            ABSENT.add(package)
+            worker = None
+        peer = interleave.HERE / "peers" / worker if worker else None
+        rounds, ours = request.config.getoption("--rounds"), interleave.HERE / ours
+        row = interleave.time_beside(operation, precision, peer, rounds, ours=ours, device="cuda")
+        assert row["ms"] > 0
+        request.config.stash[ROWS].append(row)
+
+    return run
+
+
+def _skip_unless(config, device):
+    if not config.getoption("--benchmark") or config.getoption("--device") != device:
+        pytest.skip(f"timed with --benchmark --device {device} only")
 
 
 def pytest_terminal_summary(terminalreporter, config):

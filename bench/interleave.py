@@ -21,9 +21,14 @@ ROUND = 0.5  # seconds of work between two answers
 OURS = HERE / "ours.py"
 
 
-def time_beside(operation: str, threads: int, peer: Path | None, rounds: int) -> dict:
-    """A row of the table: medians of ms over the rounds, spread (max - min) / median, ratio ours / peer's."""
-    workers = [_start(path, operation, threads) for path in (OURS, peer) if path]
+def time_beside(
+    operation: str, how: int | str, peer: Path | None, rounds: int, *, ours: Path = OURS, device: str = "cpu"
+) -> dict:
+    """A row of the table: medians of ms over the rounds, spread (max - min) / median, ratio ours / peer's.
+
+    `how` is the worker's second argument: threads, or on a GPU the precision.
+    """
+    workers = [_start(path, operation, how) for path in (ours, peer) if path]
     try:
         names, flops = zip(*(_answer(worker).rsplit(" ", 1) for worker in workers), strict=True)
         times: list[list[float]] = [[] for _ in workers]
@@ -43,8 +48,8 @@ def time_beside(operation: str, threads: int, peer: Path | None, rounds: int) ->
     spreads = [(max(found) - min(found)) / statistics.median(found) for found in times]
     row = {
         "operation": operation,
-        "device": "cpu",
-        "threads": threads,
+        "device": device,
+        "threads": how,
         "ms": ms[0],
         "spread": spreads[0],
         "gflops": float(flops[0]) / ms[0] / 1e6,
@@ -56,8 +61,8 @@ def time_beside(operation: str, threads: int, peer: Path | None, rounds: int) ->
     return row
 
 
-def serve(name: str, operation: Callable[[], object], flops: float = 0) -> None:
-    """The worker's side; `flops` is what the operation is worth."""
+def serve(name: str, operation: Callable[[], object], flops: float = 0, repeats: int = 1) -> None:
+    """The worker's side: `operation` is `repeats` of what is timed, each of them worth `flops`."""
     for _ in range(3):
         operation()
     print(name, flops, flush=True)
@@ -67,7 +72,7 @@ def serve(name: str, operation: Callable[[], object], flops: float = 0) -> None:
             started = time.perf_counter()
             operation()
             times.append(time.perf_counter() - started)
-        print(1e3 * statistics.median(times), peak_memory(), flush=True)
+        print(1e3 * statistics.median(times) / repeats, peak_memory(), flush=True)
 
 
 def peak_memory() -> float:
@@ -77,11 +82,11 @@ def peak_memory() -> float:
     )
 
 
-def _start(path: Path, operation: str, threads: int) -> subprocess.Popen:
+def _start(path: Path, operation: str, how: int | str) -> subprocess.Popen:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])}
-    environment["OMP_NUM_THREADS"] = str(threads)
+    environment["OMP_NUM_THREADS"] = str(how) if isinstance(how, int) else "1"
     pipe = subprocess.PIPE
-    arguments = [sys.executable, str(path), operation, str(threads)]
+    arguments = [sys.executable, str(path), operation, str(how)]
     return subprocess.Popen(arguments, stdin=pipe, stdout=pipe, text=True, env=environment)
 
 

@@ -11,9 +11,12 @@ in row-major order wins; sums over the four rotations are (0 + 2) + (1 + 3).
 """
 
 import importlib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import numpy as np
@@ -242,22 +245,32 @@ class Kernels:
     softmax: SoftmaxKernels
     sgd: SgdKernels
     zeros: Callable[[tuple[int, ...]], Array]
+    zero_pad: Callable[[Array, int], Array]  # maps with so many pixels of zeros on each side
     asarray: Callable[[Any], Array]  # of the device's dtype, contiguous, on the device
     asindex: Callable[[Any], Array]  # int32, on the device: labels
     to_host: Callable[[Array], np.ndarray]
+    # A function of arrays and numbers that is called often, with the same shapes, and calls kernels only. On
+    # a GPU it is captured as a graph: numbers reach the kernels as arrays (1,), and what it returns is
+    # overwritten by the next call.
+    repeated: Callable[[Callable[..., Any]], Callable[..., Any]]
+    batch: int  # stamps that are scored together
+    streams: bool  # threads that have kernels of their own compute beside one another
 
 
 FAMILIES = ("conv2d", "dense", "pool2d", "cyclic", "activation", "dropout", "shares", "softmax", "sgd")
 DEVICES = ("cpu", "cuda", "reference")
+PRECISIONS = ("tf32", "fp32")
 
 
-def get_kernels(device: str, threads: int | None = None) -> Kernels:
+def get_kernels(device: str, threads: int | None = None, precision: str = "fp32") -> Kernels:
     """The kernels of `device`: "cpu", "reference" or "cuda"; on cpu with so many threads (default all).
 
-    Raises UserError if there is no such device, or if it cannot be used so on this machine.
+    `precision` is of cuda: "tf32" lets training and scoring multiply on tensor cores, where there are any;
+    relevance is float32 always. Raises UserError if there is no such device, or if it cannot be used so on
+    this machine.
     """
     if device == "cuda":
-        _require_cuda()
+        return cuda_kernels("cuda", _gpu(precision))
     if device not in ("cpu", "reference"):
         raise UserError(f"device {device!r} is not known; choose one of {', '.join(DEVICES)}")
     if device == "cpu":
@@ -267,10 +280,32 @@ def get_kernels(device: str, threads: int | None = None) -> Kernels:
         device=device,
         dtype=dtype,
         zeros=lambda shape: np.zeros(shape, dtype),
+        zero_pad=_zero_pad,
         asarray=lambda array: np.ascontiguousarray(array, dtype),
         asindex=lambda array: np.ascontiguousarray(array, np.int32),
         to_host=np.asarray,
+        repeated=lambda function: function,
+        batch=200,
+        streams=False,
         **_families(device),
+    )
+
+
+def cuda_kernels(device: str, on: Any) -> Kernels:
+    """The CUDA kernels on `on`: a GPU (kernels/cuda/gpu.py), or what stands for one in tests."""
+    modules = _families("cuda")
+    return Kernels(
+        device=device,
+        dtype=np.dtype(np.float32),
+        zeros=on.zeros,
+        zero_pad=partial(modules["pool2d"].zero_pad, on),
+        asarray=on.asarray,
+        asindex=on.asindex,
+        to_host=on.to_host,
+        repeated=on.repeated,
+        batch=2000,
+        streams=True,
+        **{name: _bound(module, on) for name, module in modules.items()},
     )
 
 
@@ -286,6 +321,10 @@ def exact_kernels() -> Kernels:
         asarray=_fractions,
         asindex=lambda array: np.ascontiguousarray(array, np.int32),
         to_host=np.asarray,
+        zero_pad=_zero_pad,
+        repeated=lambda function: function,
+        batch=1,
+        streams=False,
         **_families("reference"),
     )
 
@@ -311,16 +350,26 @@ def _set_threads(threads: int | None) -> None:
     numba.set_num_threads(threads or most)
 
 
-def _require_cuda() -> None:
-    """Say what is missing for CUDA."""
+def _zero_pad(x: Array, pad: int) -> Array:
+    n, h, w, c = x.shape
+    y = np.zeros((n, h + 2 * pad, w + 2 * pad, c), x.dtype)
+    y[:, pad : pad + h, pad : pad + w] = x
+    return y
+
+
+def _bound(module: Any, on: Any) -> Any:
+    """A family's kernels, whose first argument is the device to run on, on that device."""
+    functions = {name: f for name, f in vars(module).items() if inspect.isfunction(f) and name[0] != "_"}
+    return SimpleNamespace(**{name: partial(f, on) for name, f in functions.items()})
+
+
+def _gpu(precision: str) -> Any:
+    """The GPU. Raises UserError saying what is missing."""
     try:
-        import cupy
+        gpu = importlib.import_module("rotinv.kernels.cuda.gpu")
     except ImportError:
         raise UserError("--device cuda needs CuPy: pip install 'rotinv[cuda]', or use --device cpu") from None
     try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise UserError(f"--device cuda finds no usable GPU ({error}); use --device cpu") from None
-    if count == 0:
-        raise UserError("--device cuda finds no GPU on this machine; use --device cpu")
-    raise UserError("--device cuda: this version has no CUDA kernels yet; use --device cpu")
+        return gpu.Gpu(precision)
+    except gpu.Unusable as error:
+        raise UserError(f"--device cuda: {error}; use --device cpu") from None

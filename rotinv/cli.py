@@ -12,6 +12,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
+from rotinv.backend import PRECISIONS
 from rotinv.errors import UserError
 
 
@@ -35,6 +36,16 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see --help)\n")
+
+
+def add_precision(parser: Parser) -> None:
+    """The option of programs that train or score; maps of relevance are float32 always."""
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default=PRECISIONS[0],
+        help="of cuda: tf32 multiplies on tensor cores, where there are any",
+    )
 
 
 def run(program: str, main: Callable[[], int]) -> NoReturn:

@@ -30,26 +30,27 @@ class Plugin(WorkerPlugin):
         self,
         device: str,
         threads: int | None,
+        precision: str,
         models: Sequence[Model],
         threshold: Threshold,
         paths: Sequence[Path],
         split: str,
     ) -> None:
-        self._device, self._threads = device, threads
+        self._computing = device, threads, precision
         self._models, self._threshold = tuple(models), threshold
         self._paths, self._split = [path.resolve() for path in paths], split
 
     def setup(self, worker: Any) -> None:
         """Called by Dask once, when the worker starts."""
         self._lock = threading.Lock()
-        self._scorer = Scorer(get_kernels(self._device, self._threads), self._models, self._threshold)
+        self._scorer = Scorer(get_kernels(*self._computing), self._models, self._threshold)
         self._source: Source | None = None
 
     @contextlib.contextmanager
     def work(self) -> Iterator[choices.Here]:
         """The scoring of the stamps, for one thread at a time."""
         with self._lock:
-            get_kernels(self._device, self._threads)  # the number of threads is each calling thread's own
+            get_kernels(*self._computing)  # the number of threads is each calling thread's own
             if self._source is None:
                 self._source = sources.open_source(self._models[0], self._paths, self._split)
             yield choices.Here(self._scorer, self._source)

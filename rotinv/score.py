@@ -32,10 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     source = sources.open_source(models[0], paths, options.split)
     on_bad = options.on_bad or ("flag" if "object_id" in source.known else "error")
     source.check(on_bad)
-    scorer = Scorer(get_kernels(options.device, options.threads), models, threshold)
+    scorer = Scorer(get_kernels(options.device, options.threads, options.precision), models, threshold)
     work: choices.Work = choices.Here(scorer, source)
     if options.dask:
-        plan = shards.Plan(options.dask, options.shard, options.device, options.threads, options.split)
+        computing = options.device, options.threads, options.precision
+        plan = shards.Plan(options.dask, options.shard, *computing, options.split)
         work = shards.Cluster(plan, scorer, source, options.out)
     with work:
         tally, scored = _catalogue(options.out, scorer, source, work.rows(), choice, on_bad == "drop")
@@ -141,6 +142,7 @@ def _parser() -> cli.Parser:
     parser.add_argument("--split", choices=SPLITS, default="test", help="of a stamp store")
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")
     parser.add_argument("--threads", type=cli.integer(1), help="threads of the cpu device (default: all)")
+    cli.add_precision(parser)
     parser.add_argument(
         "--on-bad",
         choices=("error", "drop", "flag"),

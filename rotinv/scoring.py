@@ -11,7 +11,6 @@ from rotinv.network import Network
 from rotinv.pixels import prepare
 from rotinv.splits import Split
 
-BATCH = 200  # stamps scored together; a stamp's score does not depend on it
 _BLOCK = 2000  # stamps read together
 
 
@@ -47,7 +46,7 @@ def probability(k: Kernels, network: Network, params: Array, stamps: NDArray[np.
 
     Raises UserError if any is not a number: the weights are not those of a network that learned.
     """
-    logits = (network.forward(k, params, k.asarray(batch)) for batch in _batches(stamps))
+    logits = (network.forward(k, params, k.asarray(batch)) for batch in _batches(stamps, k.batch))
     return _finite(np.concatenate([_softmax(k, z) for z in logits]))
 
 
@@ -60,7 +59,7 @@ def with_rotation_std(
     UserError as `probability` does, whose bits these are.
     """
     each, spread = [np.zeros(0, k.dtype)], [np.zeros(0, k.dtype)]
-    for batch in _batches(stamps):
+    for batch in _batches(stamps, k.batch):
         logits, rotations = network.forward_rotations(k, params, k.asarray(batch))
         each.append(_softmax(k, logits))
         z = k.to_host(rotations)
@@ -81,6 +80,7 @@ def _finite(probability: NDArray) -> NDArray:
     return probability
 
 
-def _batches(stamps: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-    for start in range(0, len(stamps), BATCH):
-        yield stamps[start : start + BATCH]
+def _batches(stamps: NDArray[np.float32], batch: int) -> Iterator[NDArray[np.float32]]:
+    """A stamp's score does not depend on those that it is scored with."""
+    for start in range(0, len(stamps), batch):
+        yield stamps[start : start + batch]

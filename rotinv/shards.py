@@ -35,12 +35,13 @@ Rows = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Plan:
-    """Where and how: a scheduler's address or local:N, stamps a shard, a worker's device and threads."""
+    """Where and how: a scheduler's address or local:N, stamps a shard, and what computes on each worker."""
 
     address: str
     shard: int
     device: str
     threads: int | None
+    precision: str
     split: str
 
 
@@ -134,7 +135,13 @@ class Cluster:
             max(1, (os.cpu_count() or 1) // self._processes) if self._processes else None
         )
         plugin = dask_worker.Plugin(
-            plan.device, threads, self._scorer.models, self._scorer.threshold, self._source.paths, plan.split
+            plan.device,
+            threads,
+            plan.precision,
+            self._scorer.models,
+            self._scorer.threshold,
+            self._source.paths,
+            plan.split,
         )
         try:
             client = dask.Client(address, timeout=_PATIENCE, set_as_default=False)
@@ -202,5 +209,6 @@ def _about(plan: Plan, scorer: Scorer, source: Source) -> str:
     """What tells the shards of one run from those of another."""
     files = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in source.paths]
     models = [runs.digest(model) for model in scorer.models]
-    what = (files, models, scorer.names, asdict(scorer.threshold), plan.split, plan.device, __version__)
+    computing = (plan.device, plan.precision)
+    what = (files, models, scorer.names, asdict(scorer.threshold), plan.split, *computing, __version__)
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()

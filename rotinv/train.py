@@ -8,11 +8,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
-from rotinv import architectures, cli, runs, survey, training, trials
+from rotinv import architectures, cli, runs, side_by_side, survey, training, trials
 from rotinv.backend import DEVICES, get_kernels
 from rotinv.errors import UserError
 from rotinv.history import Row
@@ -28,7 +29,7 @@ SURVEY_SEED = 1
 def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     options = _parse(argv)
-    k = get_kernels(options.device, options.threads)
+    k = get_kernels(options.device, options.threads, options.precision)
     if options.resume:
         folder, config = options.resume, runs.read_config(options.resume)
         if not config.data:
@@ -43,11 +44,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         data = trials.check(store, config, progress=sys.stderr.isatty())
         for note in data.notes:
             _say(note)
+        if options.trials > 1:
+            return _trials(options, config, data)
         if not options.resume:
             folder = runs.create_folder(folder, config.arch)
         run = begin(k, config, folder)
         _say(f"{config.arch}: {run.network.size:,} parameters; run folder {folder}")
-        if not _train(run, data, config):
+        _prepare(run)
+        with _Bar(run) as bar, _interrupts() as stopped:
+            reached = trials.train(run, data, config, bar, stopped)
+        if not reached:
             _say(f"stopped at iteration {run.iteration}; to go on: python -m rotinv.train --resume {folder}")
             return 130
         _print_metrics(trials.test(k, folder, data))
@@ -55,19 +61,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _train(run: training.Run, data: trials.Data, config: runs.Config) -> bool:
-    """Train to the end or to Ctrl-C; says whether the end was reached."""
-    _prepare(run)
-    with _Bar(run) as bar, _interrupts() as stopped:
-        return trials.train(run, data, config, bar, stopped)
+def _trials(options: argparse.Namespace, config: runs.Config, data: trials.Data) -> int:
+    """Models whose seeds follow one another: beside one another where the device has streams."""
+
+    def trial(number: int, folder: Path, stopped: side_by_side.Stopped) -> bool:
+        k = get_kernels(options.device, options.threads, options.precision)  # its own: on a GPU, a stream
+        own = replace(config, seed=config.seed + number)
+        run = training.begin(k, own, folder)
+        _prepare(run)
+        return trials.train(run, data, own, _Lines(folder.name), stopped)
+
+    out = options.out
+    names = [out and out.with_name(f"{out.name}-{i}") for i in range(1, options.trials + 1)]
+    folders = [runs.create_folder(name, config.arch) for name in names]
+    _say(f"{config.arch}: run folders {', '.join(map(str, folders))}")
+    jobs = [partial(trial, number, folder) for number, folder in enumerate(folders)]
+    k = get_kernels(options.device, options.threads, options.precision)
+    with _interrupts() as stopped:
+        reached = side_by_side.run_all(jobs, k.streams, stopped)
+    if not all(reached):
+        _say(f"stopped; to go on with each: python -m rotinv.train --resume {folders[0]}, …")
+        return 130
+    for folder in folders:
+        _print_metrics(trials.test(k, folder, data))
+    return 0
 
 
 def _prepare(run: training.Run) -> None:
     """Compile the kernels before the clock starts."""
-    if run.k.device == "cpu":
+    if run.k.device != "reference":
         _say("loading the kernels (compiled on first use, which takes up to a minute)")
     started = time.perf_counter()
-    training.warm_up(run)
+    try:
+        training.warm_up(run)
+    except MemoryError:
+        batch, fits = run.schedule.batch, training.largest_batch(run)
+        raise UserError(
+            f"--batch {batch} does not fit in the memory of {run.k.device}; {fits} does"
+        ) from None
     _say(f"ready after {time.perf_counter() - started:.1f} s")
 
 
@@ -81,6 +112,20 @@ def _print_metrics(result: dict) -> None:
 
 def _percent(share: float | None) -> str:
     return "undefined" if share is None else f"{share:8.3%}"
+
+
+class _Lines:
+    """A line for each validation, with the run's name: of several runs at once."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def stepped(self, row: Row, limit: int) -> None:
+        """Nothing: bars of several runs would overwrite one another."""
+
+    def validated(self, row: Row, progress: Progress) -> None:
+        """A validation."""
+        _say(f"{self._name}: {_validation(row, progress)}")
 
 
 class _Bar:
@@ -103,12 +148,13 @@ class _Bar:
 
     def validated(self, row: Row, progress: Progress) -> None:
         """A validation."""
-        best = "  (best so far)" if progress.best_iteration == row.iteration else ""
         extended = f"  until {progress.limit}" if progress.limit != self._bar.total else ""
-        self._bar.write(
-            f"iteration {row.iteration:>7}   validation error {row.validation_error:.3%}{best}{extended}",
-            file=sys.stdout,
-        )
+        self._bar.write(f"{_validation(row, progress)}{extended}", file=sys.stdout)
+
+
+def _validation(row: Row, progress: Progress) -> str:
+    best = "  (best so far)" if progress.best_iteration == row.iteration else ""
+    return f"iteration {row.iteration:>7}   validation error {row.validation_error:.3%}{best}"
 
 
 @contextlib.contextmanager
@@ -133,7 +179,9 @@ def _config(options: argparse.Namespace) -> runs.Config:
         schedule = replace(schedule, extend_by=0)
     architectures.build(options.arch)  # an unknown name is told before any data is made
     if options.out is not None:
-        runs.check_free(options.out)
+        numbers = [""] if options.trials == 1 else [f"-{i}" for i in range(1, options.trials + 1)]
+        for number in numbers:
+            runs.check_free(options.out.with_name(options.out.name + number))
     data = options.data or _default_survey(options.threads or os.cpu_count() or 1)
     with StampStore(data) as store:
         channels, size = list(store.channels), options.crop or store.size
@@ -178,7 +226,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = _parser()
     options = parser.parse_args(argv)
     if options.resume:
-        allowed = ("resume", "device", "threads")
+        allowed = ("resume", "device", "threads", "precision")
         changed = [n for n, v in vars(options).items() if n not in allowed and v != parser.get_default(n)]
         if changed:
             names = ", ".join("--" + name.replace("_", "-") for name in changed)
@@ -194,7 +242,10 @@ def _parser() -> cli.Parser:
     parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in DIR")
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")
     parser.add_argument("--threads", type=cli.integer(1), help="threads of the cpu device (default: all)")
+    cli.add_precision(parser)
     parser.add_argument("--seed", type=cli.integer(0, 2**63 - 1), default=0, help="weights, order, dropout")
+    text = "train so many models, of seeds that follow one another: at once on a GPU"
+    parser.add_argument("--trials", type=cli.integer(1), default=1, metavar="N", help=text)
     parser.add_argument("--init", choices=("he", "authors"), default="he", help="initial weights (paper: he)")
     parser.add_argument("--crop", type=cli.integer(1), help="cut the stamps' centre to CROP x CROP pixels")
     parser.add_argument("--on-bad", choices=("error", "drop"), default="error", help="NaN or infinite pixels")

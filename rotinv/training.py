@@ -4,10 +4,10 @@ A run is a function of its configuration and its data: batches come from (seed, 
 (seed, step, layer, index), so that a run that is resumed from any checkpoint ends with the same bits.
 """
 
-import math
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -37,7 +37,10 @@ class Observer(Protocol):
 
 @dataclass
 class Run:
-    """A run under way: the parameters and gradients on the device, and where it stands."""
+    """A run under way: the parameters and gradients on the device, and where it stands.
+
+    `arithmetic` is its step as the device repeats it (on a GPU one graph).
+    """
 
     k: Kernels
     network: Network
@@ -49,6 +52,10 @@ class Run:
     iteration: int
     progress: Progress
     seconds: float = 0.0
+    arithmetic: Callable[..., Array] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.arithmetic = self.k.repeated(partial(_step, self.k, self.network, self.params, self.grads))
 
     def checkpoint(self) -> Checkpoint:
         """The run's state on the host."""
@@ -90,24 +97,55 @@ def _check_unbegun(folder: Path) -> None:
         )
 
 
-def step(run: Run, stamps: Array, label: Array) -> float:
-    """One step of SGD on a batch; gives its mean cross-entropy."""
-    k, network = run.k, run.network
-    mode = Train(run.seed, run.iteration)
-    logits, tape = network.record(k, run.params, k.asarray(stamps), mode)
-    loss, dz = k.softmax.cross_entropy(logits, k.asindex(label))
-    network.backward(k, run.params, run.grads, tape, dz)
-    k.sgd.update(run.params, run.grads, run.schedule.learning_rate(run.iteration))
+def step(run: Run, stamps: Array, label: Array) -> Array:
+    """One step of SGD on a batch; gives each stamp's cross-entropy, on the device.
+
+    They are not brought back, for a GPU would wait for its own answer.
+    """
+    rate = run.schedule.learning_rate(run.iteration)
+    batch = run.k.asarray(stamps), run.k.asindex(label)
+    loss = run.arithmetic(*batch, run.seed, run.iteration, rate)
     run.iteration += 1
-    return float(k.to_host(loss).mean())
+    return loss.copy()
+
+
+def _step(
+    k: Kernels,
+    network: Network,
+    params: Array,
+    grads: Array,
+    stamps: Array,
+    label: Array,
+    seed: int,
+    step: int,
+    rate: float,
+) -> Array:
+    """The arithmetic of a step: nothing but kernels."""
+    logits, tape = network.record(k, params, stamps, Train(seed, step))
+    loss, dz = k.softmax.cross_entropy(logits, label)
+    network.backward(k, params, grads, tape, dz)
+    k.sgd.update(params, grads, rate)
+    return loss
 
 
 def warm_up(run: Run) -> None:
     """Take a step on blank stamps and forget it: whatever is compiled at first use is compiled now."""
     trial = replace(run, params=run.params.copy(), grads=run.grads.copy())
     stamps = np.zeros((run.schedule.batch, *run.network.in_shape), np.float32)
-    step(trial, stamps, np.zeros(run.schedule.batch, np.int32))
+    run.k.to_host(step(trial, stamps, np.zeros(run.schedule.batch, np.int32)))
     scoring.probability(run.k, run.network, run.params, stamps)
+
+
+def largest_batch(run: Run) -> int:
+    """The largest half, quarter, … of the batch that the device has the memory for; 0 if none."""
+    batch = run.schedule.batch // 2
+    while batch:
+        try:
+            warm_up(replace(run, schedule=replace(run.schedule, batch=batch)))
+            return batch
+        except MemoryError:
+            batch //= 2
+    return 0
 
 
 def train(
@@ -120,24 +158,22 @@ def train(
     """Go on to the protocol's end, or until `stopped()`; says whether the end was reached.
 
     `batches` gives the batch of each step from run.iteration on; `validation` the error of parameters.
-    It stops and saves where the history has a row, so that the rows do not depend on where it was stopped.
+    Where the history has a row it looks at the losses, stops and saves: so the rows do not depend on where it
+    was stopped.
     Raises UserError if the loss is not finite any more, or if the disk does not take a checkpoint.
     """
-    losses: list[float] = []
+    losses: list[Array] = []  # of the steps since the last row
     saved = time.monotonic()
     stream = iter(batches)
     while run.iteration < run.progress.limit and (losses or not stopped()):
         started = time.perf_counter()
         losses.append(step(run, *next(stream)))
-        run.seconds += time.perf_counter() - started
-        if not math.isfinite(losses[-1]):
-            raise UserError(
-                f"{run.folder}: the loss is {losses[-1]} at iteration {run.iteration}: it diverged; "
-                f"try a --rate below {run.schedule.rate:g}"
-            )
         due = _validation_due(run)
-        if due or run.iteration % HISTORY_EVERY == 0:
-            _record(run, losses, validation if due else None, observer)
+        row_due = due or run.iteration % HISTORY_EVERY == 0
+        loss = _mean_loss(run, losses) if row_due else 0.0
+        run.seconds += time.perf_counter() - started
+        if row_due:
+            _record(run, loss, validation if due else None, observer)
             losses = []
         if due or (not losses and time.monotonic() - saved > CHECKPOINT_EVERY):
             checkpoints.save(run.folder / runs.LAST, run.network, run.checkpoint())
@@ -173,13 +209,24 @@ def _validation_due(run: Run) -> bool:
     return run.iteration % run.schedule.validate_every == 0 or run.iteration == run.progress.limit
 
 
-def _record(
-    run: Run, losses: list[float], validation: Callable[[Array], float] | None, observer: Observer
-) -> None:
+def _mean_loss(run: Run, losses: Sequence[Array]) -> float:
+    """The mean over the last steps. Raises UserError if that of any is not finite."""
+    means = [float(run.k.to_host(loss).mean()) for loss in losses]
+    if not np.isfinite(means).all():
+        first = int(np.argmin(np.isfinite(means)))
+        iteration = run.iteration - len(means) + first + 1
+        raise UserError(
+            f"{run.folder}: the loss is {means[first]} at iteration {iteration}: it diverged; "
+            f"try a --rate below {run.schedule.rate:g}"
+        )
+    return float(np.mean(means))
+
+
+def _record(run: Run, loss: float, validation: Callable[[Array], float] | None, observer: Observer) -> None:
     """Add a row to the history; with a validation, let the protocol decide and keep the best weights."""
     error = None if validation is None else validation(run.params)
     rate = run.schedule.learning_rate(run.iteration - 1)
-    row = Row(run.iteration, run.seconds, float(np.mean(losses)), rate, error)
+    row = Row(run.iteration, run.seconds, loss, rate, error)
     if error is not None:
         run.progress = run.progress.validated(run.schedule, run.iteration, error)
         if run.progress.best_iteration == run.iteration:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cuda_emulation import device as emulation
 
 from rotinv.backend import get_kernels
 
@@ -12,10 +13,21 @@ from rotinv.backend import get_kernels
 TOLERANCE = {np.dtype(np.float64): 1e-12, np.dtype(np.float32): 2e-5}
 
 
-@pytest.fixture(params=["reference", "cpu"])
+EMULATED = pytest.param(
+    "cuda-emulated", marks=pytest.mark.skipif(bool(emulation.why_not()), reason=emulation.why_not() or "-")
+)
+DEVICES = ["reference", "cpu", EMULATED]
+
+
+def kernels_of(device, precision="fp32"):
+    """The kernels of a device that every machine has, or of the emulated GPU."""
+    return emulation.emulated(precision) if device == "cuda-emulated" else get_kernels(device)
+
+
+@pytest.fixture(params=DEVICES)
 def k(request):
-    """The kernels of each device that every machine has."""
-    return get_kernels(request.param)
+    """The kernels of each device that every machine has, and the CUDA kernels emulated."""
+    return kernels_of(request.param)
 
 
 @pytest.fixture

@@ -48,7 +48,12 @@ def test_the_files_are_found():
 
 
 @pytest.mark.parametrize(
-    "device, packages", [("reference", {"numpy"}), ("cpu", {"numpy", "numba", "llvmlite"})]
+    "device, packages",
+    [
+        ("reference", {"numpy"}),
+        ("cpu", {"numpy", "numba", "llvmlite"}),
+        ("cuda", {"numpy", "cupy", "cupyx"}),
+    ],
 )
 def test_kernels_import_their_device_only(device, packages):
     for name, path in MODULES.items():

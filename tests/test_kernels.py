@@ -5,7 +5,7 @@ from typing import get_type_hints
 
 import numpy as np
 import pytest
-from conftest import assert_close
+from conftest import DEVICES, assert_close, kernels_of
 from scipy import signal, special
 
 from rotinv import backend
@@ -55,10 +55,10 @@ def slow_convolution(x, w, b, pad):
 
 
 @pytest.mark.parametrize("family", backend.FAMILIES)
-@pytest.mark.parametrize("device", ["reference", "cpu"])
+@pytest.mark.parametrize("device", DEVICES)
 def test_signatures_are_the_contracts(device, family):
     protocol = get_type_hints(backend.Kernels)[family]
-    module = getattr(backend.get_kernels(device), family)
+    module = getattr(kernels_of(device), family)
     contract = {name: f for name, f in vars(protocol).items() if not name.startswith("_")}
     assert contract
     for name, function in contract.items():

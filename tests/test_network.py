@@ -3,9 +3,9 @@
 import h5py
 import numpy as np
 import pytest
+from conftest import DEVICES, EMULATED, kernels_of
 
 from rotinv import architectures, weights
-from rotinv.backend import get_kernels
 from rotinv.cyclic import CyclicConcat, CyclicMax, CyclicMean, CyclicRms, CyclicRoll, CyclicSlice
 from rotinv.errors import UserError
 from rotinv.layers import Activation, AveragePool2d, Dropout, Flatten, MaxPool2d, Train, ZeroPad
@@ -168,14 +168,22 @@ def test_weights_that_do_not_fit_are_refused(change, message):
         weights.from_named(network, named, "FILE")
 
 
-@pytest.mark.parametrize("device", ["reference", "cpu"])
-def test_authors_cap_on_real_alerts(real_data, device):
+@pytest.mark.parametrize(
+    "device, precision, tolerance",
+    [(device, "fp32", 1e-5) for device in DEVICES[:2]]
+    + [
+        pytest.param("cuda-emulated", "fp32", 1e-5, marks=EMULATED.marks),
+        pytest.param("cuda-emulated", "tf32", 5e-3, marks=EMULATED.marks),
+    ],
+)
+def test_authors_cap_on_real_alerts(real_data, device, precision, tolerance):
     """The paper's own network gives its known probabilities on 47 Rubin alerts."""
-    k, path = get_kernels(device), real_data / "authors_cap_3channel.h5"
+    k, path = kernels_of(device, precision), real_data / "authors_cap_3channel.h5"
     network = architectures.build("cap", 21, 3)
     params = k.asarray(weights.from_named(network, weights.read_named(path), str(path)))
     with h5py.File(path) as file:
         x = np.moveaxis(file["check/rubin_input_nchw"][()], 1, 3)
         expected = file["check/rubin_p_candidate"][()]
     p = k.softmax.forward(network.forward(k, params, k.asarray(x)))[:, 1]
-    np.testing.assert_allclose(p, expected, atol=1e-5)
+    np.testing.assert_allclose(p, expected, atol=tolerance)
+    np.testing.assert_array_equal(p > 0.5, expected > 0.5)

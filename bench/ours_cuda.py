@@ -1,0 +1,73 @@
+"""The worker that times this engine on a GPU; its second argument is the precision."""
+
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import operations
+from interleave import serve
+
+from rotinv import architectures
+from rotinv.backend import Kernels, get_kernels
+from rotinv.layers import Train
+
+REPEATS = 20  # between two waits for the GPU
+SCORED = 2000  # stamps
+
+
+def training(k: Kernels, arch: str) -> operations.Operation:
+    """A step as training.py takes it: one graph; the batch is on the GPU."""
+    network = architectures.build(arch)
+    params, grads = k.asarray(network.initial("he", 0)), k.zeros((network.size,))
+    stamps = k.asarray(np.random.default_rng(0).uniform(size=(operations.BATCH, *network.in_shape)))
+    label = k.asindex(np.arange(operations.BATCH) % 2)
+
+    def step(stamps, label, seed, number, rate):
+        logits, tape = network.record(k, params, stamps, Train(seed, number))
+        loss, dz = k.softmax.cross_entropy(logits, label)
+        network.backward(k, params, grads, tape, dz)
+        k.sgd.update(params, grads, rate)
+        return loss
+
+    repeated = k.repeated(step)
+    flops = operations.operation(k, f"{arch} training").flops
+    return operations.Operation(lambda: repeated(stamps, label, 0, 1, 0.01), flops)
+
+
+def scoring(k: Kernels, arch: str, upload: bool) -> operations.Operation:
+    """SCORED stamps together: on the GPU already, or from the host's memory."""
+    network = architectures.build(arch)
+    params = k.asarray(network.initial("he", 0))
+    host = np.random.default_rng(0).uniform(size=(SCORED, *network.in_shape)).astype(np.float32)
+    there = k.asarray(host)
+    flops = operations.operation(k, f"{arch} scoring").flops * SCORED / operations.BATCH
+    run = lambda: k.softmax.forward(network.forward(k, params, k.asarray(host) if upload else there))  # noqa: E731
+    return operations.Operation(run, flops)
+
+
+def operation(k: Kernels, name: str) -> operations.Operation:
+    """The operation of that name."""
+    arch, what, *more = name.split()
+    if what == "training":
+        return training(k, arch)
+    if what == "scoring":
+        return scoring(k, arch, more == ["uploaded"])
+    return operations.operation(k, name)
+
+
+def several(run: Callable[[], object]) -> Callable[[], None]:
+    """REPEATS of it, and a wait for the last."""
+    import cupy
+
+    def repeated() -> None:
+        for _ in range(REPEATS):
+            run()
+        cupy.cuda.get_current_stream().synchronize()
+
+    return repeated
+
+
+if __name__ == "__main__":
+    name, precision = sys.argv[1:]
+    found = operation(get_kernels("cuda", precision=precision), name)
+    serve(f"rotinv {precision}", several(found.run), found.flops, REPEATS)

@@ -1,0 +1,87 @@
+"""The worker that times PyTorch on a GPU: eager, channels-last, compiled with CUDA graphs, the fastest one.
+
+tf32 is allowed where the second argument is tf32. "ceiling …" are the card's own limits, measured by it.
+"""
+
+import sys
+import time
+
+import torch
+from interleave import serve
+from pytorch import Net
+from torch.nn import functional as F
+
+BATCH, SCORED, REPEATS, SIDE = 50, 2000, 20, 8192
+
+
+def operation(net, forward, what, memory_format):
+    count = BATCH if what == "training" else SCORED
+    host = torch.rand(count, 4, 21, 21).contiguous(memory_format=memory_format)
+    stamps, label = host.cuda(), (torch.arange(count) % 2).cuda()
+    optimiser = torch.optim.SGD(net.parameters(), lr=0.01)
+
+    def training():
+        optimiser.zero_grad(set_to_none=True)
+        F.cross_entropy(forward(stamps), label).backward()
+        optimiser.step()
+
+    @torch.inference_mode()
+    def scoring():
+        F.softmax(forward(stamps), dim=1)
+
+    @torch.inference_mode()
+    def uploaded():
+        F.softmax(forward(host.pin_memory().cuda(non_blocking=True)), dim=1)
+
+    net.train(what == "training")
+    return {"training": training, "scoring": scoring, "scoring uploaded": uploaded}[what]
+
+
+def several(run):
+    def repeated():
+        for _ in range(REPEATS):
+            run()
+        torch.cuda.synchronize()
+
+    return repeated
+
+
+def fastest(arch, what):
+    """(name, operation) of the fastest way, by a short trial of each."""
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        net = Net(arch).cuda().to(memory_format=layout)
+        ways = {"eager": net, "compile, graphs": torch.compile(net, mode="reduce-overhead")}
+        for name, forward in ways.items():
+            try:
+                run = several(operation(net, forward, what, layout))
+                times = []
+                for _ in range(5):
+                    started = time.perf_counter()
+                    run()
+                    times.append(time.perf_counter() - started)
+                found.append((min(times), f"{name}{', NHWC' * (layout == torch.channels_last)}", run))
+            except Exception as error:  # torch.compile may fail in many ways
+                print(f"PyTorch {name} left out: {error}", file=sys.stderr)
+    _, name, run = min(found, key=lambda entry: entry[0])
+    return name, run
+
+
+def ceiling(what):
+    """(operation, worth): a product of large matrices, or a copy (bytes read and written)."""
+    a, b = (torch.rand(SIDE, SIDE, device="cuda") for _ in range(2))
+    if what == "memory":
+        return several(lambda: b.copy_(a)), 2.0 * 4 * SIDE**2
+    return several(lambda: torch.matmul(a, b)), 2.0 * SIDE**3
+
+
+if __name__ == "__main__":
+    first, what, precision = *sys.argv[1].split(" ", 1), sys.argv[2]
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.manual_seed(0)
+    version = f"PyTorch {torch.__version__}"
+    if first == "ceiling":
+        serve(version, *ceiling(what), REPEATS)
+    else:
+        name, run = fastest(first, what)
+        serve(f"{version} {name}", run, 0, REPEATS)

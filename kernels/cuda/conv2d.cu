@@ -1,0 +1,174 @@
+// Convolution with its epilogue and its adjoints, z = b + sum x w over the taps, in exact float32.
+//
+// x (n, height, width, c), w (size, size, c, o), z and dz (n, p, q, o). Products: a block owns 128 rows (pixels)
+// x 64, 32 or 8 columns (channels) of its result: grid (rows / 128, columns / that). Others: a thread an element.
+#include "products.cuh"
+
+// ---- z and what is made of it
+
+template <int COLUMNS, int TALL>
+__device__ inline void forward(FORWARD_PARAMETERS) {
+    const Product t = {x, nullptr, w, height, width, c, p, q, size, -pad, 1, o, pool, rows, false};
+    float z[TALL][4], unused[TALL][4];
+    multiply<SUM, COLUMNS, TALL>(t, false, z, unused);
+    const int top = blockIdx.x * ROWS + threadIdx.x / (COLUMNS / 4) * TALL;
+    const int left = blockIdx.y * COLUMNS + threadIdx.x % (COLUMNS / 4) * 4;
+#pragma unroll
+    for (int four = 0; four < TALL; four += 4) {
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+            const float column[4] = {z[four][k], z[four + 1][k], z[four + 2][k], z[four + 3][k]};
+            if (left + k < o) write_four(column, t, b[left + k], slope, top + four, 1, left + k, y, index);
+        }
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(256) conv2d_forward_64(FORWARD_PARAMETERS) {
+    forward<64, 8>(FORWARD_ARGUMENTS);
+}
+extern "C" __global__ void __launch_bounds__(128) conv2d_forward_32(FORWARD_PARAMETERS) {
+    forward<32, 8>(FORWARD_ARGUMENTS);
+}
+extern "C" __global__ void __launch_bounds__(64) conv2d_forward_8(FORWARD_PARAMETERS) {
+    forward<8, 4>(FORWARD_ARGUMENTS);
+}
+
+// y = act(z+ + z-), where pooled of the winners that index names.
+extern "C" __global__ void conv2d_epilogue(const float* __restrict__ z_pos, const float* __restrict__ z_neg,
+                                           const unsigned char* __restrict__ index, float slope,
+                                           float* __restrict__ y, int p, int q, int o, int count) {
+    EACH(i, count) {
+        size_t at = i;
+        if (index != nullptr) {
+            const int across = q / 2, down = p / 2, channel = i % o, window = i / o;
+            const int row = window / across % down * 2 + index[i] / 2, column = window % across * 2 + index[i] % 2;
+            at = (((size_t)(window / across / down) * p + row) * q + column) * o + channel;
+        }
+        y[i] = activated(z_pos[at] + z_neg[at], slope);
+    }
+}
+
+// dz = dy at the winner of its window (or everywhere), times 1 where y > 0 and slope elsewhere.
+extern "C" __global__ void conv2d_epilogue_backward(const float* __restrict__ dy, const float* __restrict__ y,
+                                                    const unsigned char* __restrict__ index, float slope,
+                                                    float* __restrict__ dz, int p, int q, int o, int count) {
+    EACH(i, count) {
+        size_t at = i;
+        bool won = true;
+        if (index != nullptr) {
+            const int channel = i % o, pixel = i / o, column = pixel % q, row = pixel / q % p;
+            const int across = q / 2, down = p / 2;
+            won = row < 2 * down && column < 2 * across;
+            at = (((size_t)(pixel / q / p) * down + row / 2) * across + column / 2) * o + channel;
+            won = won && index[at] == row % 2 * 2 + column % 2;
+        }
+        float value = 0.0f;
+        if (won) value = y[at] > 0.0f ? dy[at] : slope * dy[at];
+        dz[i] = value;
+    }
+}
+
+// ---- dx[n,h,w,c] = sum_{i,j,o} dz[n, h-i+pad, w-j+pad, o] w[i,j,c,o]: the columns are c
+
+template <int COLUMNS, int TALL>
+__device__ inline void backward_input(BACKWARD_INPUT_PARAMETERS) {
+    const Product t = {dz, nullptr, w, p, q, o, height, width, size, pad, -1, c, 1, rows, true};
+    float sum[TALL][4], unused[TALL][4];
+    multiply<SUM, COLUMNS, TALL>(t, false, sum, unused);
+    const int top = blockIdx.x * ROWS + threadIdx.x / (COLUMNS / 4) * TALL;
+    const int left = blockIdx.y * COLUMNS + threadIdx.x % (COLUMNS / 4) * 4;
+#pragma unroll
+    for (int r = 0; r < TALL; ++r) {
+#pragma unroll
+        for (int k = 0; k < 4; ++k)
+            if (top + r < rows && left + k < c) dx[(size_t)(top + r) * c + left + k] = sum[r][k];
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(256) conv2d_backward_input_64(BACKWARD_INPUT_PARAMETERS) {
+    backward_input<64, 8>(BACKWARD_INPUT_ARGUMENTS);
+}
+extern "C" __global__ void __launch_bounds__(128) conv2d_backward_input_32(BACKWARD_INPUT_PARAMETERS) {
+    backward_input<32, 8>(BACKWARD_INPUT_ARGUMENTS);
+}
+extern "C" __global__ void __launch_bounds__(64) conv2d_backward_input_8(BACKWARD_INPUT_PARAMETERS) {
+    backward_input<8, 4>(BACKWARD_INPUT_ARGUMENTS);
+}
+
+// ---- z+ and z-
+
+#define CONTRIBUTIONS_PARAMETERS                                                                             \
+    const float* __restrict__ x, const float* __restrict__ w, const float* __restrict__ b,                   \
+        float* __restrict__ z_pos, float* __restrict__ z_neg, int pad, int rows, int height, int width,      \
+        int c, int size, int p, int q, int o
+#define CONTRIBUTIONS_ARGUMENTS x, w, b, z_pos, z_neg, pad, rows, height, width, c, size, p, q, o
+
+template <int COLUMNS, int TALL>
+__device__ inline void contributions(CONTRIBUTIONS_PARAMETERS) {
+    const Product t = {x, nullptr, w, height, width, c, p, q, size, -pad, 1, o, 1, rows, false};
+    float pos[TALL][4], neg[TALL][4];
+    multiply<SIDES, COLUMNS, TALL>(t, false, pos, neg);
+    const int top = blockIdx.x * ROWS + threadIdx.x / (COLUMNS / 4) * TALL;
+    const int left = blockIdx.y * COLUMNS + threadIdx.x % (COLUMNS / 4) * 4;
+#pragma unroll
+    for (int r = 0; r < TALL; ++r) {
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+            if (top + r >= rows || left + k >= o) continue;
+            const size_t at = (size_t)(top + r) * o + left + k;
+            z_pos[at] = pos[r][k] + positive(b[left + k]);
+            z_neg[at] = neg[r][k] + negative(b[left + k]);
+        }
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(256) conv2d_contributions_64(CONTRIBUTIONS_PARAMETERS) {
+    contributions<64, 8>(CONTRIBUTIONS_ARGUMENTS);
+}
+extern "C" __global__ void __launch_bounds__(128) conv2d_contributions_32(CONTRIBUTIONS_PARAMETERS) {
+    contributions<32, 8>(CONTRIBUTIONS_ARGUMENTS);
+}
+extern "C" __global__ void __launch_bounds__(64) conv2d_contributions_8(CONTRIBUTIONS_PARAMETERS) {
+    contributions<8, 4>(CONTRIBUTIONS_ARGUMENTS);
+}
+
+// ---- R = x+ (c+ w+ + c- w-) + x- (c+ w- + c- w+), each bracket a sum over the outputs that an x feeds
+
+#define REDISTRIBUTE_PARAMETERS                                                                              \
+    const float* __restrict__ x, const float* __restrict__ w, const float* __restrict__ c_pos,               \
+        const float* __restrict__ c_neg, float* __restrict__ r, int pad, int rows, int p, int q, int o,      \
+        int size, int height, int width, int c
+#define REDISTRIBUTE_ARGUMENTS x, w, c_pos, c_neg, r, pad, rows, p, q, o, size, height, width, c
+
+template <int COLUMNS, int TALL>
+__device__ inline void redistribute(REDISTRIBUTE_PARAMETERS) {
+    const Product t = {c_pos, c_neg, w, p, q, o, height, width, size, pad, -1, c, 1, rows, true};
+    const int top = blockIdx.x * ROWS + threadIdx.x / (COLUMNS / 4) * TALL;
+    const int left = blockIdx.y * COLUMNS + threadIdx.x % (COLUMNS / 4) * 4;
+    int below = 0;  // where no x is negative the second bracket is not needed
+    for (int r_ = 0; r_ < TALL; ++r_)
+        for (int k = 0; k < 4; ++k)
+            if (top + r_ < rows && left + k < c) below |= x[(size_t)(top + r_) * c + left + k] < 0.0f;
+    const bool mixed = __syncthreads_or(below);
+    float to_pos[TALL][4], to_neg[TALL][4];
+    multiply<SHARES, COLUMNS, TALL>(t, mixed, to_pos, to_neg);
+#pragma unroll
+    for (int r_ = 0; r_ < TALL; ++r_) {
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+            if (top + r_ >= rows || left + k >= c) continue;
+            const size_t at = (size_t)(top + r_) * c + left + k;
+            r[at] = x[at] * (x[at] < 0.0f ? to_neg[r_][k] : to_pos[r_][k]);
+        }
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(256) conv2d_redistribute_64(REDISTRIBUTE_PARAMETERS) {
+    redistribute<64, 8>(REDISTRIBUTE_ARGUMENTS);
+}
+extern "C" __global__ void __launch_bounds__(128) conv2d_redistribute_32(REDISTRIBUTE_PARAMETERS) {
+    redistribute<32, 8>(REDISTRIBUTE_ARGUMENTS);
+}
+extern "C" __global__ void __launch_bounds__(64) conv2d_redistribute_8(REDISTRIBUTE_PARAMETERS) {
+    redistribute<8, 4>(REDISTRIBUTE_ARGUMENTS);
+}

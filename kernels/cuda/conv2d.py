@@ -1,0 +1,111 @@
+"""Convolution with its epilogue and its adjoints, as products of tiles (conv2d.cu, conv2d_gradients.cu).
+
+With precision "tf32" the three passes of training and scoring multiply on tensor cores (conv2d_tf32.cu);
+what relevance needs is exact float32 always.
+"""
+
+import numpy as np
+
+from rotinv.kernels.cuda.launch import THREADS, blocks_for
+
+_ROWS, _DEPTH, _TAPS = 128, 16, 64  # of a block: see tiles.cuh and gradients.cuh
+_THREADS = {64: 256, 32: 128, 8: 64}  # by the columns of a block
+_BLOCKS = 512  # in which the pixels are shared out for the gradients: the same on every GPU, so the same bits
+
+
+def forward(on, x, w, b, pad, slope, pool):
+    n, height, width, c = x.shape
+    size, o = len(w), w.shape[3]
+    p, q = height + 2 * pad - size + 1, width + 2 * pad - size + 1
+    y = on.empty((n, p // pool, q // pool, o))
+    index = on.empty(y.shape, np.uint8) if pool == 2 else None
+    rows = n * (p // pool) * (q // pool) * pool * pool
+    sizes = rows, height, width, c, size, p, q, o
+    _product(on, "forward", on.precision, rows, o, x, w, b, y, index, pad, slope, pool, *sizes)
+    return y, index
+
+
+def epilogue_backward(on, dy, y, index, slope, shape):
+    dz = on.empty(shape)
+    sizes = (*shape[1:], dz.size)
+    on.launch("conv2d_epilogue_backward", blocks_for(dz.size), THREADS, dy, y, index, slope, dz, *sizes)
+    return dz
+
+
+def backward(on, x, w, y, index, dy, pad, slope, dw, db, wanted):
+    n, height, width, _ = x.shape
+    grow = 2 * pad - len(w) + 1
+    identity = slope == 1 and index is None
+    dz = (
+        dy
+        if identity
+        else epilogue_backward(on, dy, y, index, slope, (n, height + grow, width + grow, w.shape[3]))
+    )
+    backward_params(on, x, dz, pad, dw, db)
+    return backward_input(on, dz, w, pad, x.shape) if wanted else None
+
+
+def backward_input(on, dz, w, pad, shape):
+    dx = on.empty(shape)
+    rows, sizes = _adjoint_sizes(dz, w, shape)
+    _product(on, "backward_input", on.precision, rows, shape[3], dz, w, dx, pad, rows, *sizes)
+    return dx
+
+
+def backward_params(on, x, dz, pad, dw, db):
+    height, width, c = x.shape[1:]
+    n, p, q, o = dz.shape
+    size, rows = len(dw), n * p * q
+    columns = 32 if o <= 32 else 64
+    tiles = -(-size * size * c // _TAPS), -(-o // columns)
+    splits = min(max(1, _BLOCKS // (tiles[0] * tiles[1])), -(-rows // (4 * _DEPTH)))
+    rows_of_split = -(-rows // (splits * _DEPTH)) * _DEPTH
+    splits = -(-rows // rows_of_split)
+    partial = on.empty((splits, size * size * c + 1, o))
+    name = f"conv2d_gradients{_suffix(on.precision)}_{columns}"
+    sizes = rows, rows_of_split, height, width, c, size, p, q, o
+    on.launch(name, (*tiles, splits), 128, x, dz, partial, pad, *sizes)
+    blocks = blocks_for(dw.size + o)
+    on.launch("conv2d_gradients_sum", blocks, THREADS, partial, dw, db, splits, dw.size, o)
+
+
+def contributions(on, x, w, b, pad):
+    n, height, width, c = x.shape
+    size, o = len(w), w.shape[3]
+    p, q = height + 2 * pad - size + 1, width + 2 * pad - size + 1
+    z_pos, z_neg = on.empty((n, p, q, o)), on.empty((n, p, q, o))
+    sizes = n * p * q, height, width, c, size, p, q, o
+    _product(on, "contributions", "fp32", n * p * q, o, x, w, b, z_pos, z_neg, pad, *sizes)
+    return z_pos, z_neg
+
+
+def epilogue(on, z_pos, z_neg, index, slope):
+    y = on.empty(z_pos.shape if index is None else index.shape)
+    sizes = (*z_pos.shape[1:], y.size)
+    on.launch("conv2d_epilogue", blocks_for(y.size), THREADS, z_pos, z_neg, index, slope, y, *sizes)
+    return y
+
+
+def redistribute(on, x, w, c_pos, c_neg, pad):
+    r = on.empty(x.shape)
+    rows, sizes = _adjoint_sizes(c_pos, w, x.shape)
+    _product(on, "redistribute", "fp32", rows, x.shape[3], x, w, c_pos, c_neg, r, pad, rows, *sizes)
+    return r
+
+
+def _adjoint_sizes(dz, w, shape):
+    """The pixels of x, and the sizes of a sum over the outputs that an x feeds."""
+    n, height, width, c = shape
+    return n * height * width, (*dz.shape[1:], len(w), height, width, c)
+
+
+def _product(on, name, precision, rows, columns, *args):
+    """Launch a product of `rows` x `columns`, in blocks as wide as fits."""
+    least = 32 if precision == "tf32" else 8
+    wide = next(wide for wide in (8, 32, 64) if wide >= least and (columns <= wide or wide == 64))
+    grid = -(-rows // _ROWS), -(-columns // wide)
+    on.launch(f"conv2d_{name}{_suffix(precision)}_{wide}", grid, _THREADS[wide], *args)
+
+
+def _suffix(precision):
+    return "_tf32" if precision == "tf32" else ""

@@ -1,0 +1,69 @@
+// The gradients of a convolution's weights and biases, in exact float32 (gradients.cuh).
+#include "gradients.cuh"
+
+template <int COLUMNS, int TALL>
+__device__ inline void gradients(GRADIENT_PARAMETERS) {
+    SHARED(float, xs, [2][DEPTH][TAPS + 4]);
+    SHARED(float, ds, [2][DEPTH][COLUMNS + 4]);
+    Pixels<COLUMNS> t = pixels_of<COLUMNS>(GRADIENT_ARGUMENTS);
+    const int top = threadIdx.x / (COLUMNS / 4) * TALL, left = threadIdx.x % (COLUMNS / 4) * 4;
+    float sum[TALL][4] = {};
+    const auto store = [&](int side) {
+#pragma unroll
+        for (int r = 0; r < t.OF_X; ++r)
+            store4(&xs[side][threadIdx.x / (TAPS / 4) + r * 8][threadIdx.x % (TAPS / 4) * 4], t.of_x[r]);
+#pragma unroll
+        for (int r = 0; r < t.OF_DZ; ++r)
+            store4(&ds[side][threadIdx.x / t.ACROSS + r * t.DOWN][threadIdx.x % t.ACROSS * 4], t.of_dz[r]);
+    };
+    const int first = blockIdx.z * rows_of_split;
+    t.fetch(first);
+    store(0);
+    int side = 0;
+    for (int m = first; m < t.last; m += DEPTH) {
+        __syncthreads();
+        if (m + DEPTH < t.last) t.fetch(m + DEPTH);
+#pragma unroll
+        for (int d = 0; d < DEPTH; ++d) {
+            const float4 of_dz = load4(&ds[side][d][left]);
+#pragma unroll
+            for (int r = 0; r < TALL; ++r) {
+                const float of_x = xs[side][d][top + r];
+                sum[r][0] += of_x * of_dz.x;
+                sum[r][1] += of_x * of_dz.y;
+                sum[r][2] += of_x * of_dz.z;
+                sum[r][3] += of_x * of_dz.w;
+            }
+        }
+        side ^= 1;
+        if (m + DEPTH < t.last) store(side);
+    }
+    for (int r = 0; r < TALL; ++r) {
+        const int k = blockIdx.x * TAPS + top + r;
+        for (int e = 0; e < 4; ++e) {
+            const int column = blockIdx.y * COLUMNS + left + e;
+            if (k < t.total && column < o) partial[((size_t)blockIdx.z * (t.total + 1) + k) * o + column] = sum[r][e];
+        }
+    }
+    write_bias<COLUMNS>(t, partial);
+}
+
+extern "C" __global__ void __launch_bounds__(128) conv2d_gradients_64(GRADIENT_PARAMETERS) {
+    gradients<64, 8>(GRADIENT_ARGUMENTS);
+}
+extern "C" __global__ void __launch_bounds__(128) conv2d_gradients_32(GRADIENT_PARAMETERS) {
+    gradients<32, 4>(GRADIENT_ARGUMENTS);
+}
+
+// dw (k, o) and db (o) from the splits' sums (splits, k + 1, o), added in their order.
+extern "C" __global__ void conv2d_gradients_sum(const float* __restrict__ partial, float* __restrict__ dw,
+                                                float* __restrict__ db, int splits, int weights, int o) {
+    EACH(i, weights + o) {
+        float sum = 0.0f;
+        for (int split = 0; split < splits; ++split) sum += partial[(size_t)split * (weights + o) + i];
+        if (i < (unsigned)weights)
+            dw[i] = sum;
+        else
+            db[i - weights] = sum;
+    }
+}

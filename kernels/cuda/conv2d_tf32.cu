@@ -1,0 +1,124 @@
+// The passes of a convolution that training and scoring need, on tensor cores (tensor.cuh); the same parameters
+// and blocks as in conv2d.cu and conv2d_gradients.cu, biases and epilogues in float32.
+#include "tensor.cuh"
+#include "products.cuh"
+#include "gradients.cuh"
+
+template <int COLUMNS>
+__device__ inline void forward_tf32(FORWARD_PARAMETERS) {
+    const Product t = {x, nullptr, w, height, width, c, p, q, size, -pad, 1, o, pool, rows, false};
+    float sum[2][4][4];
+    multiply_tf32<COLUMNS>(t, sum);
+    const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, l = threadIdx.x % 4;
+    const int top = blockIdx.x * ROWS + warp % 4 * 32, left = blockIdx.y * COLUMNS + warp / 4 * 32 + 2 * l;
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+            const int column = left + j * 8 + e;
+            const float four[4] = {sum[0][j][e], sum[0][j][e + 2], sum[1][j][e], sum[1][j][e + 2]};
+            // Rows g, g + 8, g + 16, g + 24 of the warp: the four of window top / 4 + g where there are windows.
+            const int row = t.pool == 1 ? top + g : top + 4 * g;
+            if (column < o) write_four(four, t, b[column], slope, row, t.pool == 1 ? 8 : 1, column, y, index);
+        }
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(256) conv2d_forward_tf32_64(FORWARD_PARAMETERS) {
+    forward_tf32<64>(FORWARD_ARGUMENTS);
+}
+extern "C" __global__ void __launch_bounds__(128) conv2d_forward_tf32_32(FORWARD_PARAMETERS) {
+    forward_tf32<32>(FORWARD_ARGUMENTS);
+}
+
+template <int COLUMNS>
+__device__ inline void backward_input_tf32(BACKWARD_INPUT_PARAMETERS) {
+    const Product t = {dz, nullptr, w, p, q, o, height, width, size, pad, -1, c, 1, rows, true};
+    float sum[2][4][4];
+    multiply_tf32<COLUMNS>(t, sum);
+    const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, l = threadIdx.x % 4;
+    const int top = blockIdx.x * ROWS + warp % 4 * 32 + g, left = blockIdx.y * COLUMNS + warp / 4 * 32 + 2 * l;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+#pragma unroll
+            for (int e = 0; e < 4; ++e) {
+                const int row = top + i * 16 + e / 2 * 8, column = left + j * 8 + e % 2;
+                if (row < rows && column < c) dx[(size_t)row * c + column] = sum[i][j][e];
+            }
+        }
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(256) conv2d_backward_input_tf32_64(BACKWARD_INPUT_PARAMETERS) {
+    backward_input_tf32<64>(BACKWARD_INPUT_ARGUMENTS);
+}
+extern "C" __global__ void __launch_bounds__(128) conv2d_backward_input_tf32_32(BACKWARD_INPUT_PARAMETERS) {
+    backward_input_tf32<32>(BACKWARD_INPUT_ARGUMENTS);
+}
+
+// A warp owns 32 k x COLUMNS / 2 o; the sum runs over the pixels.
+template <int COLUMNS>
+__device__ inline void gradients_tf32(GRADIENT_PARAMETERS) {
+    constexpr int ACROSS = COLUMNS / 16;
+    SHARED(float, xs, [2][DEPTH][TAPS + 8]);
+    SHARED(float, ds, [2][DEPTH][COLUMNS + 8]);
+    Pixels<COLUMNS> t = pixels_of<COLUMNS>(GRADIENT_ARGUMENTS);
+    const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, l = threadIdx.x % 4;
+    const int top = warp % 2 * 32, left = warp / 2 * (COLUMNS / 2);
+    float sum[2][ACROSS][4] = {};
+    const auto store = [&](int side) {
+#pragma unroll
+        for (int r = 0; r < t.OF_X; ++r)
+            store4(&xs[side][threadIdx.x / (TAPS / 4) + r * 8][threadIdx.x % (TAPS / 4) * 4], rounded4(t.of_x[r]));
+#pragma unroll
+        for (int r = 0; r < t.OF_DZ; ++r)
+            store4(&ds[side][threadIdx.x / t.ACROSS + r * t.DOWN][threadIdx.x % t.ACROSS * 4], rounded4(t.of_dz[r]));
+    };
+    const int first = blockIdx.z * rows_of_split;
+    t.fetch(first);
+    store(0);
+    int side = 0;
+    for (int m = first; m < t.last; m += DEPTH) {
+        __syncthreads();
+        if (m + DEPTH < t.last) t.fetch(m + DEPTH);
+#pragma unroll
+        for (int d = 0; d < DEPTH; d += 8) {
+            unsigned a[2][4], b[ACROSS][2];
+#pragma unroll
+            for (int i = 0; i < 2; ++i)
+                for (int e = 0; e < 4; ++e)
+                    a[i][e] = __float_as_uint(xs[side][d + e / 2 * 4 + l][top + i * 16 + e % 2 * 8 + g]);
+#pragma unroll
+            for (int j = 0; j < ACROSS; ++j)
+                for (int e = 0; e < 2; ++e) b[j][e] = __float_as_uint(ds[side][d + e * 4 + l][left + j * 8 + g]);
+#pragma unroll
+            for (int i = 0; i < 2; ++i)
+                for (int j = 0; j < ACROSS; ++j) mma_tf32(sum[i][j], a[i], b[j]);
+        }
+        side ^= 1;
+        if (m + DEPTH < t.last) store(side);
+    }
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+#pragma unroll
+        for (int j = 0; j < ACROSS; ++j) {
+#pragma unroll
+            for (int e = 0; e < 4; ++e) {
+                const int k = blockIdx.x * TAPS + top + i * 16 + e / 2 * 8 + g;
+                const int column = blockIdx.y * COLUMNS + left + j * 8 + 2 * l + e % 2;
+                if (k < t.total && column < o)
+                    partial[((size_t)blockIdx.z * (t.total + 1) + k) * o + column] = sum[i][j][e];
+            }
+        }
+    }
+    write_bias<COLUMNS>(t, partial);
+}
+
+extern "C" __global__ void __launch_bounds__(128) conv2d_gradients_tf32_64(GRADIENT_PARAMETERS) {
+    gradients_tf32<64>(GRADIENT_ARGUMENTS);
+}
+extern "C" __global__ void __launch_bounds__(128) conv2d_gradients_tf32_32(GRADIENT_PARAMETERS) {
+    gradients_tf32<32>(GRADIENT_ARGUMENTS);
+}

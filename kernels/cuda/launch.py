@@ -1,0 +1,177 @@
+"""Launching kernels: the one function `launch`, which holds every argument to the kernel's declaration.
+
+A device `on` is a GPU (gpu.py) or its emulation (tests/cuda_emulation). Its kernels are called as
+    on.launch("conv2d_forward_64", blocks, threads, *args)
+where `blocks` is a number or a tuple of up to three, and an array may be None: a null pointer.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+FAMILIES = tuple(sorted(path.stem for path in HERE.glob("*.cu")))
+THREADS = 256  # a block of an elementwise kernel
+_TYPES = {
+    "float": np.float32,
+    "int": np.int32,
+    "unsigned char": np.uint8,
+    "unsigned long long": np.uint64,
+}
+_KERNEL = re.compile(
+    r'extern "C" __global__ void\s+(?:__launch_bounds__\((\d+)\)\s*)?(\w+)\s*\(([^)]*)\)', re.DOTALL
+)
+_PARAMETER = re.compile(r"(const )?([a-z ]+?)\s*(\*?)\s*(?:__restrict__ )?(\w+)")
+
+
+class Parameter(NamedTuple):
+    """A parameter as declared: `written` is of arrays that are not const."""
+
+    name: str
+    dtype: np.dtype
+    is_array: bool
+    written: bool
+
+
+class Declaration(NamedTuple):
+    """A kernel as declared; `bound` is its __launch_bounds__, the threads that it must have (0: any)."""
+
+    family: str
+    bound: int
+    parameters: list[Parameter]
+
+
+def source(family: str) -> str:
+    """The text of a family with its includes put in, for CuPy's cache does not look into them."""
+    included: set[str] = set()
+
+    def expanded(name: str) -> str:
+        if name in included:
+            return ""
+        included.add(name)
+        text = re.sub(r'^#include "(\S+)"$', lambda m: expanded(m[1]), (HERE / name).read_text(), flags=re.M)
+        return text
+
+    return expanded(f"{family}.cu")
+
+
+def declarations(family: str) -> dict[str, Declaration]:
+    """The kernels of a family by name. A macro may stand for their parameters."""
+    text = re.sub(r"//.*", "", source(family)).replace("\\\n", " ")
+    macros = dict(re.findall(r"#define (\w+) (.*)", text))
+    found = {}
+    for bound, name, parameters in _KERNEL.findall(text):
+        parameters = macros.get(parameters.strip(), parameters)
+        parsed = [_parameter(name, parameter) for parameter in parameters.split(",")]
+        found[name] = Declaration(family, int(bound or 0), parsed)
+    return found
+
+
+def _parameter(kernel: str, text: str) -> Parameter:
+    match = _PARAMETER.fullmatch(" ".join(text.split()))
+    if match is None or match[2] not in _TYPES:
+        raise ValueError(f"{kernel}: the declaration {text!r} is not understood")
+    const, kind, star, name = match.groups()
+    return Parameter(name, np.dtype(_TYPES[kind]), bool(star), bool(star) and not const)
+
+
+class Device:
+    """What the kernels' launches ask of a device, over an array module `xp` (NumPy's interface).
+
+    `precision` is that of products that may be rounded: "fp32", or "tf32" (tensor cores).
+    """
+
+    xp: Any
+    precision: str
+
+    def __init__(self, precision: str) -> None:
+        self.precision = precision
+        self.declared = {
+            name: declaration for family in FAMILIES for name, declaration in declarations(family).items()
+        }
+
+    def empty(self, shape: Any, dtype: Any = np.float32) -> Any:
+        """A fresh array, not filled."""
+        return self.xp.empty(shape, dtype)
+
+    def zeros(self, shape: Any) -> Any:
+        """A fresh array of zeros."""
+        array = self.empty(shape)
+        self.launch("fill", blocks_for(array.size), THREADS, array, 0.0, array.size)
+        return array
+
+    def asarray(self, array: Any) -> Any:
+        """float32, contiguous, on the device."""
+        return self._moved(array, np.float32)
+
+    def asindex(self, array: Any) -> Any:
+        """int32, contiguous, on the device."""
+        return self._moved(array, np.int32)
+
+    def number(self, value: Any, dtype: Any) -> Any:
+        """A number in the device's memory, where a captured graph finds its present value."""
+        return self._moved([value], dtype) if is_number(value) else value
+
+    def _moved(self, array: Any, dtype: Any) -> Any:
+        return self.xp.ascontiguousarray(self.xp.asarray(array, dtype))
+
+    def launch(self, name: str, blocks: Any, threads: int, *args: Any) -> None:
+        """Run a kernel. Raises TypeError or ValueError where arguments are not what it declares."""
+        declaration = self.declared[name]
+        grid = (blocks,) if isinstance(blocks, int) else tuple(blocks)
+        grid += (1,) * (3 - len(grid))
+        if max(grid[1:]) > 65535 or grid[0] >= 2**31:
+            raise ValueError(f"{name}: a grid of {grid} is too large")
+        if not 1 <= threads <= 1024 or declaration.bound not in (0, threads):
+            raise ValueError(f"{name}: {threads} threads; it is made for {declaration.bound}")
+        if len(args) != len(declaration.parameters):
+            raise TypeError(f"{name}: takes {len(declaration.parameters)} arguments, got {len(args)}")
+        pairs = zip(declaration.parameters, args, strict=True)
+        held = [self._held(name, parameter, value) for parameter, value in pairs]
+        if min(grid) > 0:
+            self._run(name, grid, threads, held)
+
+    def _held(self, kernel: str, parameter: Parameter, value: Any) -> Any:
+        """An argument as the kernel takes it."""
+        where = f"{kernel}: {parameter.name}"
+        if not parameter.is_array:
+            if not is_number(value) or isinstance(value, float) > (parameter.dtype == np.float32):
+                raise TypeError(f"{where} is a {parameter.dtype}, got {value!r}")
+            return parameter.dtype.type(value)
+        if value is None:
+            return np.uint64(0)
+        if not isinstance(value, self.xp.ndarray) or value.dtype != parameter.dtype:
+            raise TypeError(f"{where} is an array of {parameter.dtype}, got {getattr(value, 'dtype', value)}")
+        if not value.flags.c_contiguous:
+            raise ValueError(f"{where} is not contiguous")
+        return value
+
+    def _run(self, name: str, grid: tuple[int, ...], threads: int, args: list[Any]) -> None:
+        raise NotImplementedError
+
+    def repeated(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function` of arrays and numbers, to be called often with the same shapes; gives what it gives.
+
+        What it returns is overwritten by the next call.
+        """
+        raise NotImplementedError
+
+
+def blocks_for(count: int, threads: int = THREADS) -> int:
+    """Blocks of an elementwise kernel: a thread for each of `count`, as far as a GPU can use them."""
+    return min(-(-count // threads), 16 * 1024)
+
+
+def is_number(value: Any) -> bool:
+    """Whether an argument of a repeated function is a number, not an array."""
+    return isinstance(value, (int, float, np.number))
+
+
+def as_input(on: Device, value: Any) -> Any:
+    """A fresh array on the device for an argument of a repeated function: an array, or a number as (1,)."""
+    if not is_number(value):
+        return value.copy()
+    return on.number(value, np.float32 if isinstance(value, (float, np.floating)) else np.uint64)

@@ -1,0 +1,176 @@
+"""The emulated device: compiles each family of kernels/cuda by g++ and runs it on NumPy arrays."""
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rotinv.backend import Kernels, cuda_kernels
+from rotinv.kernels.cuda import launch
+
+HERE = Path(__file__).resolve().parent
+ORDERS = ("forward", "reverse", "random")
+FLAGS = ("-std=c++17", "-O2", "-ffp-contract=off", "-g1", "-fPIC", "-shared", "-w")
+_ONE_AT_A_TIME = threading.Lock()  # there is one emulated processor
+NAN_BYTE = 0xFF  # float32 of such bytes is NaN
+
+
+def why_not() -> str:
+    """Why this machine cannot emulate; empty where it can."""
+    if shutil.which("g++") is None:
+        return "the emulator of CUDA needs g++"
+    if os.uname().machine != "x86_64":
+        return "the emulator of CUDA switches its threads by x86-64 instructions"
+    return ""
+
+
+class EmulatedDevice(launch.Device):
+    """A device whose threads run one after another, in an order that is forward, reverse or random.
+
+    `changed` puts other text in place of a family's source (the emulator's own tests seed defects with it);
+    `flags` are more of g++'s.
+    """
+
+    xp = np
+
+    def __init__(
+        self,
+        precision: str = "fp32",
+        order: str = "forward",
+        changed: dict[str, str] | None = None,
+        flags: Sequence[str] = (),
+    ) -> None:
+        super().__init__(precision)
+        self.order, self._flags, self._changed = order, tuple(flags), changed or {}
+        self.launched: set[str] = set()
+        self._libraries: dict[str, ctypes.CDLL] = {}
+        self._recorded: list[tuple[Any, ...]] | None = None
+
+    def empty(self, shape: Any, dtype: Any = np.float32) -> np.ndarray:
+        """A fresh array of poison, no byte longer, so that a sanitizer sees what is read beyond its end."""
+        dtype, shape = np.dtype(dtype), tuple(np.atleast_1d(shape))
+        raw = np.full(int(np.prod(shape)) * dtype.itemsize, NAN_BYTE, np.uint8)
+        assert raw.ctypes.data % 16 == 0  # as CUDA's arrays, for loads of four floats
+        return raw.view(dtype).reshape(shape)
+
+    def _moved(self, array: Any, dtype: Any) -> np.ndarray:
+        if isinstance(array, np.ndarray) and array.dtype == dtype and array.flags.c_contiguous:
+            return array
+        fresh = self.empty(np.shape(array), dtype)
+        fresh[...] = array
+        return fresh
+
+    def to_host(self, array: np.ndarray) -> np.ndarray:
+        return np.asarray(array)
+
+    def _run(self, name: str, grid: tuple[int, ...], threads: int, args: list[Any]) -> None:
+        _check_apart(name, self.declared[name].parameters, args)
+        if self._recorded is not None:
+            self._recorded.append((name, grid, threads, args))
+        self.launched.add(name)
+        keep = [_as_c(value) for value in args]
+        pointers = (ctypes.c_void_p * len(keep))(*[ctypes.addressof(value) for value in keep])
+        run = getattr(self._library(self.declared[name].family), f"run_{name}")
+        run.restype = ctypes.c_char_p
+        with _ONE_AT_A_TIME:
+            failure = run((ctypes.c_uint * 3)(*grid), threads, ORDERS.index(self.order), pointers)
+        if failure:
+            raise EmulationError(f"{name}: {failure.decode()}")
+
+    def repeated(self, function):
+        """As a CUDA graph: the first call runs and records the launches, later ones only repeat them."""
+        captured: dict[str, Any] = {}
+
+        def call(*args):
+            if not captured:
+                captured["inputs"] = [launch.as_input(self, value) for value in args]
+                self._recorded = []
+                captured["outputs"] = function(*captured["inputs"])
+                captured["launches"], self._recorded = self._recorded, None
+                return captured["outputs"]
+            for held, value in zip(captured["inputs"], args, strict=True):
+                held[...] = value
+            for name, grid, threads, given in captured["launches"]:
+                self._run(name, grid, threads, given)
+            return captured["outputs"]
+
+        return call
+
+    def _library(self, family: str) -> ctypes.CDLL:
+        if family not in self._libraries:
+            text = self._changed.get(family) or launch.source(family)
+            self._libraries[family] = ctypes.CDLL(str(built(family, text, self._flags)))
+        return self._libraries[family]
+
+
+class EmulationError(Exception):
+    """The emulated kernel did what no kernel may do."""
+
+
+def emulated(precision: str = "fp32", order: str = "forward", **more: Any) -> Kernels:
+    """The kernels on an emulated device."""
+    return cuda_kernels("cuda-emulated", EmulatedDevice(precision, order, **more))
+
+
+def built(family: str, text: str, flags: Sequence[str] = ()) -> Path:
+    """The shared library of a family's source, compiled once for each of its states."""
+    program = "\n".join([f'#line 1 "{family}.cu"', text, *_trampolines(family)])
+    parts = [program, *((HERE / name).read_text() for name in ("shim.h", "fibers.h")), *FLAGS, *flags]
+    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rotinv" / "cuda-emulation"
+    path = cache / f"{family}-{key}.so"
+    if not path.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        unfinished = cache / f".{path.name}.{os.getpid()}"
+        command = ["g++", *FLAGS, *flags, "-include", str(HERE / "shim.h"), "-x", "c++", "-"]
+        done = subprocess.run(
+            [*command, "-o", str(unfinished)], input=program, text=True, capture_output=True
+        )
+        if done.returncode:
+            raise EmulationError(f"{family}.cu does not compile:\n{done.stderr}")
+        unfinished.replace(path)
+    return path
+
+
+def _trampolines(family: str) -> list[str]:
+    """A C function for each kernel that takes pointers to its arguments."""
+    found = []
+    for name, (_, _, parameters) in launch.declarations(family).items():
+        types = [_C_TYPES[p.dtype] + ("*" if p.is_array else "") for p in parameters]
+        args = ", ".join(f"*({kind}*)args[{i}]" for i, kind in enumerate(types))
+        found.append(
+            f'extern "C" const char* run_{name}(const unsigned* grid, unsigned block, int how, void** args)'
+            f" {{ return emu::run(grid, block, how, 1, [&] {{ {name}({args}); }}); }}"
+        )
+    return found
+
+
+_C_TYPES = {
+    np.dtype(np.float32): "float",
+    np.dtype(np.int32): "int",
+    np.dtype(np.uint8): "unsigned char",
+    np.dtype(np.uint64): "unsigned long long",
+}
+
+
+def _as_c(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return ctypes.c_void_p(value.ctypes.data)
+    kind = {"f": ctypes.c_float, "i": ctypes.c_int, "u": ctypes.c_uint64}[value.dtype.kind]
+    return kind(value.item())
+
+
+def _check_apart(name: str, parameters: list[launch.Parameter], args: list[Any]) -> None:
+    """Raise EmulationError if an array that is written overlaps another: all are __restrict__."""
+    arrays = [(p, value) for p, value in zip(parameters, args, strict=True) if isinstance(value, np.ndarray)]
+    for p, value in arrays:
+        for other, another in arrays:
+            if p.written and other is not p and np.may_share_memory(value, another):
+                raise EmulationError(f"{name}: {p.name} is written and overlaps {other.name}")

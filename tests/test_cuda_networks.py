@@ -1,0 +1,162 @@
+"""Whole training steps, scoring and relevance on the emulated GPU, beside the cpu and the reference."""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from cuda_emulation.device import emulated, why_not
+from programs import assert_refused, call, toy_arrays
+
+from rotinv import architectures, backend, pack, rules, runs, side_by_side, training
+from rotinv.backend import get_kernels
+from rotinv.layers import Train
+from rotinv.protocol import QUICK, Progress
+
+pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")
+SHAPES = [("cap", 13, 2), ("deephits", 13, 3)]
+
+
+def begun(k, arch, size, channels, folder):
+    network = architectures.build(arch, size, channels)
+    params, grads = k.asarray(np.float32(network.initial("authors", 1))), k.zeros((network.size,))
+    schedule = replace(QUICK, rate=0.01, halve_every=2)
+    return training.Run(k, network, schedule, 7, folder, params.copy(), grads, 0, Progress(10))
+
+
+def batches(network, count):
+    rng = np.random.default_rng(2)
+    return [(rng.uniform(size=(3, *network.in_shape)), np.arange(3) % 2) for _ in range(count)]
+
+
+def trained(k, shape, folder, steps=3):
+    """Losses and parameters after some steps."""
+    run = begun(k, *shape, folder)
+    losses = [k.to_host(training.step(run, *batch)) for batch in batches(run.network, steps)]
+    return np.concatenate([*losses, k.to_host(run.params)])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("precision, tolerance", [("fp32", 1e-5), ("tf32", 2e-3)])
+def test_training_steps_agree_with_the_cpu(shape, precision, tolerance, tmp_path):
+    """The second and third step are replayed, as from a CUDA graph: new stamps, rate and dropout reach it."""
+    expected = trained(get_kernels("cpu"), shape, tmp_path)
+    found = trained(emulated(precision), shape, tmp_path)
+    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_replayed_steps_are_the_steps(tmp_path):
+    k = emulated()
+    plain = k.__class__(**{**vars(k), "repeated": lambda function: function})
+    replayed = trained(k, SHAPES[0], tmp_path)
+    np.testing.assert_array_equal(replayed, trained(plain, SHAPES[0], tmp_path))
+    np.testing.assert_array_equal(replayed, trained(emulated(order="random"), SHAPES[0], tmp_path))
+
+
+@pytest.mark.parametrize("arch, size, channels", SHAPES)
+def test_gradients_agree_with_the_reference(arch, size, channels):
+    """The reference goes backward over the emulated tape, so that both take the same branches."""
+    network, k, reference = architectures.build(arch, size, channels), emulated(), get_kernels("reference")
+    params, mode = np.float32(network.initial("he", 3)), Train(1, 2)
+    x = np.float32(np.random.default_rng(4).uniform(size=(2, *network.in_shape)))
+    y, tape = network.record(k, k.asarray(params), k.asarray(x), mode)
+    dy = k.asarray(np.random.default_rng(5).normal(size=y.shape))
+    grads, exact = k.zeros((network.size,)), np.zeros(network.size)
+    dx = network.backward(k, k.asarray(params), grads, tape, dy, to_input=True)
+    exact_y, _ = network.record(reference, np.float64(params), np.float64(x), mode)
+    exact_dx = network.backward(reference, np.float64(params), exact, tape, np.float64(dy), to_input=True)
+    for found, expected in ((y, exact_y), (grads, exact), (dx, exact_dx)):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("rule", ["alpha2beta1", "epsilon-gamma-box", "flat"])
+@pytest.mark.parametrize("arch, size, channels", SHAPES)
+def test_relevance_agrees_with_the_reference(arch, size, channels, rule):
+    network, reference = architectures.build(arch, size, channels), get_kernels("reference")
+    params = np.float32(network.initial("authors", 3))
+    x = np.float32(np.random.default_rng(4).uniform(size=(2, *network.in_shape)))
+    exact = network.relevance(reference, np.float64(params), np.float64(x), rules.named(rule))
+    k = emulated()
+    found = network.relevance(k, k.asarray(params), k.asarray(x), rules.named(rule))
+    np.testing.assert_allclose(found.logits, exact.logits, atol=1e-5)
+    for one, two in zip(found.relevance, exact.relevance, strict=True):
+        np.testing.assert_allclose(one, two, rtol=0, atol=3e-4 * np.abs(two).max())  # some z nearly cancel
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """The programs' --device cuda is the emulated GPU."""
+
+    def get(precision):
+        k = emulated(precision)
+        return k.__class__(**{**vars(k), "batch": 40})
+
+    monkeypatch.setattr(backend, "_gpu", lambda precision: precision)
+    monkeypatch.setattr(backend, "cuda_kernels", lambda device, precision: get(precision))
+
+
+def test_the_programs_run_on_it(gpu, tmp_path):
+    """train, resume, score, explain: the same program text, another device."""
+    np.savez(tmp_path / "toy.npz", **toy_arrays(60))
+    store, folder = tmp_path / "toy.h5", tmp_path / "run"
+    assert pack.main([str(tmp_path / "toy.npz"), "--out", str(store), "--channels", "difference"]) == 0
+    arguments = ["--data", store, "--out", folder, "--iterations", 4, "--batch", 4, "--arch", "cap"]
+    done = call("train", *arguments, "--device", "cuda", "--precision", "fp32")
+    assert done.returncode == 0, done.stderr
+    assert (folder / "metrics.json").exists()
+    expected = runs.load_model(folder)
+    other = tmp_path / "cpu"
+    arguments[3] = other
+    assert call("train", *arguments).returncode == 0
+    np.testing.assert_allclose(expected.params, runs.load_model(other).params, atol=1e-5)
+    assert call("score", folder, store, "--device", "cuda", "--out", tmp_path / "s.csv").returncode == 0
+    assert call("score", folder, store, "--out", tmp_path / "t.csv").returncode == 0
+    one, two = (np.genfromtxt(tmp_path / name, delimiter=",", names=True) for name in ("s.csv", "t.csv"))
+    np.testing.assert_allclose(one["probability"], two["probability"], atol=5e-3)  # the default is tf32
+    maps = "--index", 1, "--device", "cuda", "--out", tmp_path / "fig.png"
+    assert call("explain", folder, store, *maps).returncode == 0
+
+
+def test_a_batch_that_does_not_fit_is_told_with_one_that_does(gpu, tmp_path, monkeypatch):
+    np.savez(tmp_path / "toy.npz", **toy_arrays(60))
+    store = tmp_path / "toy.h5"
+    assert pack.main([str(tmp_path / "toy.npz"), "--out", str(store), "--channels", "difference"]) == 0
+    step = training.step
+
+    def small(run, stamps, label):
+        if len(stamps) > 5:
+            raise MemoryError("Out of memory allocating 1 bytes")
+        return step(run, stamps, label)
+
+    monkeypatch.setattr(training, "step", small)
+    arguments = "--data", store, "--out", tmp_path / "run", "--batch", 20, "--device", "cuda"
+    assert_refused(call("train", *arguments), "--batch 20", "5 does")
+
+
+def test_trials_are_the_runs_of_their_seeds(tmp_path):
+    """Each is what a training of that seed alone gives, to the bit."""
+    np.savez(tmp_path / "toy.npz", **toy_arrays(60))
+    store = tmp_path / "toy.h5"
+    assert pack.main([str(tmp_path / "toy.npz"), "--out", str(store), "--channels", "difference"]) == 0
+    common = "--data", store, "--iterations", 3, "--batch", 4
+    done = call("train", *common, "--out", tmp_path / "run", "--trials", 3, "--seed", 5)
+    assert done.returncode == 0, done.stderr
+    assert call("train", *common, "--out", tmp_path / "alone", "--seed", 7).returncode == 0
+    params = [runs.load_model(tmp_path / name).params for name in ("run-1", "run-2", "run-3", "alone")]
+    np.testing.assert_array_equal(params[2], params[3])
+    assert not np.array_equal(params[0], params[1])
+    assert_refused(call("train", *common, "--out", tmp_path / "run", "--trials", 2), "run-1")
+
+
+def test_trials_at_once_stop_together():
+    def fails(stopped):
+        raise ValueError("it diverged")
+
+    def waits(stopped):
+        while not stopped():
+            time.sleep(0.001)
+        return False
+
+    with pytest.raises(ValueError, match="diverged"):
+        side_by_side.run_all([waits, fails, waits], True, lambda: False)
+    assert side_by_side.run_all([waits, lambda stopped: True], True, lambda: True) == [False, True]

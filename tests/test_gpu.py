@@ -1,0 +1,110 @@
+"""On a GPU, where there is one (`pytest tests -m gpu`): every kernel, whole steps, whole trainings."""
+
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from programs import ENVIRONMENT, ROOT, toy_arrays
+from test_cuda import CASES, PRECISION, results
+from test_cuda_networks import SHAPES, trained
+
+from rotinv import architectures, history, pack, rules, train
+from rotinv.backend import get_kernels
+from rotinv.errors import UserError
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(scope="module")
+def gpu():
+    """The kernels by precision."""
+    try:
+        return {precision: get_kernels("cuda", precision=precision) for precision in PRECISION}
+    except UserError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_kernel_against_the_reference_on_fresh_numbers(gpu, name):
+    precision = "tf32" if "_tf32" in name else "fp32"
+    k, seed = gpu[precision], np.random.SeedSequence().entropy
+    exact, found, again = (results(name, device, seed) for device in (get_kernels("reference"), k, k))
+    for one, two, expected in zip(found, again, exact, strict=True):
+        error = np.abs(one - expected).max() / (np.abs(expected).max() or 1)
+        assert error <= PRECISION[precision], f"seed {seed}"
+        np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("precision", PRECISION)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_replayed_graphs_are_the_steps_of_the_cpu(gpu, shape, precision, tmp_path):
+    k = gpu[precision]
+    expected = trained(get_kernels("cpu"), shape, tmp_path)
+    found = trained(k, shape, tmp_path)
+    tolerance = {"fp32": 1e-5, "tf32": 2e-3}[precision]
+    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+    np.testing.assert_array_equal(trained(k, shape, tmp_path), found)
+
+
+def test_four_turns_of_a_stamp_score_alike(gpu, rng):
+    network, stamps = architectures.build("cap"), np.float32(rng.uniform(size=(23, 21, 21, 4)))
+    for k in gpu.values():
+        params = k.asarray(np.float32(network.initial("he", 1)))
+        turned = [np.ascontiguousarray(np.rot90(stamps, turn, axes=(1, 2))) for turn in range(4)]
+        scores = [k.to_host(network.forward(k, params, k.asarray(x))) for x in turned]
+        for other in scores[1:]:
+            np.testing.assert_array_equal(other, scores[0])
+        for i in (0, 22):
+            alone = k.to_host(network.forward(k, params, k.asarray(stamps[i : i + 1])))
+            np.testing.assert_array_equal(alone[0], scores[0][i])
+
+
+@pytest.mark.parametrize("rule", rules.COMPOSITES)
+def test_relevance_against_the_reference(gpu, rng, rule):
+    network, k = architectures.build("cap"), gpu["fp32"]
+    params, x = np.float32(network.initial("authors", 3)), np.float32(rng.uniform(size=(4, 21, 21, 4)))
+    exact = network.relevance(get_kernels("reference"), np.float64(params), np.float64(x), rules.named(rule))
+    found = network.relevance(k, k.asarray(params), k.asarray(x), rules.named(rule))
+    for one, two in zip(found.relevance, exact.relevance, strict=True):
+        np.testing.assert_allclose(k.to_host(one), two, rtol=0, atol=2e-3 * np.abs(two).max())
+
+
+def test_a_whole_training_learns_as_on_the_cpu(gpu, tmp_path):
+    """Three thousand iterations: the mean loss of each third, and the last validation error."""
+    np.savez(tmp_path / "toy.npz", **toy_arrays(2000))
+    store = tmp_path / "toy.h5"
+    assert pack.main([str(tmp_path / "toy.npz"), "--out", str(store), "--channels", "difference"]) == 0
+    curves = {}
+    for device in ("cpu", "cuda"):
+        arguments = ["--data", store, "--out", tmp_path / device, "--iterations", 3000, "--batch", 20]
+        assert train.main([str(a) for a in [*arguments, "--validate-every", 500, "--device", device]]) == 0
+        curves[device] = history.read(tmp_path / device / "history.csv")
+    losses = {device: np.array_split([row.loss for row in rows], 3) for device, rows in curves.items()}
+    for one, two in zip(losses["cuda"], losses["cpu"], strict=True):
+        assert abs(np.mean(one) - np.mean(two)) < 0.02 + 0.15 * np.mean(two)
+    errors = [
+        [r.validation_error for r in rows if r.validation_error is not None][-1] for rows in curves.values()
+    ]
+    assert abs(errors[0] - errors[1]) < 0.02
+
+
+STEP = """
+import sys
+sys.path.insert(0, "tests")
+from pathlib import Path
+from test_cuda_networks import SHAPES, trained
+from rotinv.backend import get_kernels
+for precision in ("fp32", "tf32"):
+    trained(get_kernels("cuda", precision=precision), SHAPES[0], Path("."), steps=2)
+"""
+
+
+@pytest.mark.parametrize("tool", ["memcheck", "racecheck", "initcheck"])
+def test_compute_sanitizer_finds_nothing(gpu, tool):
+    if shutil.which("compute-sanitizer") is None:
+        pytest.skip("compute-sanitizer is not installed")
+    command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", sys.executable, "-c", STEP]
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
