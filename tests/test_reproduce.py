@@ -330,13 +330,13 @@ def test_killed_at_random_it_ends_with_the_same_bits(whole, store, tmp_path):
     rng, out, kills = random.Random(3), tmp_path / "killed", 0
     for _ in range(8):
         process = start_tiny(store, out)
-        until = time.monotonic() + rng.uniform(3, 14)
+        until = time.monotonic() + rng.uniform(1, 5)
         while process.poll() is None and time.monotonic() < until:
             time.sleep(0.01)
         kills += process.poll() is None
         process.kill()
         process.wait()
-    assert kills >= 4
+    assert kills >= 3  # a start alone takes a second or two of the twelve that the whole takes
     assert start_tiny(store, out).wait(600) == 0
     for arch, trial in itertools.product(ARCHS, (1, 2, 3)):
         one, other = (Place(folder, store).scores(arch, trial) for folder in (whole, out))
