@@ -10,12 +10,12 @@ def test_time_and_memory_grow_with(time_beside, curve, name):
     series = growth.SERIES[name]
     for value in series.values:
         row = time_beside(series.operation.format(value), growth.threads()[-1])
-        curve(name, value, row)
+        curve(name, value, row, series.power)
 
 
 def test_time_falls_with_threads(time_beside, curve):
     for threads in growth.threads():
-        curve("threads, training step", threads, time_beside("cap training", threads))
+        curve("threads, training step", threads, time_beside("cap training", threads), -1)
 
 
 def test_memory_is_flat_in_the_number_of_stamps(time_process, curve, tmp_path):
