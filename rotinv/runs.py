@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rotinv import __version__, architectures, checkpoints, files, weights
+from rotinv import __version__, architectures, checkpoints, files, locks, weights
 from rotinv.errors import UserError
 from rotinv.network import Network
 from rotinv.protocol import PAPER, Schedule
@@ -65,7 +65,7 @@ def check_free(folder: Path) -> None:
     """Raise UserError if `folder` is a file or holds anything already."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; name a folder")
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and any(path.name != locks.NAME for path in folder.iterdir()):
         holds = "a run (--resume goes on with it)" if (folder / CONFIG).exists() else "files"
         raise UserError(f"{folder}: holds {holds} already; name another folder")
 
