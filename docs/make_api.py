@@ -24,9 +24,9 @@ PUBLIC = {  # what is not named here may change without notice
 INTRODUCTION = """\
 # API reference
 
-Made by `python docs/make_api.py` of the sources; a test holds it to them. What is here is public; other modules, and
-names that begin with an underscore, may change without notice. The programs are in README.md. `docs/lrp.md` works the
-equations, and `examples/` uses what is here.
+Made by `python docs/make_api.py` of the sources; a test holds it to them. What is here is public; other
+modules, and names that begin with an underscore, may change without notice. The programs are in README.md.
+`docs/lrp.md` works the equations, and `examples/` uses what is here.
 
 `import rotinv` loads nothing else. Of its own it has `__version__` and, loaded when they are used,
 {names}.

@@ -1,4 +1,4 @@
-"""The package as a user gets it: built, installed elsewhere, run there, type-checked; and what is said of it."""
+"""The package as a user gets it: built, installed elsewhere, run there, type-checked; what is said of it."""
 
 import csv
 import os
@@ -21,11 +21,11 @@ from rotinv.__main__ import PROGRAMS
 
 OLDEST_SETUPTOOLS = 77  # as in pyproject.toml
 JUNK = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info", "runs", "*.h5")
-BUILD = "import sys; from setuptools import build_meta as b; [getattr(b, f'build_{w}')(sys.argv[1]) for w in {!r}]"
+BUILD = "import sys; from setuptools import build_meta as b; b.build_{}(sys.argv[1])"
 # What runs from the wheel must find nothing here.
 OUTSIDE = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
-USER = '''
+USER = """
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +50,7 @@ def total(folder: Path, stamps: np.ndarray) -> float:
 network: Network = rotinv.build("cap", size=21, channels=4)
 with rotinv.StampStore("store.h5") as store:
     sizes: dict[str, int] = store.sizes
-'''
+"""
 WRONG = {
     "import rotinv\nx: int = rotinv.build('cap')\n": "Network",
     "import rotinv\nrotinv.bulid('cap')\n": "bulid",
@@ -58,8 +58,8 @@ WRONG = {
 }
 
 
-def build(tree, out, *what):
-    """Build a tree into a folder by the hooks that pip calls, with the setuptools that is here."""
+def build(tree, out, what):
+    """Build a tree's wheel or sdist into a folder by the hook that pip calls, with the setuptools here."""
     command = [sys.executable, "-c", BUILD.format(what), str(out)]
     done = subprocess.run(command, cwd=tree, env=OUTSIDE, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -71,12 +71,13 @@ def built(tmp_path_factory):
     """A folder with the wheel and the sdist of a copy of this tree, and what the build said."""
     have = metadata.version("setuptools") if util.find_spec("setuptools") else "0"
     if int(have.partition(".")[0]) < OLDEST_SETUPTOOLS:
-        pytest.skip(f"building needs setuptools {OLDEST_SETUPTOOLS}, as the extra 'test' brings; here is {have}")
+        pytest.skip(
+            f"building needs setuptools {OLDEST_SETUPTOOLS}, as the extra 'test' brings; here is {have}"
+        )
     folder = tmp_path_factory.mktemp("build")
     shutil.copytree(ROOT, folder / "tree", ignore=JUNK)
     (folder / "tree" / "rotinv" / "left.pyc").write_bytes(b"")
-    said = build(folder / "tree", folder, "sdist", "wheel")
-    return folder, said
+    return folder, "".join(build(folder / "tree", folder, what) for what in ("sdist", "wheel"))
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +163,15 @@ def test_the_sdist_has_the_sources_and_the_documents(sdist):
     package = {path.relative_to(ROOT).as_posix() for path in sources().values()}
     documents = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.*")}
     examples = {path.relative_to(ROOT).as_posix() for path in (ROOT / "examples").glob("*.py")}
-    top = {"README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", "MANIFEST.in", "pyproject.toml", "setup.cfg"}
+    top = {
+        "README.md",
+        "CHANGELOG.md",
+        "CITATION.cff",
+        "LICENSE",
+        "MANIFEST.in",
+        "pyproject.toml",
+        "setup.cfg",
+    }
     assert len(documents) >= 4 and len(examples) == 2
     made = {name for name in found if name == "PKG-INFO" or name.startswith("rotinv.egg-info/")}
     assert set(found) - made == package | documents | examples | top
@@ -205,7 +214,17 @@ def trained(python, folder, device):
     run(python, folder, "-m", "rotinv.pack", "toy.npz", "--out", "toy.h5", "--channels", "difference")
     short = ("--iterations", 30, "--validate-every", 15, "--batch", 10, "--device", device)
     printed = run(
-        python, folder, "-m", "rotinv.train", "--arch", "cap-mini", "--data", "toy.h5", "--out", "mini", *short
+        python,
+        folder,
+        "-m",
+        "rotinv.train",
+        "--arch",
+        "cap-mini",
+        "--data",
+        "toy.h5",
+        "--out",
+        "mini",
+        *short,
     )
     assert "test set" in printed
     scored = ("-m", "rotinv.score", "mini", "toy.npz", "--out", "scores.csv", "--device", device)
@@ -219,7 +238,7 @@ def test_a_users_script_is_type_checked(python, tmp_path):
     (tmp_path / "user.py").write_text(USER)
     found = checked(python, tmp_path, "user.py", "--strict")
     assert found.returncode == 0, found.stdout
-    for number, (script, complaint) in enumerate(WRONG.items()):
+    for number, script in enumerate(WRONG):
         (tmp_path / f"wrong{number}.py").write_text(script)
     found = checked(python, tmp_path, *(f"wrong{number}.py" for number in range(len(WRONG))))
     for number, complaint in enumerate(WRONG.values()):
