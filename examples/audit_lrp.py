@@ -139,13 +139,13 @@ assert np.array_equal(turned, np.rot90(mu))
 # where there is no bias, no stabiliser and no unit with one side only. So the ledger keeps a line for
 # everything that Eq. 1 leaves out:
 #
-# $$\text{received} = \text{passed} + \text{bias}^+ + \text{bias}^- + \text{stabiliser}
-# + \text{one-sided} + \text{dead} + \text{crop} + \text{rounding}.$$
+# $$\text{received} = \text{passed} + \text{bias}^+ + \text{bias}^- + \text{stabiliser} +
+# \text{one-sided} + \text{dead} + \text{crop} + \text{rounding}.$$
 #
 # - *bias*: $z_j^+$ and $z_j^-$ contain the bias, so it takes its share, $\alpha \sum_j R_j b_j^+ / z_j^+$ and
 #   $-\beta \sum_j R_j b_j^- / z_j^-$.
-# - *one-sided*: a unit without a negative side hands down $\alpha R_j$, not $R_j$, and one without a positive side
-#   $-\beta R_j$. The line has what that differs from $R_j$, and is negative where relevance was made.
+# - *one-sided*: a unit without a negative side hands down $\alpha R_j$, one without a positive side
+#   $-\beta R_j$. The line has what that leaves of $R_j$: $(1 - \alpha) R_j$ and $(1 + \beta) R_j$.
 # - *dead*: $R_j$ of units with $0/0$. *crop*: what lies on the border that padding added.
 # - *rounding*: what float32 did, by comparison with the same sums in float64.
 #
