@@ -36,7 +36,7 @@ print(f"all files go to {out}")
 # %%
 store_path = out / "survey.h5"
 if not store_path.exists():
-    counts = {"train": 1500, "validate": 300, "test": 500}
+    counts = {"train": 1200, "validate": 200, "test": 400}
     rotinv.make_survey(store_path, counts, seed=1, workers=1, size=512, pilot_images=4)
 
 
@@ -192,44 +192,53 @@ figures.waterfall(
 #
 # Twelve rules are there by name. Four of them, on the same stamp:
 #
-# - `zero` (Eq. 2), $R_i = \sum_j z_{ij} / z_j \, R_j$: on a ReLU network it is gradient times input;
-# - `epsilon` (Eq. 3), $R_i = \sum_j z_{ij} / (z_j + \varepsilon\, \mathrm{sign}\, z_j) \, R_j$;
-# - `alpha1beta0` and `alpha2beta1` (Eq. 4).
+# - `zero` (Eq. 2), $R_i = \sum_j z_{ij} / z_j \, R_j$: on a ReLU network it is gradient times input. Eq. 3,
+#   `epsilon`, adds $\varepsilon\, \mathrm{sign}\, z_j$ below the bar, so that a $z_j$ near 0 does no harm;
+# - `alpha1beta0` and `alpha2beta1` (Eq. 4);
+# - `flat`, $R_i = \sum_j R_j / n_j$ with $n_j$ the inputs of $j$: it looks at neither the pixels nor the weights, and
+#   so shows what a map looks like that knows nothing of the decision.
 #
-# The account tells why their sums differ. Under `zero` and `epsilon` only biases (and $\varepsilon$) take
-# anything. Under Eq. 4 one-sided units make or destroy relevance: the map's sum says little about the
-# decision then, its pattern more.
+# The account tells why their sums differ. `flat` gives the border of zeros, which padding added, its part too, and
+# has no biases; the others give a pixel that is 0 nothing.
+
 
 # %%
-print(f"{'rule':<14}{'at the stamp':>14}{'biases':>12}{'one-sided':>12}{'the rest':>12}   closing error")
+def account(entries):
+    """The relevance at the stamps (n,), and that of each line over all layers."""
+    return entries[-1].passed, {line: sum(entry.lines[line] for entry in entries) for line in LINES}
+
+
+print(
+    f"{'rule':<14}{'at the stamp':>14}{'biases':>10}{'one-sided':>12}{'dead':>10}{'crop':>10}   closing error"
+)
 maps = {}
-for name in ("zero", "epsilon", "alpha1beta0", "alpha2beta1"):
+for name in ("zero", "alpha1beta0", "alpha2beta1", "flat"):
     _, entries = ledger(k, judge, network, params, k.asarray(x), rules.named(name))
-    taken = {line: sum(entry.lines[line][0] for entry in entries) for line in LINES}
-    biases = taken.pop("bias_positive") + taken.pop("bias_negative")
-    numbers = (entries[-1].passed[0], biases, taken.pop("one_sided"), sum(taken.values()))
+    (at_stamp,), taken = account(entries)
+    biases = taken["bias_positive"][0] + taken["bias_negative"][0]
+    rest = f"{taken['one_sided'][0]:12.4f}{taken['dead'][0]:10.4f}{taken['crop'][0]:10.4f}"
     worst = max(abs(entry.closing_error[0]) for entry in entries)
-    print(
-        f"{name:<14}{numbers[0]:14.4f}"
-        + "".join(f"{number:12.4f}" for number in numbers[1:])
-        + f"   {worst:.1e}"
-    )
+    print(f"{name:<14}{at_stamp:14.4f}{biases:10.4f}{rest}   {worst:.1e}")
     maps[name] = average_map(x, rules.named(name))
 draw(out / "rules.png", maps)
 
 # %% [markdown]
-# The default reads Eq. 4 with $0/0 = 0$, as the paper's authors do. `AlphaBeta(one_sided="conserve")` gives
-# the side that a one-sided unit has the weight 1: then nothing is made.
+# Units with one side only are rarer. We look for them in the whole test split, and take the stamp that has most on that
+# line. The default reads Eq. 4 with $0/0 = 0$, as the paper's authors do;
+# `AlphaBeta(one_sided="conserve")` gives the side that is there the weight 1, and then nothing is made.
 
 # %%
+every = subjects.as_read(model, split, np.arange(len(split)))
+_, entries = ledger(k, judge, network, params, k.asarray(every), rule)
+one_sided = np.abs(account(entries)[1]["one_sided"])
+print(f"{np.count_nonzero(one_sided)} of {len(every)} stamps have one-sided units")
+most = every[np.argmax(one_sided)][None]
 conserve = rules.Composite.everywhere(rules.AlphaBeta(one_sided="conserve"))
-_, entries = ledger(k, judge, network, params, k.asarray(x), conserve)
-print(
-    "one-sided:",
-    sum(entry.lines["one_sided"][0] for entry in entries),
-    "  at the stamp:",
-    entries[-1].passed[0],
-)
+for name, reading in {"0/0 = 0": rule, "conserve": conserve}.items():
+    _, entries = ledger(k, judge, network, params, k.asarray(most), reading)
+    (at_stamp,), taken = account(entries)
+    (output,), (made,) = entries[0].received, taken["one_sided"]
+    print(f"{name:<10} output {output:8.4f}   one-sided {made:8.4f}   at the stamp {at_stamp:8.4f}")
 
 # %% [markdown]
 # ## Without any rounding
@@ -242,16 +251,15 @@ print(
 ((exact_logits, entries, _),) = audits.exact(network, model.params, x, rule, "predicted")
 assert all(entry.closing_error[0] == 0 for entry in entries)
 assert all(entry.lines["rounding"][0] == 0 for entry in entries)
-received, passed = entries[0].received[0], entries[0].passed[0]
+received = entries[0].received[0]
 assert isinstance(received, Fraction)
 print(f"the logit is {received.numerator} / {received.denominator}")
-print(f"that is {float(received)!r}; the CPU's float32 said {trail.logits.max()!r}")
+print(f"that is {float(received)!r}; the CPU's float32 said {float(trail.logits.max())!r}")
 total = entries[-1].passed[0] + sum(entry.lines[line][0] for entry in entries for line in LINES)
 print("stamp + all lines == output:", total == received)
 assert total == received
-print(
-    f"the sum at the stamp has {len(str(entries[-1].passed[0].denominator)):,} digits below its fraction bar"
-)
+bits = entries[-1].passed[0].denominator.bit_length()
+print(f"the sum at the stamp is a fraction too, whose denominator has {bits:,} bits")
 
 # %% [markdown]
 # The command line does all this too: `rotinv audit cap-mini survey.h5 --index 3 --exact`, `rotinv explain`,

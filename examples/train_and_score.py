@@ -7,7 +7,7 @@
 #
 # We simulate a tiny survey, train on it for less than half a minute, see how good the result is, write a
 # catalogue, and look at why the turns cannot matter. It is a lesson, not a good classifier: the paper trains
-# on 1,220,000 stamps, we on 1,500.
+# on 1,220,000 stamps, we on 1,200.
 #
 # Run it as a script, or cell by cell in an editor that knows `# %%`. It needs `pip install 'rotinv[plot]'`.
 # The files go to the folder that the environment variable `ROTINV_OUT` names, or to a temporary one.
@@ -52,7 +52,7 @@ print(f"all files go to {out}")
 # %%
 store_path = out / "survey.h5"
 if not store_path.exists():
-    counts = {"train": 1500, "validate": 300, "test": 500}
+    counts = {"train": 1200, "validate": 200, "test": 400}
     rotinv.make_survey(store_path, counts, seed=1, workers=1, size=512, pilot_images=4)
 with rotinv.StampStore(store_path) as store:
     print(store.sizes, store.size, store.channels)
@@ -116,7 +116,7 @@ class Lines:
 
 
 k = rotinv.get_kernels("cpu")
-schedule = Schedule(iterations=150, halve_every=75, extend_by=0, validate_every=30)
+schedule = Schedule(iterations=120, halve_every=60, extend_by=0, validate_every=30)
 folder = out / "cap"
 if not (folder / runs.METRICS).exists():
     with rotinv.StampStore(store_path) as store:
@@ -130,7 +130,7 @@ print(sorted(path.name for path in folder.iterdir()))
 # %% [markdown]
 # The command line does the same, with a progress bar:
 #
-#     rotinv train --arch cap --data survey.h5 --out cap --iterations 150 --halve-every 75 --validate-every 30
+#     rotinv train --arch cap --data survey.h5 --out cap --iterations 120 --halve-every 60 --validate-every 30
 #
 # ## A catalogue
 #
@@ -154,7 +154,7 @@ print("".join(catalogue.read_text().splitlines(keepends=True)[:4]))
 # ## How good is it?
 #
 # A *false positive* is an artifact that is accepted, a *false negative* a candidate that is lost. The
-# threshold trades one for the other: the DET curve shows the FNR for every FPR. With 500 stamps all figures
+# threshold trades one for the other: the DET curve shows the FNR for every FPR. With 400 stamps all figures
 # are rough, and the intervals (95%) say how rough.
 
 # %%
