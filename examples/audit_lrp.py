@@ -195,11 +195,11 @@ figures.waterfall(
 # - `zero` (Eq. 2), $R_i = \sum_j z_{ij} / z_j \, R_j$: on a ReLU network it is gradient times input. Eq. 3,
 #   `epsilon`, adds $\varepsilon\, \mathrm{sign}\, z_j$ below the bar, so that a $z_j$ near 0 does no harm;
 # - `alpha1beta0` and `alpha2beta1` (Eq. 4);
-# - `flat`, $R_i = \sum_j R_j / n_j$ with $n_j$ the inputs of $j$: it looks at neither the pixels nor the weights, and
-#   so shows what a map looks like that knows nothing of the decision.
+# - `flat`, $R_i = \sum_j R_j / n_j$ with $n_j$ the inputs of $j$: it looks at neither the pixels nor the
+#   weights, and so shows what a map looks like that knows little of the decision.
 #
-# The account tells why their sums differ. `flat` gives the border of zeros, which padding added, its part too, and
-# has no biases; the others give a pixel that is 0 nothing.
+# The account tells why their sums differ. `flat` gives the border of zeros, which padding added, its part
+# too, and has no biases; the others give a pixel that is 0 nothing.
 
 
 # %%
@@ -223,8 +223,8 @@ for name in ("zero", "alpha1beta0", "alpha2beta1", "flat"):
 draw(out / "rules.png", maps)
 
 # %% [markdown]
-# Units with one side only are rarer. We look for them in the whole test split, and take the stamp that has most on that
-# line. The default reads Eq. 4 with $0/0 = 0$, as the paper's authors do;
+# Units with one side only are rarer. We look for them in the whole test split, and take the stamp that has
+# most on that line. The default reads Eq. 4 with $0/0 = 0$, as the paper's authors do;
 # `AlphaBeta(one_sided="conserve")` gives the side that is there the weight 1, and then nothing is made.
 
 # %%

@@ -116,7 +116,7 @@ class Lines:
 
 
 k = rotinv.get_kernels("cpu")
-schedule = Schedule(iterations=120, halve_every=60, extend_by=0, validate_every=30)
+schedule = Schedule(iterations=100, halve_every=50, extend_by=0, validate_every=25)
 folder = out / "cap"
 if not (folder / runs.METRICS).exists():
     with rotinv.StampStore(store_path) as store:
@@ -130,7 +130,7 @@ print(sorted(path.name for path in folder.iterdir()))
 # %% [markdown]
 # The command line does the same, with a progress bar:
 #
-#     rotinv train --arch cap --data survey.h5 --out cap --iterations 120 --halve-every 60 --validate-every 30
+#     rotinv train --arch cap --data survey.h5 --out cap --iterations 100 --halve-every 50 --validate-every 25
 #
 # ## A catalogue
 #
