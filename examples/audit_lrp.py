@@ -24,7 +24,8 @@ from rotinv import audits, figures, heatmaps, rules, runs, subjects, training, t
 from rotinv.ledger import LINES, ledger
 from rotinv.protocol import Schedule
 
-out = Path(os.environ.get("ROTINV_OUT") or tempfile.mkdtemp(prefix="rotinv-"))
+out = Path(os.environ.get("ROTINV_OUT") or tempfile.mkdtemp(prefix="rotinv-")).resolve()
+out.mkdir(parents=True, exist_ok=True)
 print(f"all files go to {out}")
 
 # %% [markdown]
@@ -109,7 +110,7 @@ def average_map(stamp, rule):
 
 
 def draw(path, rows):
-    """A stamp's channels, and below them maps (h, h, c) by name; red is positive, blue negative, white 0."""
+    """The stamp, and below it maps (h, h, c) by name, a scale each: red is positive, blue negative."""
     channels = model.config.channels
     figure = Figure(figsize=(1.5 * len(channels) + 1.4, 1.55 * (len(rows) + 1)), layout="constrained")
     axes = figure.subplots(len(rows) + 1, len(channels), squeeze=False)

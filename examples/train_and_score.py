@@ -31,6 +31,7 @@ from rotinv import (
     runs,
     scoring,
     sources,
+    subjects,
     training,
     trials,
 )
@@ -38,7 +39,8 @@ from rotinv.protocol import Schedule
 from rotinv.scorer import Scorer, Threshold
 from rotinv.scores import Scores
 
-out = Path(os.environ.get("ROTINV_OUT") or tempfile.mkdtemp(prefix="rotinv-"))
+out = Path(os.environ.get("ROTINV_OUT") or tempfile.mkdtemp(prefix="rotinv-")).resolve()
+out.mkdir(parents=True, exist_ok=True)
 print(f"all files go to {out}")
 
 # %% [markdown]
@@ -61,8 +63,9 @@ with rotinv.StampStore(store_path) as store:
     examples, labels = test.raw(chosen), test.label[chosen]
 
 # %% [markdown]
-# Four candidates, then four artifacts, a row each. A candidate has something in the science image that the
-# template lacks.
+# Four candidates, then four artifacts, a row each, each channel from its least pixel to its largest. All have
+# something that the template lacks. A candidate's has the shape of a star; an artifact's may be the track of a
+# cosmic ray, a bad pixel, or what is left of a star that was subtracted badly.
 
 # %%
 names = ("artifact", "candidate")
@@ -71,7 +74,7 @@ for row, (stamp, label) in enumerate(zip(examples, labels, strict=True)):
     for c, channel in enumerate(store.channels):
         axes = figure.add_subplot(len(examples), len(store.channels), 4 * row + c + 1, xticks=[], yticks=[])
         axes.imshow(stamp[..., c], cmap="gray")
-        axes.set_title(channel.replace("_", " ") if row == 0 else "", size=9)
+        axes.set_title(subjects.spelled(channel) if row == 0 else "", size=9)
         axes.set_ylabel(names[label] if c == 0 else "", size=9)
 figure.savefig(out / "stamps.png", dpi=100)
 
