@@ -156,14 +156,13 @@ assert np.array_equal(turned, np.rot90(mu))
 # %%
 judge = rotinv.get_kernels("reference")
 _, entries = ledger(k, judge, network, params, k.asarray(x), rule)
-heads = "  ".join(f"{line:>13}" for line in (*LINES, "closing error"))
-print(f"{'layer':<24}{'received':>10}{'passed':>10}   {heads}")
+used = [line for line in LINES if any(entry.lines[line][0] for entry in entries)]
+heads = "".join(f"{line:>15}" for line in (*used, "closing error"))
+print(f"{'layer':<24}{'received':>10}{'passed':>10}{heads}")
 for entry in entries:
-    lines = "  ".join(
-        f"{entry.lines[line][0]:13.2e}" if entry.lines[line][0] else f"{'-':>13}" for line in LINES
-    )
-    numbers = f"{entry.received[0]:10.4f}{entry.passed[0]:10.4f}"
-    print(f"{entry.layer:<24}{numbers}   {lines}  {entry.closing_error[0]:13.1e}")
+    amounts = [*(entry.lines[line][0] for line in used), entry.closing_error[0]]
+    numbers = "".join(f"{amount:15.2e}" for amount in amounts)
+    print(f"{entry.layer:<24}{entry.received[0]:10.4f}{entry.passed[0]:10.4f}{numbers}")
 
 # %% [markdown]
 # Down the whole network: what came out at the top is at the stamp, or on some line.
@@ -173,7 +172,7 @@ top, bottom = entries[0].received[0], entries[-1].passed[0]
 taken = {line: sum(entry.lines[line][0] for entry in entries) for line in LINES}
 print(f"{top:12.6f}   at the output")
 for line, amount in taken.items():
-    print(f"{-amount:+12.6f}   {line.replace('_', ' ')}")
+    print(f"{0 - amount:+12.6f}   {line.replace('_', ' ')}")
 print(f"{bottom:12.6f}   at the stamp")
 left = top - sum(taken.values()) - bottom
 print(f"not accounted for: {left:.1e}")
@@ -200,7 +199,8 @@ figures.waterfall(
 #   weights, and so shows what a map looks like that knows little of the decision.
 #
 # The account tells why their sums differ. `flat` gives the border of zeros, which padding added, its part
-# too, and has no biases; the others give a pixel that is 0 nothing.
+# too (*crop*), and has no biases; the others give a pixel that is 0 nothing. Where a unit is 0 in all four
+# orientations, their mean has nothing to share by: what a rule sends there is *dead*.
 
 
 # %%
@@ -226,7 +226,8 @@ draw(out / "rules.png", maps)
 # %% [markdown]
 # Units with one side only are rarer. We look for them in the whole test split, and take the stamp that has
 # most on that line. The default reads Eq. 4 with $0/0 = 0$, as the paper's authors do;
-# `AlphaBeta(one_sided="conserve")` gives the side that is there the weight 1, and then nothing is made.
+# `AlphaBeta(one_sided="conserve")` gives the side that is there the weight 1, and then nothing is made. A sum
+# of $R$ that is larger than the logit may mean no more than this.
 
 # %%
 every = subjects.as_read(model, split, np.arange(len(split)))

@@ -64,8 +64,8 @@ with rotinv.StampStore(store_path) as store:
 
 # %% [markdown]
 # Four candidates, then four artifacts, a row each, each channel from its least pixel to its largest. All have
-# something that the template lacks. A candidate's has the shape of a star; an artifact's may be the track of a
-# cosmic ray, a bad pixel, or what is left of a star that was subtracted badly.
+# something that the template lacks. A candidate's has the shape of a star; an artifact's may be the track of
+# a cosmic ray, a bad pixel, or what is left of a star that was subtracted badly.
 
 # %%
 names = ("artifact", "candidate")
@@ -207,7 +207,7 @@ ours = np.array(scores)
 print(f"largest change of a score by turning: CAP {np.ptp(ours, axis=0).max():.3g}, ", end="")
 print(f"Deep-HiTS {np.ptp(theirs, axis=0).max():.3g}")
 _, disagreement = scoring.with_rotation_std(k, model.network, params, stamps)
-print(f"CAP's orientations would disagree by {disagreement.mean():.2g} each on its own (std of the margin)")
+print(f"CAP's four orientations before their mean: margins with a std of {disagreement.mean():.2g}")
 
 # %% [markdown]
 # The second notebook, `audit_lrp.py`, asks what such a decision rests on.
