@@ -83,8 +83,8 @@ def time_process(request):
 def curve(request):
     """Keep a point of a curve of growth for the picture."""
 
-    def add(name, value, row):
-        request.config.stash[CURVES].setdefault(name, []).append(row | {"value": value})
+    def add(name, value, row, power=1):
+        request.config.stash[CURVES].setdefault(name, []).append(row | {"value": value, "power": power})
 
     return add
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -36,24 +37,22 @@ def run(arguments: list[str], cache: Path | None = None, until: str = "") -> dic
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     if cache is not None:
         environment["NUMBA_CACHE_DIR"] = str(cache)
-    started, reached = time.perf_counter(), None
-    process = subprocess.Popen(
-        [sys.executable, "-m", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env=environment,
-    )  # fmt: skip
-    said = []
-    for line in process.stdout:
-        said.append(line)
-        if reached is None and until and until in line:
-            reached = time.perf_counter() - started
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{arguments} ended with status {process.returncode}: {''.join(said[-5:])}")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return {
-        "operation": " ".join(Path(word).name if os.sep in word else word for word in arguments),
-        "seconds": time.perf_counter() - started,
-        "to_first_step": reached,
-        "memory_mb": used.ru_maxrss * unit / 1e6,
-    }
+    with tempfile.TemporaryDirectory() as folder:
+        peak = Path(folder) / "peak"
+        measured = [sys.executable, str(Path(__file__).with_name("measured.py")), str(peak), *arguments]
+        started, reached, said = time.perf_counter(), None, []
+        process = subprocess.Popen(
+            measured, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        )
+        for line in process.stdout:
+            said.append(line)
+            if reached is None and until and until in line:
+                reached = time.perf_counter() - started
+        if process.wait():
+            raise RuntimeError(f"{arguments} ended with status {process.returncode}: {''.join(said[-5:])}")
+        return {
+            "operation": " ".join(Path(word).name if os.sep in word else word for word in arguments),
+            "seconds": time.perf_counter() - started,
+            "to_first_step": reached,
+            "memory_mb": float(peak.read_text()),
+        }

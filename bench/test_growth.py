@@ -10,16 +10,16 @@ def test_time_and_memory_grow_with(time_beside, curve, name):
     series = growth.SERIES[name]
     for value in series.values:
         row = time_beside(series.operation.format(value), growth.threads()[-1])
-        curve(name, value, row)
+        curve(name, value, row, series.power)
 
 
 def test_time_falls_with_threads(time_beside, curve):
     for threads in growth.threads():
-        curve("threads, training step", threads, time_beside("cap training", threads))
+        curve("threads, training step", threads, time_beside("cap training", threads), -1)
 
 
 def test_memory_is_flat_in_the_number_of_stamps(time_process, curve, tmp_path):
-    """The scoring program takes no more memory for sixteen times as many stamps (to a tenth)."""
+    """The scoring program takes no more memory for eight times as many stamps (to a tenth)."""
     run = tmp_path / "run"
     train = processes.make_store(tmp_path / "train.h5", 400, 100)
     time_process(["rotinv.train", "--data", str(train), "--iterations", "20", "--out", str(run)])

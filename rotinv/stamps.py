@@ -38,6 +38,8 @@ class StampStore:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        if self.path.suffix.lower() in (".npy", ".npz"):
+            raise UserError(f"{self.path}: is not a stamp store; make one of arrays with rotinv pack")
         self._file = open_hdf5(self.path)
         try:
             self._read()

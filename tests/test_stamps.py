@@ -239,6 +239,11 @@ def test_a_foreign_store_is_refused_when_it_is_opened(tmp_path, what, message):
         pass
 
 
+def test_arrays_are_no_store(tmp_path):
+    with pytest.raises(UserError, match="rotinv pack"):
+        StampStore(tmp_path / "arrays.npz")
+
+
 @pytest.mark.parametrize(
     "content, message",
     [

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import prange
 
-from rotinv.kernels.cpu import direct, winograd
+from rotinv.kernels.cpu import direct, winograd, winograd_gradients
 from rotinv.kernels.cpu.activation import masked
 from rotinv.kernels.cpu.elementwise import is_negative_anywhere, join_channels, product
 from rotinv.kernels.cpu.jit import kernel
@@ -27,7 +27,7 @@ def epilogue_backward(dy, y, index, slope, shape):
 
 def backward(x, w, y, index, dy, pad, slope, dw, db, wanted):
     if winograd.suits(w):
-        return winograd.backward(x, w, y, index, dy, pad, slope, dw, db, wanted)
+        return winograd_gradients.backward(x, w, y, index, dy, pad, slope, dw, db, wanted)
     if index is not None or wanted:
         dy = y = epilogue_backward(dy, y, index, slope, _shape(x, w, pad))
         slope = 1.0

@@ -5,18 +5,8 @@ from numba import prange
 
 from rotinv.kernels.cpu.direct import activate, panels
 from rotinv.kernels.cpu.jit import kernel
-from rotinv.kernels.cpu.simd import (
-    LANES,
-    PANEL,
-    ROWS,
-    load,
-    load_part,
-    splat,
-    store,
-    store_part,
-    tile_1,
-    tile_tall,
-)
+from rotinv.kernels.cpu.simd import LANES, load, load_part, splat, store, store_part
+from rotinv.kernels.cpu.tile import PANEL, ROWS, tile_1, tile_tall
 
 
 def forward(x, w, b, slope):

@@ -12,9 +12,6 @@ from rotinv.kernels.cpu import memory
 from rotinv.kernels.cpu.jit import inline, kernel
 from rotinv.kernels.cpu.simd import (
     LANES,
-    PANEL,
-    ROWS,
-    SHORT,
     load,
     load_part,
     splat,
@@ -22,13 +19,10 @@ from rotinv.kernels.cpu.simd import (
     store_bytes,
     store_part,
     stream,
-    tile_1,
-    tile_4,
-    tile_short,
-    tile_tall,
     where_positive,
     where_wins,
 )
+from rotinv.kernels.cpu.tile import PANEL, ROWS, SHORT, tile_1, tile_4, tile_short, tile_tall
 
 BAND = 6  # rows of pixels between two additions to the weight gradients: few enough to stay in cache
 SLOTS = 8  # partial sums of the weight gradients: fixed, so that no bit depends on the threads

@@ -1,0 +1,230 @@
+"""The adjoints of winograd.py's convolution, step by step backward:
+
+    D = A dz A^T
+    dU[e] = sum over tiles V[e]^T D[e]        dw = G^T dU G
+    N[e] = D[e] U[e]^T                        dx += B N B^T
+
+V is computed again from x. Where there are several tiles to an image, the 8x8 pixels of their dx overlap.
+"""
+
+import numpy as np
+from numba import prange
+
+from rotinv.kernels.cpu import memory
+from rotinv.kernels.cpu.direct import SLOTS, add_slots
+from rotinv.kernels.cpu.jit import inline, kernel
+from rotinv.kernels.cpu.linear_map import make_linear_map
+from rotinv.kernels.cpu.simd import (
+    LANES,
+    load,
+    load_part,
+    splat,
+    store,
+    store_part,
+    stream,
+    where_byte,
+    where_positive,
+)
+from rotinv.kernels.cpu.tile import PANEL, ROWS, SHORT, tile_4, tile_short, tile_tall
+from rotinv.kernels.cpu.winograd import (
+    B_T,
+    PLANES,
+    A,
+    G,
+    load8,
+    store8,
+    transform_input,
+    transform_weights,
+    within,
+)
+
+GROUP = 25  # tiles at most between two additions to dU: fewer cost its traffic, more the cache
+
+_map_a = make_linear_map(A)  # 6 -> 8
+_map_b_t = make_linear_map(B_T.T)  # 8 -> 8
+_map_g_t = make_linear_map(G.T)  # 8 -> 3
+
+
+def backward(x, w, y, index, dy, pad, slope, dw, db, wanted):
+    """As Conv2dKernels.backward: the three passes share D, and dz is never written."""
+    c, o = w.shape[2:]
+    c_pad, o_pad = -(-c // LANES) * LANES, -(-o // PANEL) * PANEL
+    du = np.empty(SLOTS * PLANES * c_pad * o_pad, np.float32)
+    parts_b = np.zeros(SLOTS * o_pad, np.float32)
+    u = np.empty(PLANES * o * -(-c // PANEL) * PANEL if wanted else 0, np.float32)
+    if wanted:
+        transform_weights(np.ascontiguousarray(w.transpose(0, 1, 3, 2)).reshape(-1), o, c, u)
+    dx = memory.empty(x.shape if wanted else (0,))
+    pool, place = (1, np.empty(0, np.uint8)) if index is None else (2, index.reshape(-1))
+    p, q = x.shape[1] + 2 * pad - 2, x.shape[2] + 2 * pad - 2
+    _backward(x.reshape(-1), *x.shape, dy.reshape(-1), y.reshape(-1), place, pool, np.float32(slope), p, q, o,
+              pad, du, parts_b, u, dx.reshape(-1))  # fmt: skip
+    _gather_weights(du, c, o, dw.reshape(-1))
+    add_slots(parts_b.reshape(SLOTS, o_pad)[:, :o], db)
+    return dx if wanted else None
+
+
+@inline
+def _masked(dy, y, at, leak, count):
+    """dz = dy where y > 0, slope dy elsewhere, of so many channels."""
+    d = load_part(dy, at, count)
+    return where_positive(load_part(y, at, count), d, leak * d)
+
+
+@inline
+def _unpooled(dy, y, index, at, place, leak, count):
+    """dz at a place of a pooled window: dy where that place won."""
+    return where_byte(index, at, count, place, _masked(dy, y, at, leak, count))
+
+
+@inline
+def _transform_gradient(dy, y, index, pool, leak, start, p_y, q_y, o, p, q, half, d, d0, plane):
+    """D = A dz A^T of the 6x6 pixels at (p, q), pixels of dy = those of dz / pool; `start` its image."""
+    p, q = p // pool, q // pool
+    for k in range(0, o, LANES):
+        rest, step = o - k, q_y * o
+        n0, n1, n2 = within(p, p_y, rest), within(p + 1, p_y, rest), within(p + 2, p_y, rest)
+        n3, n4, n5 = within(p + 3, p_y, rest), within(p + 4, p_y, rest), within(p + 5, p_y, rest)
+        for j in range(6):
+            at = start + (p * q_y + q + j // pool) * o + k
+            if q + j // pool >= q_y:
+                zero = splat(np.float32(0))
+                store8(half, j * LANES, 6 * LANES, (zero, zero, zero, zero, zero, zero, zero, zero))
+            elif pool == 1:
+                column = (
+                    _masked(dy, y, at, leak, n0), _masked(dy, y, at + step, leak, n1),
+                    _masked(dy, y, at + 2 * step, leak, n2), _masked(dy, y, at + 3 * step, leak, n3),
+                    _masked(dy, y, at + 4 * step, leak, n4), _masked(dy, y, at + 5 * step, leak, n5),
+                )  # fmt: skip
+                store8(half, j * LANES, 6 * LANES, _map_a(column))
+            else:
+                column = (
+                    _unpooled(dy, y, index, at, j % 2, leak, n0),
+                    _unpooled(dy, y, index, at, j % 2 + 2, leak, n0),
+                    _unpooled(dy, y, index, at + step, j % 2, leak, n1),
+                    _unpooled(dy, y, index, at + step, j % 2 + 2, leak, n1),
+                    _unpooled(dy, y, index, at + 2 * step, j % 2, leak, n2),
+                    _unpooled(dy, y, index, at + 2 * step, j % 2 + 2, leak, n2),
+                )  # fmt: skip
+                store8(half, j * LANES, 6 * LANES, _map_a(column))
+        for i in range(8):
+            at = i * 6 * LANES
+            row = _map_a((load(half, at), load(half, at + LANES), load(half, at + 2 * LANES),
+                          load(half, at + 3 * LANES), load(half, at + 4 * LANES),
+                          load(half, at + 5 * LANES)))  # fmt: skip
+            store8(d, d0 + k + i * 8 * plane, plane, row)
+
+
+@inline
+def _add_input_gradient(v, v0, plane, half, dx, h, w, c, i0, j0):
+    """Add B N B^T, N the planes in v, to the 8x8 pixels at (i0, j0) of an image's dx."""
+    for k in range(0, c, LANES):
+        for j in range(8):
+            store8(half, j * LANES, 8 * LANES, _map_b_t(load8(v, v0 + k + j * plane, 8 * plane)))
+        for i in range(max(0, -i0), min(8, h - i0)):
+            row = _map_b_t(load8(half, i * 8 * LANES, LANES))
+            for j in range(8):
+                if 0 <= j0 + j < w:
+                    at = ((i0 + i) * w + j0 + j) * c + k
+                    store_part(dx, at, load_part(dx, at, c - k) + row[j], c - k)
+
+
+@inline
+def _copy_out(image, dx, start, size):
+    """dx[start : start + size] = image."""
+    if size % LANES == 0:
+        for at in range(0, size, LANES):
+            stream(dx, start + at, load(image, at))
+    else:
+        for at in range(size):
+            dx[start + at] = image[at]
+
+
+@kernel
+def _backward(x, n, h, w, c, dy, y, index, pool, slope, p_z, q_z, o, pad, du, parts_b, u, dx):
+    """Sum V[e]^T D[e] of a slot's tiles into du[slot][e][panel][c][PANEL], and dz; write dx if it has any."""
+    c_pad, o_pad = (c + LANES - 1) // LANES * LANES, (o + PANEL - 1) // PANEL * PANEL
+    n_pad = (c + PANEL - 1) // PANEL * PANEL
+    across, tiles = (q_z + 5) // 6, (p_z + 5) // 6 * ((q_z + 5) // 6)
+    p_y, q_y = p_z // pool, q_z // pool
+    v_plane, d_plane = (GROUP + 3) * n_pad + 16, (GROUP + 3) * o_pad + 16
+    leak = splat(slope)
+    for slot in prange(SLOTS):
+        v, d = np.empty(PLANES * v_plane, np.float32), np.zeros(PLANES * d_plane, np.float32)
+        half, gathered = np.empty(64 * LANES, np.float32), np.empty(h * w * c, np.float32)
+        begin, end = slot * n // SLOTS * tiles, (slot + 1) * n // SLOTS * tiles
+        du0 = slot * PLANES * c_pad * o_pad
+        groups = max(1, (end - begin + GROUP - 1) // GROUP)  # one of no tile writes zeros
+        for group in range(groups):
+            first = begin + group * (end - begin) // groups
+            count = begin + (group + 1) * (end - begin) // groups - first
+            for t in range(count):
+                image, tile = (first + t) // tiles, (first + t) % tiles
+                i, j = tile // across * 6, tile % across * 6
+                transform_input(x, image * h * w * c, h, w, c, i - pad, j - pad, half, v, t * n_pad, v_plane)
+                _transform_gradient(dy, y, index, pool, leak, image * p_y * q_y * o, p_y, q_y, o, i, j,
+                                    half, d, t * o_pad, d_plane)  # fmt: skip
+                for k in range(0, o, LANES):
+                    # The plane of the points (1, 1) holds the sum of the tile.
+                    total = load(parts_b, slot * o_pad + k) + load(d, 9 * d_plane + t * o_pad + k)
+                    store(parts_b, slot * o_pad + k, total)
+            for e in range(PLANES):
+                for panel in range(0, o_pad, PANEL):
+                    for row in range(0, c_pad, SHORT):
+                        tile_short(v, e * v_plane + row, 1, 1, 0, count, n_pad,
+                                   d, e * d_plane + panel, 0, o_pad,
+                                   du, du0 + (e * o_pad + panel) * c_pad + row * PANEL, PANEL,
+                                   group > 0)  # fmt: skip
+                if dx.size:
+                    _rows(d, e * d_plane, o_pad, o, u, e * n_pad * o, v, e * v_plane, n_pad, count)
+            if dx.size:
+                for t in range(count):
+                    image, tile = (first + t) // tiles, (first + t) % tiles
+                    if tile == 0:
+                        gathered[:] = 0
+                    i, j = tile // across * 6 - pad, tile % across * 6 - pad
+                    _add_input_gradient(v, t * n_pad, v_plane, half, gathered, h, w, c, i, j)
+                    if tile == tiles - 1:
+                        _copy_out(gathered, dx, image * h * w * c, h * w * c)
+
+
+@inline
+def _rows(d, d0, d_step, o, u, u0, v, v0, v_step, count):
+    """N (count, c) = D (count, o) U (o, c) of a plane; some rows beyond count are computed, never read."""
+    for panel in range(0, v_step, PANEL):
+        t = 0
+        while t < count:
+            if t + ROWS <= count:
+                tile_tall(d, d0 + t * d_step, d_step, 1, 0, o, 1, u, u0 + panel * o, 0, PANEL,
+                          v, v0 + t * v_step + panel, v_step, False)  # fmt: skip
+                t += ROWS
+            else:
+                tile_4(d, d0 + t * d_step, d_step, 1, 0, o, 1, u, u0 + panel * o, 0, PANEL,
+                       v, v0 + t * v_step + panel, v_step, False)  # fmt: skip
+                t += 4
+
+
+@kernel
+def _gather_weights(du, c, o, dw):
+    """dw = G^T dU G, of the slots' sum in their order."""
+    c_pad, o_pad = (c + LANES - 1) // LANES * LANES, (o + PANEL - 1) // PANEL * PANEL
+    plane = c_pad * o_pad
+    for e in prange(PLANES):
+        for at in range(e * plane, (e + 1) * plane, LANES):
+            total = load(du, at)
+            for slot in range(1, SLOTS):
+                total = total + load(du, slot * PLANES * plane + at)
+            store(du, at, total)
+    for channel in prange(c):
+        half = np.empty(24 * LANES, np.float32)
+        for k in range(0, o, LANES):
+            for j in range(8):
+                column = _map_g_t(
+                    load8(du, j * plane + (k // PANEL * c_pad + channel) * PANEL + k % PANEL, 8 * plane)
+                )
+                for i in range(3):
+                    store(half, (i * 8 + j) * LANES, column[i])
+            for i in range(3):
+                row = _map_g_t(load8(half, i * 8 * LANES, LANES))
+                for j in range(3):
+                    store_part(dw, ((i * 3 + j) * c + channel) * o + k, row[j], o - k)
