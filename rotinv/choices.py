@@ -79,26 +79,26 @@ class Choice:
         if len(counts) != len(words) - 1 or len(counts) not in wanted or 0 in counts:
             raise UserError(f"--explain {' '.join(words)}: is none of {_FORMS}")
         self._count = counts[0] if counts else NEAR
-        self._index = np.zeros(0, np.int64)
-        self._key = np.zeros(0)
+        self._index, self._key = np.zeros(0, np.int64), np.zeros(0)  # of the chosen, the best first
+        self._all: list[NDArray[np.int64]] = []
 
     def add(self, rows: dict[str, NDArray]) -> None:
         """Look at rows; those without a score are never chosen."""
         p = np.asarray(rows["probability"], np.float64)
         scored = np.isfinite(p)
         key = np.abs(p - self._threshold) if self._kind == "near-threshold" else -p
-        self._index = np.concatenate([self._index, rows["index"][scored]])
-        self._key = np.concatenate([self._key, key[scored]])
         if self._kind == "all":
-            self._key = np.zeros(len(self._index))
-        else:
-            best = np.lexsort((self._index, self._key))[: self._count]
-            self._index, self._key = self._index[best], self._key[best]
+            self._all.append(rows["index"][scored])
+            return
+        index = np.concatenate([self._index, rows["index"][scored]])
+        key = np.concatenate([self._key, key[scored]])
+        best = np.lexsort((index, key))[: self._count]
+        self._index, self._key = index[best], key[best]
 
     @property
     def indices(self) -> NDArray[np.int64]:
         """The numbers of those chosen, the nearest or highest first."""
-        return self._index
+        return np.concatenate([self._index, *self._all])
 
 
 def explain(
