@@ -159,6 +159,8 @@ def _as_images(value: Any) -> list[Image]:
     """A cut-out: FITS bytes, a record around them, or pixels (rows, columns) or in one row of a square."""
     if isinstance(value, Mapping):
         value = value.get("stampData")
+    if isinstance(value, ValueError):  # found by the reader of the table
+        raise value
     if value is None or len(value) == 0:
         return []
     if isinstance(value, bytes):

@@ -54,11 +54,7 @@ class ParquetFile:
                     return
                 at += 1
                 where = f"{self.path}: row {at - 1}"
-                if isinstance(record, ValueError):
-                    self.problems.append(f"{where} cannot be read ({record})")
-                    yield packets.UNREADABLE
-                else:
-                    yield packets.read(self._reader, record, where, self.problems)
+                yield packets.read(self._reader, record, where, self.problems)
             reason = "the file ends"
         except Exception as error:  # Arrow's own kinds, for pages that are damaged
             reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -67,8 +63,8 @@ class ParquetFile:
         for _ in range(at, stop):
             yield packets.UNREADABLE
 
-    def _records(self, start: int) -> Iterator[dict[str, Any] | ValueError]:
-        """The rows from `start` on, or what is wrong with one; groups of rows before it are not read."""
+    def _records(self, start: int) -> Iterator[dict[str, Any]]:
+        """The rows from `start` on: groups of rows that come before it are not read."""
         with self._parquet.ParquetFile(self.path) as file:
             groups, first = list(range(file.num_row_groups)), 0
             while groups and first + file.metadata.row_group(groups[0]).num_rows <= start:
@@ -76,24 +72,22 @@ class ParquetFile:
             for batch in file.iter_batches(_ROWS, row_groups=groups, columns=self._columns):
                 columns = dict(zip(batch.schema.names, batch.columns, strict=True))
                 for row in range(max(start - first, 0), batch.num_rows):
-                    yield _record(columns, row)
+                    yield {name: _value(column[row]) for name, column in columns.items()}
                 first += batch.num_rows
 
 
-def _record(columns: dict[str, Any], row: int) -> dict[str, Any] | ValueError:
-    """A row's cells; an error is given, not raised, so that it costs no other row."""
-    try:
-        return {name: _value(column[row]) for name, column in columns.items()}
-    except ValueError as error:
-        return error
-
-
 def _value(scalar: Any) -> Any:
-    """A cell: lists of numbers as an array, which is far quicker than Python's own numbers."""
+    """A cell: lists of numbers as an array, which is far quicker than Python's own numbers.
+
+    What is wrong with it is given, not raised: it must cost no other cell or row.
+    """
     values = getattr(scalar, "values", None)
     if values is None or not hasattr(values, "to_numpy"):
         return scalar.as_py()
-    return _array(values)
+    try:
+        return _array(values)
+    except ValueError as error:
+        return error
 
 
 def _array(values: Any) -> NDArray[Any]:
@@ -103,5 +97,5 @@ def _array(values: Any) -> NDArray[Any]:
     inner = _array(values.flatten())
     lengths = set(values.value_lengths().to_pylist())
     if len(lengths) != 1 or None in lengths:  # a row that is null has none
-        raise ValueError("a cut-out's rows are not of one length")
+        raise ValueError("its rows are not of one length")
     return inner.reshape(len(values), -1)

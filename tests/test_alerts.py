@@ -477,7 +477,8 @@ def test_ragged_rows_of_a_parquet_file_cost_their_own_alert_only(tmp_path):
     kind = pa.list_(pa.list_(pa.float32()))
     columns = {"template": [good, uneven, good, short, null, good]}
     columns |= {name: [good] * 6 for name in ("science", "difference")}
-    parquet.write_table(pa.table({k: pa.array(v, kind) for k, v in columns.items()}), tmp_path / "a.parquet")
+    table = {name: pa.array(cells, kind) for name, cells in columns.items()} | {"candid": list(range(6))}
+    parquet.write_table(pa.table(table), tmp_path / "a.parquet")
     file = ParquetFile(tmp_path / "a.parquet")
     found = list(file.packets(0, 6))
     assert [bool(packet.flags & BIT["unreadable"]) for packet in found] == [
@@ -489,4 +490,6 @@ def test_ragged_rows_of_a_parquet_file_cost_their_own_alert_only(tmp_path):
         False,
     ]
     assert len(file.problems) == 3
-    assert "row 1 cannot be read" in file.problems[0]
+    assert "row 1 (1): its template cut-out: its rows are not of one length" in file.problems[0]
+    assert [packet.candidate_id for packet in found] == list("012345")
+    assert found[1].science is not None
