@@ -74,9 +74,9 @@ def _about(settings: dict[str, Any]) -> str:
     return (
         f"Tables and figures of Reyes et al. 2018 (arXiv 1808.03626) beside those of this run: scale "
         f"'{settings['scale']}', {settings['trials']} trials of each network on {data}, of "
-        f"{schedule['iterations']:,} iterations{least}. The paper trained on 1,220,000 stamps of the real HiTS "
-        "survey, for 100,000 iterations at least: other stamps, and fewer iterations, give other figures, and "
-        "it is their order that may be expected to agree."
+        f"{schedule['iterations']:,} iterations{least}. The paper trained on 1,220,000 stamps of the real "
+        "HiTS survey, for 100,000 iterations at least: other stamps, and fewer iterations, give other "
+        "figures, and it is their order that may be expected to agree."
     )
 
 
