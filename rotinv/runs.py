@@ -62,10 +62,10 @@ def create_folder(folder: Path | None, arch: str) -> Path:
 
 
 def check_free(folder: Path) -> None:
-    """Raise UserError if `folder` is a file or holds anything already."""
+    """Raise UserError if `folder` is a file or holds anything but what a process killed at its start left."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; name a folder")
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and not all(files.is_temporary(path) for path in folder.iterdir()):
         holds = "a run (--resume goes on with it)" if (folder / CONFIG).exists() else "files"
         raise UserError(f"{folder}: holds {holds} already; name another folder")
 
