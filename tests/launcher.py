@@ -1,0 +1,164 @@
+"""A process that has the programs loaded, and forks one for each command: a start takes milliseconds.
+
+The fork runs what `python -m rotinv.PROGRAM` runs. It can be told to kill itself at its n-th change of the
+file system: those moments are the ones that matter, and the clock alone seldom meets them. With `disk`, the
+process has a mount namespace of its own, in which a folder can be a small or a read-only disk.
+
+Or it runs a program itself, thousands of times, until one crashes it or does not end.
+"""
+
+import contextlib
+import faulthandler
+import importlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from programs import ENVIRONMENT, call
+
+CHANGES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir")  # audit events of Python
+NAMESPACE = ["unshare", "--mount"] if os.getuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
+
+
+class Launcher:
+    """The parent's end; a context manager."""
+
+    def __init__(self, programs, disk=False, stderr=None, cwd=None):
+        self._process = subprocess.Popen(
+            [*(NAMESPACE if disk else []), sys.executable, __file__, *programs],
+            env={**ENVIRONMENT, "PYTHONPATH": os.pathsep.join(sys.path), "NUMBA_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            cwd=cwd,
+        )
+        assert self._answer(120) == "ready"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+    def start(self, program, *arguments, told, **more):
+        """Start a program whose output goes to the file `told`; see `_run` for what else it can be told."""
+        self._tell(program=program, arguments=[str(one) for one in arguments], told=str(told), **more)
+        return Started(self, int(self._answer(60)))
+
+    def run(self, program, *arguments, told, seconds=300, **more):
+        """The same, to its end; gives the status."""
+        return self.start(program, *arguments, told=told, **more).wait(seconds)
+
+    def shell(self, *command):
+        """Run a command where the programs run; gives its status."""
+        self._tell(shell=[str(one) for one in command])
+        return int(self._answer(60))
+
+    def call(self, program, *arguments, seconds):
+        """Run a program in the launcher itself; gives its status and what it told, or (None, "crashed")
+        or (None, "hung"): the launcher is no more then, and where it was is on its standard error."""
+        self._tell(call=program, arguments=[str(one) for one in arguments])
+        found = self._answer(seconds)
+        if found:
+            return tuple(json.loads(found))
+        self._process.send_signal(signal.SIGABRT)
+        self._process.wait()
+        return None, "hung" if found is None else "crashed"
+
+    def place(self, path):
+        """A path as the programs have it, for this process to look at."""
+        return Path(f"/proc/{self._process.pid}/root{Path(path).resolve()}")
+
+    def _tell(self, **what):
+        self._process.stdin.write(json.dumps(what).encode() + b"\n")
+        self._process.stdin.flush()
+
+    def _answer(self, seconds):
+        """The next line, or None."""
+        if not select.select([self._process.stdout], [], [], seconds)[0]:
+            return None
+        return self._process.stdout.readline().decode().strip()
+
+
+class Started:
+    """A program under way."""
+
+    def __init__(self, launcher, pid):
+        self._launcher, self._pid = launcher, pid
+
+    def wait(self, seconds):
+        """The status when it ends (-N: killed by signal N), or None after so many seconds."""
+        found = self._launcher._answer(seconds)
+        return None if found is None else int(found)
+
+    def kill(self, number=signal.SIGKILL):
+        """Kill it; gives the status, which is its own if it was quicker."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, number)
+        return self.wait(60)
+
+
+def _serve():
+    """The launcher's whole life: a command a line."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    faulthandler.enable()
+    print("ready", file=answers)
+    for line in sys.stdin:
+        what = json.loads(line)
+        if "shell" in what:
+            print(subprocess.run(what["shell"], stdout=subprocess.DEVNULL).returncode, file=answers)
+        elif "call" in what:
+            done = call(what["call"], *what["arguments"])
+            print(json.dumps([done.returncode, done.stderr]), file=answers)
+        else:
+            pid = os.fork()
+            if not pid:
+                _run(**what)
+            print(pid, file=answers)
+            print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), file=answers)
+
+
+def _run(program, arguments, told, prepare="", point=None, folder=""):
+    """In a fork: run a program and end; `prepare` is run first, `point` the change below `folder` to die at."""
+    from rotinv import cli
+
+    os.setsid()
+    output = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    exec(prepare)
+    if point is not None:
+        _die_at(point, folder)
+    cli.run(program, lambda: importlib.import_module(f"rotinv.{program}").main(arguments))
+
+
+def _die_at(point, folder):
+    left = point
+
+    def changed(event, arguments):
+        nonlocal left
+        if event not in CHANGES or not str(arguments[0]).startswith(folder):
+            return
+        if event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR):
+            return
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(60)
+
+    sys.addaudithook(changed)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        importlib.import_module(f"rotinv.{name}")
+    _serve()
