@@ -1,11 +1,47 @@
-"""Rotation-invariant classification of supernova candidates, every decision of which can be audited."""
+"""Rotation-invariant classification of supernova candidates, every decision of which can be audited.
 
+The names below are loaded when they are used: `import rotinv` itself loads nothing. docs/api.md has the rest
+of what is public.
+"""
+
+import importlib
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rotinv.architectures import build
+    from rotinv.backend import get_kernels
+    from rotinv.errors import UserError
+    from rotinv.runs import load_model
+    from rotinv.stamps import StampStore, open_stamps
+    from rotinv.survey import make_survey
 
 __version__ = "0.1.0"
+__all__ = ["StampStore", "UserError", "build", "get_kernels", "load_model", "make_survey", "open_stamps"]
 
 # In a checkout the kernels lie beside this folder, not in it: `rotinv.kernels` is found through
 # the package's path. Installed, setuptools has put them inside.
 _here = Path(__file__).resolve().parent
 if not (_here / "kernels").is_dir():
     __path__.append(str(_here.parent))
+
+_MODULES = {
+    "StampStore": "rotinv.stamps",
+    "UserError": "rotinv.errors",
+    "build": "rotinv.architectures",
+    "get_kernels": "rotinv.backend",
+    "load_model": "rotinv.runs",
+    "make_survey": "rotinv.survey",
+    "open_stamps": "rotinv.stamps",
+}
+
+if not TYPE_CHECKING:  # it would let a type checker believe in any name
+
+    def __getattr__(name: str) -> object:
+        """The public names, from the modules that they are in."""
+        if name not in _MODULES:
+            raise AttributeError(f"module 'rotinv' has no attribute {name!r}")
+        return getattr(importlib.import_module(_MODULES[name]), name)
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -69,7 +69,7 @@ def waterfall(path: Path, start: float, steps: Sequence[tuple[str, float]], titl
     figure = _figure(height=1.2 + 0.28 * (len(steps) + 2))
     axes = figure.subplots()
     axes.use_sticky_edges = False  # room for the numbers beside the bars
-    axes.margins(x=0.15)
+    axes.margins(x=0.2)
     level = start
     axes.barh(0, level, color="0.6")
     for row, (_, taken) in enumerate(steps, 1):

@@ -1,7 +1,7 @@
 """Files that are whole or not there: written beside their place, flushed to disk, then renamed.
 
-A process that is killed leaves its temporary file, `.NAME.xxxx.part`. Whoever writes a file holds a lock on
-his, so that the next to write the same file knows what nobody writes any more, and removes it.
+A process that is killed leaves its temporary file, `.NAME.PROCESS.xxxx.part`. Whoever writes a file holds a
+lock on his, so that the next to write the same file knows what nobody writes any more, and removes it.
 """
 
 import contextlib
@@ -29,7 +29,8 @@ def written_whole(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
     The file is flushed to disk before the rename, and removed if the block raises, so that `path`
     never holds half a file. What killed processes left of earlier tries is removed.
 
-    Raises UserError if `path` exists and `overwrite` is False, or if its folder cannot be written.
+    Raises UserError if `overwrite` is False and `path` exists or another process is writing it, and if its
+    folder cannot be written.
     """
     path = Path(path)
     if path.is_dir():
@@ -37,7 +38,7 @@ def written_whole(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
     refuse_existing(path, overwrite)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(path)
+        _remove_abandoned(path, overwrite)
         handle, temporary = _create_temporary(path)
     try:
         with disk_errors(path):
@@ -121,26 +122,41 @@ def disk_errors(path: Path) -> Iterator[None]:
 def _create_temporary(path: Path) -> tuple[int, Path]:
     """A new file beside `path`, locked as long as the descriptor is open."""
     while True:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        prefix = f".{path.name}.{os.getpid()}."
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=path.parent)
         if _lock(handle) and os.path.exists(name):  # else another process took it for an abandoned one
             return handle, Path(name)
         os.close(handle)
 
 
-def _remove_abandoned(path: Path) -> None:
-    """Remove the temporary files of `path` that nobody writes: their processes were killed."""
+def _remove_abandoned(path: Path, shared: bool) -> None:
+    """Remove the temporary files of `path` that nobody writes: their processes were killed.
+
+    Raises UserError if somebody is writing one, unless `shared`.
+    """
     if sys.platform == "win32":  # which knows no such lock
         return
     for found in path.parent.iterdir():
         if not (is_temporary(found) and found.name.startswith(f".{path.name}.")):
             continue
-        with contextlib.suppress(OSError):  # gone, or another user's
-            handle = os.open(found, os.O_RDWR)
-            try:
-                if _lock(handle):
-                    found.unlink(missing_ok=True)
-            finally:
-                os.close(handle)
+        if _unlink_abandoned(found) or shared:
+            continue
+        number = found.name.removeprefix(f".{path.name}.").partition(".")[0]
+        raise UserError(f"{path}: process {number} is writing it; wait for it, or stop it")
+
+
+def _unlink_abandoned(temporary: Path) -> bool:
+    """Remove a temporary file that nobody writes; says whether nobody does."""
+    try:
+        handle = os.open(temporary, os.O_RDWR)
+    except OSError:  # gone, or another user's
+        return True
+    try:
+        if found := _lock(handle):
+            temporary.unlink(missing_ok=True)
+        return found
+    finally:
+        os.close(handle)
 
 
 def _lock(handle: int) -> bool:

@@ -9,19 +9,17 @@ A step's inputs are its settings, the files it reads and the outputs of the step
 its record names the inputs as they are now, and its outputs are there as it left them.
 """
 
-import contextlib
-import fcntl
 import functools
 import hashlib
 import itertools
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from rotinv import locks
 from rotinv.errors import UserError
 from rotinv.files import disk_errors, write_json, written_whole
 from rotinv.workers import Crew, Task, employ
@@ -199,13 +197,13 @@ def run(folder: Path, steps: Sequence[Step], workers: int, threads: int, watcher
     """
     with disk_errors(folder / "steps"):
         (folder / "steps").mkdir(parents=True, exist_ok=True)
-    with locked(folder / "steps" / "lock"):
+    with locks.held(folder / "steps", _PATIENCE, about=folder):
         _remove_unfinished(folder)
         book = Book(folder)
         at = _Run(book, steps, watcher, finished(book, steps))
         _alone(at)
         if any(step.name not in at.done for step in steps):
-            hold = functools.partial(_hold, folder / "steps" / "lock")
+            hold = functools.partial(locks.join, folder / "steps")
             with employ(workers, threads, hold) as crew:
                 _together(at, crew)
 
@@ -228,34 +226,6 @@ def _together(at: _Run, crew: Crew) -> None:
                 at.end(by_name[name], crew.busy)
             else:
                 at.moved(by_name[name], share, crew.busy)
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock that no other process has while this one, or a process that it started, is at work.
-
-    Raises UserError if another has it.
-    """
-    with disk_errors(path):
-        file = path.open("a")
-    with file:
-        until = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    raise UserError(f"{path.parent.parent}: another process is at work in it") from None
-                time.sleep(0.1)
-        fcntl.flock(file, fcntl.LOCK_SH)  # its workers share it: they may outlive it by a moment
-        yield
-
-
-def _hold(path: Path) -> None:
-    """Share the lock until this process ends."""
-    descriptor = os.open(path, os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_SH)
 
 
 def _remove_unfinished(folder: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rotinv import __version__, architectures, checkpoints, files, weights
+from rotinv import __version__, architectures, checkpoints, files, locks, weights
 from rotinv.errors import UserError
 from rotinv.network import Network
 from rotinv.protocol import PAPER, Schedule
@@ -65,7 +65,7 @@ def check_free(folder: Path) -> None:
     """Raise UserError if `folder` is a file or holds anything but what a process killed at its start left."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; name a folder")
-    if folder.is_dir() and not all(files.is_temporary(path) for path in folder.iterdir()):
+    if folder.is_dir() and not all(map(_is_trace, folder.iterdir())):
         holds = "a run (--resume goes on with it)" if (folder / CONFIG).exists() else "files"
         raise UserError(f"{folder}: holds {holds} already; name another folder")
 
@@ -117,6 +117,11 @@ def write_weights(folder: Path, config: Config, params: np.ndarray) -> None:
     progress = checkpoints.Progress(limit=0)
     write_config(folder, config)
     checkpoints.save(folder / BEST, config.network(), checkpoints.Checkpoint(params, 0, progress))
+
+
+def _is_trace(path: Path) -> bool:
+    """Whether a file is what a process leaves that was killed before it wrote anything."""
+    return path.name == locks.NAME or files.is_temporary(path)
 
 
 def _next_free(parent: Path, arch: str) -> Path:

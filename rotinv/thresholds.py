@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rotinv import files, runs
+from rotinv import files, locks, runs
 from rotinv.errors import UserError
 from rotinv.runs import Model
 
 FILE = "thresholds.json"
+_PATIENCE = 10.0  # seconds to wait for another process that keeps its own
 
 
 def store(
@@ -28,8 +29,9 @@ def store(
     values = {f"{fpr:g}": value if math.isfinite(value) else None for fpr, value in found.items()}
     entry = {"weights": key, "models": [model.name for model in models], **about, "thresholds": values}
     for folder in dict.fromkeys(folders):
-        others = [one for one in _read(folder / FILE) if one["weights"] != key]
-        files.write_json(folder / FILE, {"entries": [*others, entry]})
+        with locks.held(folder, _PATIENCE):
+            others = [one for one in _read(folder / FILE) if one["weights"] != key]
+            files.write_json(folder / FILE, {"entries": [*others, entry]})
 
 
 def find(folders: Sequence[Path], models: Sequence[Model], fpr: float) -> float:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from rotinv import architectures, cli, runs, side_by_side, survey, training, trials
+from rotinv import architectures, cli, locks, runs, side_by_side, survey, training, trials
 from rotinv.backend import DEVICES, get_kernels
 from rotinv.errors import UserError
 from rotinv.history import Row
@@ -48,16 +48,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _trials(options, config, data)
         if not options.resume:
             folder = runs.create_folder(folder, config.arch)
-        run = begin(k, config, folder)
-        _say(f"{config.arch}: {run.network.size:,} parameters; run folder {folder}")
-        _prepare(run)
-        with _Bar(run) as bar, _interrupts() as stopped:
-            reached = trials.train(run, data, config, bar, stopped)
-        if not reached:
-            _say(f"stopped at iteration {run.iteration}; to go on: python -m rotinv.train --resume {folder}")
-            return 130
-        _print_metrics(trials.test(k, folder, data))
-        print(f"\nto score stamps: python -m rotinv.score {folder} STAMPS --out scores.csv")
+        with locks.held(folder):
+            return _train(begin(k, config, folder), config, data)
+
+
+def _train(run: training.Run, config: runs.Config, data: trials.Data) -> int:
+    """One model, with a progress bar."""
+    _say(f"{config.arch}: {run.network.size:,} parameters; run folder {run.folder}")
+    _prepare(run)
+    with _Bar(run) as bar, _interrupts() as stopped:
+        reached = trials.train(run, data, config, bar, stopped)
+    if not reached:
+        _say(f"stopped at iteration {run.iteration}; to go on: python -m rotinv.train --resume {run.folder}")
+        return 130
+    _print_metrics(trials.test(run.k, run.folder, data))
+    print(f"\nto score stamps: python -m rotinv.score {run.folder} STAMPS --out scores.csv")
     return 0
 
 
@@ -67,9 +72,10 @@ def _trials(options: argparse.Namespace, config: runs.Config, data: trials.Data)
     def trial(number: int, folder: Path, stopped: side_by_side.Stopped) -> bool:
         k = get_kernels(options.device, options.threads, options.precision)  # its own: on a GPU, a stream
         own = replace(config, seed=config.seed + number)
-        run = training.begin(k, own, folder)
-        _prepare(run)
-        return trials.train(run, data, own, _Lines(folder.name), stopped)
+        with locks.held(folder):
+            run = training.begin(k, own, folder)
+            _prepare(run)
+            return trials.train(run, data, own, _Lines(folder.name), stopped)
 
     out = options.out
     names = [out and out.with_name(f"{out.name}-{i}") for i in range(1, options.trials + 1)]

@@ -22,11 +22,13 @@ from pathlib import Path
 from programs import ENVIRONMENT, call
 
 CHANGES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir")  # audit events of Python
-NAMESPACE = ["unshare", "--mount"] if os.getuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
+NAMESPACE = (
+    ["unshare", "--mount"] if os.getuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
+)
 
 
 class Launcher:
-    """The parent's end; a context manager."""
+    """The parent's end; a context manager. A program's name with - before it is a package to be absent."""
 
     def __init__(self, programs, disk=False, stderr=None, cwd=None):
         self._process = subprocess.Popen(
@@ -160,5 +162,8 @@ def _die_at(point, folder):
 
 if __name__ == "__main__":
     for name in sys.argv[1:]:
-        importlib.import_module(f"rotinv.{name}")
+        if name.startswith("-"):
+            sys.modules[name[1:]] = None  # as if it were not installed
+        else:
+            importlib.import_module(f"rotinv.{name}")
     _serve()

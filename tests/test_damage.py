@@ -11,7 +11,16 @@ from collections import Counter
 import numpy as np
 import pytest
 import python2_pickles as p2
-from alert_packets import RUBIN, ZTF, rubin, write_avro, write_fits_images, write_fits_table, write_parquet, ztf
+from alert_packets import (
+    RUBIN,
+    ZTF,
+    rubin,
+    write_avro,
+    write_fits_images,
+    write_fits_table,
+    write_parquet,
+    ztf,
+)
 from launcher import Launcher
 from programs import call, toy_arrays
 from test_alerts import field
@@ -42,7 +51,10 @@ class Whole:
         again = ("train", "--resume", "{}", *DEVICE)
         self.read = {
             "store: score": (store, ("score", run, "{}", *table)),
-            "store: train": (store, ("train", "--arch", "cap-mini", "--data", "{}", "--out", "{out}", *short)),
+            "store: train": (
+                store,
+                ("train", "--arch", "cap-mini", "--data", "{}", "--out", "{out}", *short),
+            ),
             "store of alerts": (folder / "alerts.h5", ("score", folder / "four", "{}", *table)),
             "best.h5": (run / "best.h5", ("score", "{}", store, *table)),
             "foreign weights": (folder / "weights.h5", ("import_weights", "{}", *WEIGHTS)),
@@ -50,7 +62,10 @@ class Whole:
             "history.csv": (trained / "history.csv", again),
             "config.json: score": (run / "config.json", ("score", "{}", store, *table)),
             "config.json: train": (trained / "config.json", again),
-            "thresholds.json": (trained / "thresholds.json", ("score", "{}", store, "--at-fpr", 0.01, *table)),
+            "thresholds.json": (
+                trained / "thresholds.json",
+                ("score", "{}", store, "--at-fpr", 0.01, *table),
+            ),
             "scores": (folder / "scores.h5", ("evaluate", "{}")),
             "npz": (folder / "stamps.npz", ("pack", "{}", "--out", "{out}.h5", "--channels", "difference")),
             "pickle": (folder / "chunk.pkl", hits),
@@ -98,7 +113,9 @@ class Whole:
             named = here / file.parent.name
             shutil.copytree(file.parent, named)
             copy = named / file.name
-        return [str(one).replace("{}", str(named)).replace("{out}", str(here / "out")) for one in command], copy
+        return [
+            str(one).replace("{}", str(named)).replace("{out}", str(here / "out")) for one in command
+        ], copy
 
 
 def mutated(rng, data):
@@ -139,7 +156,7 @@ class Reader:
         path = self._folder / "stderr.txt"
         if self._launcher is None:
             with path.open("w") as file:
-                self._launcher = Launcher([self._program], stderr=file, cwd=self._folder)
+                self._launcher = Launcher(["-matplotlib", self._program], stderr=file, cwd=self._folder)
         status, told = self._launcher.call(*command, seconds=SECONDS)
         if status is None:
             self.close()

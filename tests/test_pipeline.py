@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from programs import ENVIRONMENT
 
-from rotinv import pipeline
+from rotinv import locks, pipeline
 from rotinv.errors import UserError
 from rotinv.pipeline import Book, Step
 
@@ -180,8 +180,8 @@ def test_a_step_that_starts_processes_itself_is_done_here(tmp_path):
 def test_one_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "_PATIENCE", 0.2)
     (tmp_path / "steps").mkdir()
-    with pipeline.locked(tmp_path / "steps" / "lock"):
-        with pytest.raises(UserError, match="another process is at work"):
+    with locks.held(tmp_path / "steps"):
+        with pytest.raises(UserError, match=f"process {os.getpid()} on .* is at work in it"):
             run(tmp_path, steps(tmp_path))
     run(tmp_path, steps(tmp_path))
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from rotinv import checkpoints, runs, scores, scoring, subjects, survey, training, trials
+from rotinv import checkpoints, locks, runs, scores, scoring, subjects, survey, training, trials
 from rotinv.errors import UserError
 from rotinv.history import Row
 from rotinv.paper.place import Place
@@ -51,10 +51,11 @@ def train(at: Place, schedule: Schedule, arch: str, trial: int, tell: Tell) -> N
         )
         data = trials.check(store, config)
         folder.mkdir(parents=True, exist_ok=True)
-        go = training.resume if (folder / runs.CONFIG).exists() else training.begin
-        run = go(k, config, folder)
-        training.warm_up(run)
-        trials.train(run, data, config, _Observer(tell))
+        with locks.held(folder):
+            go = training.resume if (folder / runs.CONFIG).exists() else training.begin
+            run = go(k, config, folder)
+            training.warm_up(run)
+            trials.train(run, data, config, _Observer(tell))
 
 
 class _Observer:

@@ -78,7 +78,7 @@ def make_survey(
     return images
 
 
-def _pilot(simulate: "Simulate", seed: int, count: int) -> np.ndarray:
+def _pilot(simulate: "_Simulate", seed: int, count: int) -> np.ndarray:
     """Stamps of each bin in `count` images that belong to no split."""
     seen = np.zeros(3 * selection.BINS, np.int64)
     with contextlib.closing(simulate((seed, PILOT), range(count))) as results:
@@ -89,7 +89,7 @@ def _pilot(simulate: "Simulate", seed: int, count: int) -> np.ndarray:
 
 
 def _fill(
-    simulate: "Simulate",
+    simulate: "_Simulate",
     saved: parts.Parts,
     split: str,
     key: tuple[int, int],
@@ -128,7 +128,7 @@ def _bins(result: pair.Stamps) -> np.ndarray:
     return selection.bin_of(result.snr, result.kind == kinds.CANDIDATE)
 
 
-class Simulate:
+class _Simulate:
     """Pairs simulated ahead by a pool of processes, or here and now without one; in order in both cases."""
 
     def __init__(self, pool: ProcessPoolExecutor | None, workers: int, band: str, size: int) -> None:
@@ -160,14 +160,14 @@ class Simulate:
 
 
 @contextlib.contextmanager
-def _processes(workers: int, band: str, size: int) -> Iterator[Simulate]:
+def _processes(workers: int, band: str, size: int) -> Iterator[_Simulate]:
     """A pool of `workers` processes of one thread each; none for one worker."""
     if workers == 1:
-        yield Simulate(None, workers, band, size)
+        yield _Simulate(None, workers, band, size)
         return
     with processes.threads_each(1):
         pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=processes.begin)
         try:
-            yield Simulate(pool, workers, band, size)
+            yield _Simulate(pool, workers, band, size)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

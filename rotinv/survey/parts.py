@@ -9,9 +9,8 @@ moment the disk holds both.
 """
 
 import contextlib
-import fcntl
 import json
-import os
+import math
 import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from rotinv import locks
 from rotinv.errors import UserError
 from rotinv.files import disk_errors, refuse_existing, remove_ours, written_whole
 from rotinv.survey.selection import Selection
@@ -85,7 +85,7 @@ def open_parts(path: Path, options: Mapping[str, Any]) -> Iterator[Parts]:
     folder = path.with_name(path.name + ".part")
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    with locks.held(folder, patience=math.inf, about=path):
         refuse_existing(path)
         for unfinished in folder.glob(".*.part"):
             unfinished.unlink()
@@ -110,18 +110,6 @@ def finish(parts: Parts, store: Path, path: Path) -> None:
         (parts.folder / "finished").touch()
         store.replace(path)
     remove_ours(parts.folder, _OURS)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder, which ends with the process at the latest."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with disk_errors(folder):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _check_options(file: Path, options: dict[str, Any]) -> None:

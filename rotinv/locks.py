@@ -1,0 +1,79 @@
+"""One process at a time at a folder's files: a lock of the operating system, which ends with its process.
+
+The lock is on a file that names who holds it. A process that is killed leaves the file, which holds nobody
+up. Windows has no such lock; nothing is locked there.
+"""
+
+import contextlib
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from rotinv.errors import UserError
+from rotinv.files import disk_errors
+
+if sys.platform != "win32":
+    import fcntl
+
+NAME = "lock"
+
+
+@contextlib.contextmanager
+def held(folder: Path, patience: float = 0.0, about: Path | None = None) -> Iterator[None]:
+    """Hold the lock of a folder that exists; another process may have it for `patience` seconds more.
+
+    `about` is what is told of in its place. Processes that this one starts may `join`. Raises UserError,
+    naming the process at work, if there is one, or if the folder cannot be written.
+    """
+    path = folder / NAME
+    with disk_errors(path):
+        file = path.open("a+")
+    with file:
+        until = time.monotonic() + patience
+        while not _take(file):
+            if time.monotonic() > until:
+                raise UserError(
+                    f"{about or folder}: {_holder(path)} is at work in it; wait for it, or stop it"
+                )
+            time.sleep(0.1)
+        with disk_errors(path):
+            path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+        _share(file)
+        yield
+
+
+def join(folder: Path) -> None:
+    """Hold a folder's lock as well, until this process ends; the process that started it holds it."""
+    _share((folder / NAME).open("a+"), forever=True)
+
+
+_joined: list[IO[str]] = []  # open files, lest their locks end
+
+
+def _take(file: IO[str]) -> bool:
+    """Take the lock, if nobody has it."""
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def _share(file: IO[str], forever: bool = False) -> None:
+    """Let others that share hold it too: workers may outlive the process that started them by a moment."""
+    if forever:
+        _joined.append(file)
+    if sys.platform != "win32":
+        fcntl.flock(file, fcntl.LOCK_SH)
+
+
+def _holder(path: Path) -> str:
+    try:
+        return path.read_text().strip() or "another process"
+    except OSError:
+        return "another process"

@@ -1,0 +1,66 @@
+"""The notebooks of examples/: each runs as it stands, tells what it promises, and draws its pictures."""
+
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from programs import ENVIRONMENT, ROOT
+
+image = pytest.importorskip("matplotlib.image")
+NOTEBOOKS = sorted((ROOT / "examples").glob("*.py"))
+PICTURES = {
+    "train_and_score": ("stamps.png", "det.png", "cap/learning_curve.png"),
+    "audit_lrp": ("map.png", "waterfall.png", "rules.png"),
+}
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    """One folder for both: the second takes the survey that the first has made."""
+    return tmp_path_factory.mktemp("examples")
+
+
+def run(name, out):
+    """What a notebook prints, run as a script in an empty folder, which it must leave empty."""
+    (elsewhere := out / "elsewhere").mkdir(exist_ok=True)
+    command = [sys.executable, "-W", "error", str(ROOT / "examples" / f"{name}.py")]
+    env = {**ENVIRONMENT, "ROTINV_OUT": str(out)}
+    done = subprocess.run(command, cwd=elsewhere, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert os.listdir(elsewhere) == []
+    for picture in PICTURES[name]:
+        assert np.ptp(image.imread(out / picture)) > 0.5  # neither blank nor absent
+    return done.stdout
+
+
+def test_train_and_score(out):
+    printed = run("train_and_score", out)
+    assert printed.count("equal bits: True") == 4
+    changes = re.search(r"by turning: CAP (\S+), Deep-HiTS (\S+)", printed)
+    assert float(changes[1]) == 0 and float(changes[2]) > 1e-3
+    assert float(re.search(r"accuracy +([\d.]+)%", printed)[1]) > 75
+    assert len((out / "scores.csv").read_text().splitlines()) == 401
+
+
+def test_audit_lrp(out):
+    printed = run("audit_lrp", out)
+    assert "bit for bit: True" in printed
+    assert abs(float(re.search(r"not accounted for: (\S+)", printed)[1])) < 1e-9
+    assert "stamp + all lines == output: True" in printed
+    assert float(re.search(r"accuracy on the test stamps: ([\d.]+)%", printed)[1]) > 60
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_prose_and_code_are_in_their_cells(path):
+    """Percent format: what is said is in markdown cells, all comment; no cell is empty."""
+    first, *cells = re.split(r"^# %%", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert first == "" and len(cells) > 10
+    for cell in cells:
+        kind, _, body = cell.partition("\n")
+        assert kind in (" [markdown]", "") and body.strip()
+        if kind:
+            assert all(line.startswith("#") for line in body.strip().splitlines())
+            assert body.count("$$") % 2 == 0 and body.replace("$$", "").count("$") % 2 == 0
