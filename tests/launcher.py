@@ -7,10 +7,12 @@ process has a mount namespace of its own, in which a folder can be a small or a 
 Or it runs a program itself, thousands of times, until one crashes it or does not end.
 """
 
+import atexit
 import contextlib
 import faulthandler
 import importlib
 import json
+import math
 import os
 import select
 import signal
@@ -64,13 +66,19 @@ class Launcher:
         return int(self._answer(60))
 
     def call(self, program, *arguments, seconds):
-        """Run a program in the launcher itself; gives its status and what it told, or (None, "crashed")
+        """Run a program in the launcher itself, for at most so many seconds of a processor.
+
+        Gives its status and what it told, or (None, "crashed")
         or (None, "hung"): the launcher is no more then, and where it was is on its standard error."""
         self._tell(call=program, arguments=[str(one) for one in arguments])
-        found = self._answer(seconds)
+        until = processor_seconds(self._process.pid) + seconds
+        deadline = time.monotonic() + 30 * seconds  # it may wait for something, on a busy machine
+        while (found := self._answer(0.5)) is None:
+            if processor_seconds(self._process.pid) > until or time.monotonic() > deadline:
+                self._process.send_signal(signal.SIGABRT)
+                break
         if found:
             return tuple(json.loads(found))
-        self._process.send_signal(signal.SIGABRT)
         self._process.wait()
         return None, "hung" if found is None else "crashed"
 
@@ -100,11 +108,23 @@ class Started:
         found = self._launcher._answer(seconds)
         return None if found is None else int(found)
 
-    def kill(self, number=signal.SIGKILL):
-        """Kill it; gives the status, which is its own if it was quicker."""
+    def kill_after(self, seconds):
+        """Kill it when it has used so many seconds of a processor; gives the status."""
+        while processor_seconds(self._pid) < seconds:
+            if (status := self.wait(0.001)) is not None:
+                return status
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self._pid, number)
+            os.kill(self._pid, signal.SIGKILL)
         return self.wait(60)
+
+
+def processor_seconds(pid):
+    """What a process has used of the processors; infinite where it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return math.inf
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def _serve():
@@ -129,7 +149,10 @@ def _serve():
 
 
 def _run(program, arguments, told, prepare="", point=None, folder=""):
-    """In a fork: run a program and end; `prepare` is run first, `point` the change below `folder` to die at."""
+    """In a fork: run a program and end.
+
+    `prepare` is run first; `point` is the change below `folder` to die at, or -1 to count them.
+    """
     from rotinv import cli
 
     os.setsid()
@@ -144,20 +167,24 @@ def _run(program, arguments, told, prepare="", point=None, folder=""):
 
 
 def _die_at(point, folder):
-    left = point
+    changes, began = 0, time.process_time()
 
     def changed(event, arguments):
-        nonlocal left
+        nonlocal changes
         if event not in CHANGES or not str(arguments[0]).startswith(folder):
             return
         if event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR):
             return
-        left -= 1
-        if left < 0:
+        if changes == point:
             os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep(60)
+        changes += 1
+
+    def tell():
+        print(json.dumps({"changes": changes, "seconds": time.process_time() - began}), flush=True)
 
     sys.addaudithook(changed)
+    if point < 0:
+        atexit.register(tell)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from rotinv import scores
 
 SECONDS = 20  # after which a program that takes a fraction of one hangs
 DEVICE = ("--device", "reference")
-WEIGHTS = ("--out", "{out}", "--arch", "cap-mini", "--channels", "difference")
+WEIGHTS = ("--out", "{out}", "--arch", "cap-mini", "--size", 13, "--channels", "difference")
 SEED = 20181101
 
 
@@ -119,8 +119,7 @@ class Whole:
 
 
 def mutated(rng, data):
-    """Some of: cut off, bits flipped, bytes overwritten (mostly near the start, where headers are), zeroed, or a
-    piece repeated."""
+    """Cut off, bits flipped, bytes overwritten or zeroed, or a piece repeated; half of it where headers are."""
     data = bytearray(data)
     reach = len(data) if rng.random() < 0.5 else min(len(data), 4096)
     at, length = int(rng.integers(reach)), int(rng.integers(1, 64))
@@ -181,7 +180,7 @@ def in_hdf5(told):
 
 
 def drill(whole, kind, count, folder):
-    """Damage a file `count` times; gives how often what came of it, and keeps the files that came off badly."""
+    """Damage a file `count` times; gives how often what came of it. Files that came off badly are kept."""
     rng, found = np.random.default_rng([SEED, *kind.encode()]), Counter()
     original, reader = whole.read[kind][0].read_bytes(), Reader(whole.read[kind][1][0], folder)
     here = folder / "here"
