@@ -119,7 +119,7 @@ class Whole:
 
 
 def mutated(rng, data):
-    """Cut off, bits flipped, bytes overwritten or zeroed, or a piece repeated; half of it where headers are."""
+    """Cut off, bits flipped, bytes overwritten or zeroed, or a piece repeated; half of it in the headers."""
     data = bytearray(data)
     reach = len(data) if rng.random() < 0.5 else min(len(data), 4096)
     at, length = int(rng.integers(reach)), int(rng.integers(1, 64))
