@@ -113,10 +113,17 @@ def digest(model: Model) -> str:
 
 
 def write_weights(folder: Path, config: Config, params: np.ndarray) -> None:
-    """Make a run of weights from elsewhere: config.json and best.h5, ready to score with."""
+    """Make a run of weights from elsewhere: best.h5 and config.json, ready to score with.
+
+    Raises UserError if the disk does not take them; the folder is then as it was.
+    """
     progress = checkpoints.Progress(limit=0)
-    write_config(folder, config)
     checkpoints.save(folder / BEST, config.network(), checkpoints.Checkpoint(params, 0, progress))
+    try:
+        write_config(folder, config)
+    except UserError:
+        (folder / BEST).unlink()
+        raise
 
 
 def _is_trace(path: Path) -> bool:

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from programs import ENVIRONMENT, call
 
+PATIENCE = 600  # seconds of a busy machine
 CHANGES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir")  # audit events of Python
 NAMESPACE = (
     ["unshare", "--mount"] if os.getuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
@@ -41,7 +42,7 @@ class Launcher:
             stderr=stderr,
             cwd=cwd,
         )
-        assert self._answer(120) == "ready"
+        assert self._answer(PATIENCE) == "ready"
 
     def __enter__(self):
         return self
@@ -54,16 +55,16 @@ class Launcher:
     def start(self, program, *arguments, told, **more):
         """Start a program whose output goes to the file `told`; see `_run` for what else it can be told."""
         self._tell(program=program, arguments=[str(one) for one in arguments], told=str(told), **more)
-        return Started(self, int(self._answer(60)))
+        return Started(self, int(self._answer(PATIENCE)))
 
-    def run(self, program, *arguments, told, seconds=300, **more):
+    def run(self, program, *arguments, told, **more):
         """The same, to its end; gives the status."""
-        return self.start(program, *arguments, told=told, **more).wait(seconds)
+        return self.start(program, *arguments, told=told, **more).wait(PATIENCE)
 
     def shell(self, *command):
         """Run a command where the programs run; gives its status."""
         self._tell(shell=[str(one) for one in command])
-        return int(self._answer(60))
+        return int(self._answer(PATIENCE))
 
     def call(self, program, *arguments, seconds):
         """Run a program in the launcher itself, for at most so many seconds of a processor.
@@ -115,7 +116,7 @@ class Started:
                 return status
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
-        return self.wait(60)
+        return self.wait(PATIENCE)
 
 
 def processor_seconds(pid):

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 from alert_packets import ZTF, write_avro, ztf
-from launcher import Launcher
+from launcher import PATIENCE, Launcher
 from programs import call, toy_arrays
 from test_alerts import field
 from test_catalogues import read as read_catalogue
@@ -27,7 +27,6 @@ from rotinv import history, runs, stamps
 pytestmark = pytest.mark.drill
 PROGRAMS = ("train", "simulate", "import_alerts", "import_hits", "score")
 DEVICE = ("--device", "reference")
-PATIENCE = 600  # seconds of the slowest machine
 
 
 @pytest.fixture(scope="module")
