@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rotinv import __version__, architectures, checkpoints, files, locks, weights
+from rotinv import __version__, architectures, checkpoints, files, locks
 from rotinv.errors import UserError
 from rotinv.network import Network
 from rotinv.protocol import PAPER, Schedule
@@ -103,7 +103,7 @@ def load_model(folder: Path) -> Model:
     network, path = config.network(), folder / BEST
     if not path.exists():
         raise UserError(f"{path}: no such file; the run has not been validated yet")
-    params = weights.from_named(network, weights.read_named(path), str(path))
+    params = checkpoints.load_params(path, network)
     return Model(folder.resolve().name, config, network, params)
 
 

@@ -148,7 +148,7 @@ ROOMS = (0, 0.7)  # of what the program writes
 
 
 def drill(disk, made, kind, rooms=ROOMS):
-    """The program on a read-only disk, and on one with so much room: gives the status and what is there then."""
+    """The program on a read-only disk, and on one with little room: gives the status and what is there."""
     program, *arguments = command(kind, made, disk.path / "out")
     before, times = disk.files(), 0
     disk.read_only(True)
