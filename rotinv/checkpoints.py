@@ -11,14 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from rotinv import weights
-from rotinv.errors import UserError
-from rotinv.files import open_hdf5
+from rotinv.files import open_hdf5, reading_hdf5
 from rotinv.hdf5 import create_hdf5
 from rotinv.network import Network
 from rotinv.protocol import Progress
 
 FORMAT = "rotinv-checkpoint-1"
-_DAMAGE = (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError)  # what h5py and json raise
 
 
 @dataclass(frozen=True)
@@ -45,14 +43,11 @@ def save(path: Path, network: Network, checkpoint: Checkpoint) -> None:
 def load(path: Path, network: Network) -> Checkpoint:
     """Read a checkpoint of `network`. Raises UserError if it is damaged or of another network."""
     params = load_params(path, network)
-    with open_hdf5(path) as file:
-        try:
-            if file.attrs["format"] != FORMAT:
-                raise ValueError(f"its format is {file.attrs['format']!r}, not {FORMAT!r}")
-            progress = Progress(**json.loads(file.attrs["progress"]))
-            return Checkpoint(params, int(file.attrs["iteration"]), progress)
-        except _DAMAGE as error:
-            raise UserError(f"{path}: is not a whole checkpoint ({error})") from error
+    with open_hdf5(path) as file, reading_hdf5(path):
+        if file.attrs["format"] != FORMAT:
+            raise ValueError(f"its format is {file.attrs['format']!r}, not {FORMAT!r}")
+        progress = Progress(**json.loads(file.attrs["progress"]))
+        return Checkpoint(params, int(file.attrs["iteration"]), progress)
 
 
 def load_params(path: Path, network: Network) -> np.ndarray:
@@ -62,15 +57,11 @@ def load_params(path: Path, network: Network) -> np.ndarray:
     checkpoints had a `sha256` is taken as it is).
     """
     params = weights.from_named(network, weights.read_named(path), str(path))
-    with open_hdf5(path) as file:
-        try:
-            attributes = dict(file.attrs)
-            if known := attributes.get("sha256"):
-                found = _digest(params, int(attributes["iteration"]), attributes["progress"])
-                if found != known:
-                    raise ValueError("its bytes are not those that were saved")
-        except _DAMAGE as error:
-            raise UserError(f"{path}: is damaged ({error}); copy it anew") from error
+    with open_hdf5(path) as file, reading_hdf5(path):
+        if "sha256" in file.attrs:
+            found = _digest(params, int(file.attrs["iteration"]), file.attrs["progress"])
+            if found != file.attrs["sha256"]:
+                raise ValueError("its bytes are not those that were saved")
     return params
 
 

@@ -106,6 +106,22 @@ def open_hdf5(path: str | Path) -> h5py.File:
 
 
 @contextlib.contextmanager
+def reading_hdf5(path: Path) -> Iterator[None]:
+    """Turn what h5py raises as it reads a damaged file into one line that names it.
+
+    Its exceptions are of many types: a flipped bit makes another type, name, size or address of anything.
+    """
+    try:
+        yield
+    except _H5PY as error:
+        raise UserError(f"{path}: is damaged ({_first_line(error)}); copy or make it anew") from error
+
+
+_H5PY = (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, SystemError,
+         TypeError, ValueError)  # fmt: skip
+
+
+@contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Turn what the disk says (full, read-only, no such folder) into one line that names the file."""
     try:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from rotinv import __version__, map_files, runs
 from rotinv.errors import UserError
 from rotinv.extras import require
-from rotinv.files import check_ours, disk_errors, open_hdf5, remove_ours
+from rotinv.files import check_ours, disk_errors, open_hdf5, reading_hdf5, remove_ours
 from rotinv.hdf5 import create_hdf5
 from rotinv.scorer import Scorer
 from rotinv.sources import Source
@@ -182,7 +182,7 @@ def write(path: Path, rows: Rows, about: str, problems: Sequence[str]) -> None:
 
 
 def _read(path: Path) -> tuple[Rows, list[str]]:
-    with open_hdf5(path) as file:
+    with open_hdf5(path) as file, reading_hdf5(path):
         rows = {
             name: one.asstr()[()] if h5py.check_string_dtype(one.dtype) else one[()]
             for name, one in file["rows"].items()
@@ -194,7 +194,7 @@ def _is_whole(path: Path, about: str) -> bool:
     """Whether a shard is there already, of the same stamps, networks and threshold."""
     if not path.exists():
         return False
-    with contextlib.suppress(UserError), open_hdf5(path) as file:
+    with contextlib.suppress(UserError), open_hdf5(path) as file, reading_hdf5(path):
         return bool(file.attrs.get("about") == about)
     return False
 

@@ -80,10 +80,10 @@ class Whole:
     def _make_runs(self, run, trained, store, short):
         make_run(run, "cap-mini")
         shutil.copy(run / "best.h5", self.folder / "weights.h5")
-        np.savez(self.folder / "stamps.npz", **toy_arrays(n=30))
+        np.savez(self.folder / "stamps.npz", **toy_arrays(n=300))
         self._do("pack", self.folder / "stamps.npz", "--out", store, "--channels", "difference")
         self._do("train", "--arch", "cap-mini", "--data", store, "--out", trained, *short)
-        self._do("evaluate", trained, store, *DEVICE)
+        self._do("evaluate", trained, store, "--split", "train", *DEVICE)
 
     def _make_alerts(self):
         folder, four = self.folder, ["template", "science", "difference", "snr_difference"]
@@ -127,7 +127,7 @@ def mutated(rng, data):
     if kind == 0:
         del data[int(rng.integers(len(data))) :]
     elif kind == 1:
-        for place in rng.integers(reach, size=rng.integers(1, 20)):
+        for place in rng.integers(reach, size=2 ** rng.integers(5)):
             data[place] ^= 1 << rng.integers(8)
     elif kind == 2:
         for place in rng.integers(reach, size=rng.integers(1, 6)):
@@ -185,6 +185,10 @@ def drill(whole, kind, count, folder):
     original, reader = whole.read[kind][0].read_bytes(), Reader(whole.read[kind][1][0], folder)
     here = folder / "here"
     try:
+        here.mkdir()
+        command, file = whole.case(kind, here)
+        file.write_bytes(original)
+        assert reader.call(*command)[0] == ("refused" if "hostile" in kind else "read")
         for number in range(count):
             shutil.rmtree(here, ignore_errors=True)
             here.mkdir()
