@@ -79,8 +79,8 @@ class Drill:
         measured = json.loads(self.told().splitlines()[-1])
         self._seconds, self._changes = measured["seconds"], measured["changes"]
 
-    def kill(self, kills, command, check, finish):
-        """Kill so many times, and let the last run end."""
+    def kill(self, kills, command, check, finish, last=1):
+        """Kill so many times, and let the last run, or several, end."""
         rng, done, whole = random.Random(20181101), 0, 0
         while done < kills:
             if done % 2:
@@ -95,10 +95,11 @@ class Drill:
             else:
                 assert status == -signal.SIGKILL, self.told()
                 done += 1
-        assert self.run(*command()) == 0, self.told()
-        finish()
+        for _ in range(last):
+            assert self.run(*command()) == 0, self.told()
+            finish()
         assert not list(self.folder.iterdir())
-        print(f"{self._program}: {done} kills, {whole + 1} runs that ended")
+        print(f"{self._program}: {done} kills, {whole + last} runs that ended")
 
     def _start(self, arguments, **more):
         return self._launcher.start(self._program, *arguments, told=self._told, prepare=self._prepare, **more)
@@ -194,7 +195,7 @@ def make_files(kills, drill, outputs, arguments, same):
         assert not [one for one in drill.folder.iterdir() if one.name.startswith(f".{path().name}")]
         remove()
 
-    drill.kill(kills, command, check, finish)
+    drill.kill(kills, command, check, finish, last=len(outputs))
 
 
 def test_import_alerts(launcher, kills, tmp_path):
