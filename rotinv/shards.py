@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import os
-import shutil
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 from rotinv import __version__, map_files, runs
 from rotinv.errors import UserError
 from rotinv.extras import require
-from rotinv.files import open_hdf5
+from rotinv.files import check_ours, disk_errors, open_hdf5, reading_hdf5, remove_ours
 from rotinv.hdf5 import create_hdf5
 from rotinv.scorer import Scorer
 from rotinv.sources import Source
 
 _EXPLAINED = 500  # stamps explained by one task
+_OURS = re.compile(r"\d{12}-\d{12}\.h5|maps-\d{8}\.h5")  # what there is in a folder of shards
 _PATIENCE = 60  # seconds until a cluster must have a worker
 
 Rows = dict[str, NDArray[Any]]
@@ -49,11 +50,13 @@ class Cluster:
     """The scoring of a source on a cluster; a context manager. The workers must see the same files."""
 
     def __init__(self, plan: Plan, scorer: Scorer, source: Source, out: Path) -> None:
-        """Raises UserError if the extra is not installed or the address is none."""
+        """Raises UserError if the extra is not installed, the address is none, or the shards' folder, which
+        is OUT.shards, has other files."""
         self._dask = require("distributed", "dask", f"--dask {plan.address}")
         self._processes = _processes(plan.address)
         self._plan, self._scorer, self._source = plan, scorer, source
         self._folder = out.resolve().with_name(f"{out.name}.shards")
+        check_ours(self._folder, _OURS)
         self._about = _about(plan, scorer, source)
         self._stack = contextlib.ExitStack()
         self._problems: list[str] = []
@@ -61,14 +64,15 @@ class Cluster:
     def __enter__(self) -> "Cluster":
         with contextlib.ExitStack() as stack:
             self._client = stack.enter_context(self._connect(stack))
-            self._folder.mkdir(parents=True, exist_ok=True)
+            with disk_errors(self._folder):
+                self._folder.mkdir(parents=True, exist_ok=True)
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *raised: object) -> None:
         self._stack.close()
         if raised[0] is None:
-            shutil.rmtree(self._folder)
+            remove_ours(self._folder, _OURS)
 
     @property
     def problems(self) -> Sequence[str]:
@@ -178,7 +182,7 @@ def write(path: Path, rows: Rows, about: str, problems: Sequence[str]) -> None:
 
 
 def _read(path: Path) -> tuple[Rows, list[str]]:
-    with open_hdf5(path) as file:
+    with open_hdf5(path) as file, reading_hdf5(path):
         rows = {
             name: one.asstr()[()] if h5py.check_string_dtype(one.dtype) else one[()]
             for name, one in file["rows"].items()
@@ -190,7 +194,7 @@ def _is_whole(path: Path, about: str) -> bool:
     """Whether a shard is there already, of the same stamps, networks and threshold."""
     if not path.exists():
         return False
-    with contextlib.suppress(UserError), open_hdf5(path) as file:
+    with contextlib.suppress(UserError), open_hdf5(path) as file, reading_hdf5(path):
         return bool(file.attrs.get("about") == about)
     return False
 
