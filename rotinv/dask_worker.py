@@ -10,12 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 from distributed import WorkerPlugin, get_worker
 from numpy.typing import NDArray
 
-from rotinv import choices, map_files, shards, sources
+from rotinv import choices, dask_cluster, map_files, shards, sources
 from rotinv.backend import get_kernels
 from rotinv.runs import Model
 from rotinv.scorer import Scorer, Threshold
@@ -42,14 +41,9 @@ class Plugin(WorkerPlugin):
         self._paths, self._split = [path.resolve() for path in paths], split
 
     def setup(self, worker: Any) -> None:
-        """Called by Dask once, when the worker starts.
-
-        Where no number of threads is asked for, it is the worker's own share of its machine: several workers
-        on one machine must not each take all cores.
-        """
+        """Called by Dask once, when the worker starts."""
         device, threads, precision = self._computing
-        most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # made at run time
-        self._computing = device, threads or min(worker.state.nthreads, most), precision
+        self._computing = device, threads or dask_cluster.own_threads(worker), precision
         self._lock = threading.Lock()
         self._scorer = Scorer(get_kernels(*self._computing), self._models, self._threshold)
         self._source: Source | None = None

@@ -7,8 +7,6 @@ however often it was made; shards that a run which was cut off left behind are n
 import contextlib
 import hashlib
 import json
-import logging
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +17,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from rotinv import __version__, map_files, runs
+from rotinv import __version__, dask_cluster, map_files, runs
 from rotinv.errors import UserError
 from rotinv.extras import require
 from rotinv.files import check_ours, disk_errors, open_hdf5, reading_hdf5, remove_ours
@@ -29,7 +27,6 @@ from rotinv.sources import Source
 
 _EXPLAINED = 500  # stamps explained by one task
 _OURS = re.compile(r"\d{12}-\d{12}\.h5|maps-\d{8}\.h5")  # what there is in a folder of shards
-_PATIENCE = 60  # seconds until a cluster must have a worker
 
 Rows = dict[str, NDArray[Any]]
 
@@ -53,7 +50,7 @@ class Cluster:
         """Raises UserError if the extra is not installed, the address is none, or the shards' folder, which
         is OUT.shards, has other files."""
         self._dask = require("distributed", "dask", f"--dask {plan.address}")
-        self._processes = _processes(plan.address)
+        dask_cluster.processes(plan.address)
         self._plan, self._scorer, self._source = plan, scorer, source
         self._folder = out.resolve().with_name(f"{out.name}.shards")
         check_ours(self._folder, _OURS)
@@ -63,7 +60,7 @@ class Cluster:
 
     def __enter__(self) -> "Cluster":
         with contextlib.ExitStack() as stack:
-            self._client = stack.enter_context(self._connect(stack))
+            self._client = stack.enter_context(dask_cluster.connected(self._plan.address, self._plugin()))
             with disk_errors(self._folder):
                 self._folder.mkdir(parents=True, exist_ok=True)
             self._stack = stack.pop_all()
@@ -117,46 +114,20 @@ class Cluster:
             writer.append(*map_files.read(Path(path)))
             progress(len(block))
 
-    def _connect(self, stack: contextlib.ExitStack) -> Any:
-        """A client whose workers have the networks. Raises UserError if there is none, or no worker."""
+    def _plugin(self) -> Any:
+        """What the workers are given: the networks."""
         from rotinv import dask_worker
 
-        plan, dask = self._plan, self._dask
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a worker that dies is no news
-        address = plan.address
-        if self._processes:
-            address = stack.enter_context(
-                dask.LocalCluster(
-                    n_workers=self._processes,
-                    threads_per_worker=1,
-                    processes=True,
-                    memory_limit=0,
-                    dashboard_address=":0",
-                    silence_logs=logging.CRITICAL,
-                )
-            )
-        threads = plan.threads or (
-            max(1, (os.cpu_count() or 1) // self._processes) if self._processes else None
-        )
-        plugin = dask_worker.Plugin(
+        plan = self._plan
+        return dask_worker.Plugin(
             plan.device,
-            threads,
+            plan.threads or dask_cluster.threads_each(plan.address),
             plan.precision,
             self._scorer.models,
             self._scorer.threshold,
             self._source.paths,
             plan.split,
         )
-        try:
-            client = dask.Client(address, timeout=_PATIENCE, set_as_default=False)
-            client.wait_for_workers(1, timeout=_PATIENCE)
-            client.register_plugin(plugin)
-        except UserError:
-            raise
-        except Exception as error:  # Dask's, the network's, or a worker's that lacks this package
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UserError(f"--dask {plan.address}: no cluster to score on ({reason})") from error
-        return client
 
     def _run(self, function: Callable[..., str], tasks: Sequence[tuple]) -> Iterator[str]:
         """Have workers run the tasks; gives what each returns as it ends. Raises what one raised."""
@@ -197,16 +168,6 @@ def _is_whole(path: Path, about: str) -> bool:
     with contextlib.suppress(UserError), open_hdf5(path) as file, reading_hdf5(path):
         return bool(file.attrs.get("about") == about)
     return False
-
-
-def _processes(address: str) -> int:
-    """N of local:N; 0 for a scheduler's address."""
-    if not address.startswith("local:"):
-        return 0
-    number = address.removeprefix("local:")
-    if not number.isdecimal() or not int(number):
-        raise UserError(f"--dask {address}: local:N wants a number of processes, as local:2")
-    return int(number)
 
 
 def _about(plan: Plan, scorer: Scorer, source: Source) -> str:

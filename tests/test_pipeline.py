@@ -16,6 +16,7 @@ from programs import ENVIRONMENT
 from rotinv import locks, pipeline
 from rotinv.errors import UserError
 from rotinv.pipeline import Book, Step
+from rotinv.workers import employ
 
 HERE = Path(__file__).resolve().parent
 
@@ -83,7 +84,7 @@ class Watch:
 
 def run(folder, of, workers=1):
     watch = Watch()
-    pipeline.run(folder, of, workers, 1, watch)
+    pipeline.run(folder, of, functools.partial(employ, workers, 1), watch)
     return watch
 
 
