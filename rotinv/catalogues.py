@@ -24,7 +24,7 @@ from rotinv.hdf5 import create_hdf5
 
 TEXT = "text"
 _ROWS = 50_000  # written together
-_TEXT_WIDTH = 32  # bytes of a FITS table's texts
+_TEXT_WIDTH = 64  # bytes of a FITS table's texts: a UUID has 36
 _FITS_BLOCK = 2880
 
 Rows = Mapping[str, NDArray[Any]]
@@ -216,7 +216,7 @@ def _fits_type(column: Column) -> str:
 
 
 def _fixed(path: Path, column: Column, values: NDArray[Any]) -> NDArray[np.bytes_]:
-    encoded = [str(value).encode() for value in values]
+    encoded = [str(value).encode("ascii", "backslashreplace") for value in values]  # FITS has no other
     if (longest := max(map(len, encoded), default=0)) > _TEXT_WIDTH:
         raise UserError(
             f"{path}: a {column.name} has {longest} bytes, more than the {_TEXT_WIDTH} of this FITS table; "

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 from distributed import WorkerPlugin, get_worker
 from numpy.typing import NDArray
@@ -41,7 +42,14 @@ class Plugin(WorkerPlugin):
         self._paths, self._split = [path.resolve() for path in paths], split
 
     def setup(self, worker: Any) -> None:
-        """Called by Dask once, when the worker starts."""
+        """Called by Dask once, when the worker starts.
+
+        Where no number of threads is asked for, it is the worker's own share of its machine: several workers
+        on one machine must not each take all cores.
+        """
+        device, threads, precision = self._computing
+        most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # made at run time
+        self._computing = device, threads or min(worker.state.nthreads, most), precision
         self._lock = threading.Lock()
         self._scorer = Scorer(get_kernels(*self._computing), self._models, self._threshold)
         self._source: Source | None = None

@@ -95,9 +95,11 @@ def _keep(
     ones = [([folder], [model]) for folder, model in zip(folders, models, strict=True)]
     together = [(list(folders), models)] if len(models) > 1 else []
     for (where, of), one in zip([*ones, *together], found.values(), strict=True):
-        if one["candidates"] and one["artifacts"]:
-            values = {float(f): np.inf if t is None else t for f, t in one["thresholds"].items()}
-            thresholds.store(where, of, values, {**about, "artifacts": one["artifacts"]})
+        if not (one["candidates"] and one["artifacts"]):  # the same stamps for all
+            print(f"no thresholds are kept: {path} has stamps of one class only", file=sys.stderr)
+            return
+        values = {float(f): np.inf if t is None else t for f, t in one["thresholds"].items()}
+        thresholds.store(where, of, values, {**about, "artifacts": one["artifacts"]})
     print(f"thresholds are kept in {', '.join(f'{f / thresholds.FILE}' for f in folders)}", file=sys.stderr)
 
 

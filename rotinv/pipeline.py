@@ -82,7 +82,8 @@ class Book:
     def begin(self, step: Step) -> str:
         """Note that a step begins, and give its inputs' hash; what is left of its old outputs goes.
 
-        One that goes on where it was cut off keeps them. Raises UserError if its inputs are other ones now.
+        One that goes on where it was cut off keeps them. Raises UserError if its inputs are other ones now,
+        or if it was done and its outputs are not as it left them: it would find nothing to do.
         """
         inputs = self.inputs(step)
         if step.begun is None:
@@ -95,9 +96,22 @@ class Book:
                 f"{self.folder}: the data, the settings or the program have changed since '{step.name}' was "
                 "begun; choose another --out"
             )
+        self._check_unspoiled(step)
         with written_whole(note, overwrite=True) as temporary:
             temporary.write_text(inputs)
         return inputs
+
+    def _check_unspoiled(self, step: Step) -> None:
+        """Raise UserError where some of the outputs of a step that was done are other ones, or gone."""
+        left = (_json(self._record(step.name)) or {}).get("outputs", {})
+        found = self._outputs(step)
+        for name in step.outputs:
+            if any(found.values()) and name in left and found[name] != left[name]:
+                path = self.folder / name
+                what = path if path.parent == self.folder else path.parent
+                raise UserError(
+                    f"{path}: is not as '{step.name}' left it; remove {what} to have it made anew"
+                )
 
     def seconds(self, name: str) -> float | None:
         """How long a step took when it was done."""

@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.status and known is None:
         raise UserError(f"{options.out}: holds no reproduction")
     settings = _settings(options, known)
-    workers, threads = _processes(options)
+    workers, threads = _processes(options.workers, settings.device)
     steps = plan.steps(options.out, settings, workers, threads)
     steps = pipeline.wanted(steps, options.only or ["report"])
     if options.status:
@@ -72,10 +72,10 @@ def _check(options: argparse.Namespace, settings: plan.Settings) -> None:
                 raise UserError(f"{options.data}: split '{name}' has {only}s only; both classes are needed")
 
 
-def _processes(options: argparse.Namespace) -> tuple[int, int]:
+def _processes(asked: int | None, device: str) -> tuple[int, int]:
     """How many processes, and the threads of each."""
     cores = os.cpu_count() or 1
-    workers = options.workers or (cores if options.device in (None, "cpu") else 1)
+    workers = asked or (cores if device == "cpu" else 1)
     return workers, max(1, cores // workers)
 
 

@@ -27,7 +27,7 @@ from rotinv.hdf5 import create_hdf5
 from rotinv.scorer import Scorer
 from rotinv.sources import Source
 
-_EXPLAINED = 500  # stamps explained by one task: a stamp's maps are large
+_EXPLAINED = 500  # stamps explained by one task
 _OURS = re.compile(r"\d{12}-\d{12}\.h5|maps-\d{8}\.h5")  # what there is in a folder of shards
 _PATIENCE = 60  # seconds until a cluster must have a worker
 

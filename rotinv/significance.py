@@ -34,6 +34,13 @@ class Welch(NamedTuple):
     interval: Interval
 
 
+class Difference(NamedTuple):
+    """The mean difference of two measurements of the same stamps."""
+
+    mean: float
+    interval: Interval
+
+
 class McNemar(NamedTuple):
     """McNemar's exact test of two classifiers on the same stamps.
 
@@ -155,6 +162,16 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Welch | None:
     return Welch(
         float(found.pvalue), float(found.statistic), float(found.df), difference, Interval(low, high)
     )
+
+
+def paired(first: ArrayLike, second: ArrayLike) -> Difference | None:
+    """The mean of second - first (n,) of the same stamps, by Student's t; None of fewer than two."""
+    each = np.asarray(second, np.float64) - np.asarray(first, np.float64)
+    if len(each) < 2:
+        return None
+    mean = float(each.mean())
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each)))
+    return Difference(mean, Interval(mean - reach, mean + reach))
 
 
 def mcnemar(label: NDArray, first: NDArray, second: NDArray) -> McNemar:

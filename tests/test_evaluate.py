@@ -163,6 +163,11 @@ def test_one_class_alone(tmp_path):
     found = document(tmp_path / "s.h5")
     assert found["recall"] is None and found["fnr_at_fpr"]["0.01"] is None
     assert found["thresholds"]["0.01"] is None and found["intervals"]["f1"] is None
+    arrays = toy_arrays(n=30)
+    np.savez(tmp_path / "ones.npz", **{**arrays, "label": np.ones(30, int)})
+    run = make_run(tmp_path / "run")
+    result = call("evaluate", run, tmp_path / "ones.npz")
+    assert "no thresholds are kept" in result.stderr and not (run / thresholds.FILE).exists()
     result = call("evaluate", tmp_path / "s.h5")
     assert result.returncode == 0 and "undefined" in result.stdout
     assert_refused(call("evaluate", tmp_path / "s.h5", "--out", tmp_path / "f.png"), "s.h5", "both classes")

@@ -170,6 +170,17 @@ def test_a_step_that_goes_on_is_not_begun_anew_with_other_inputs(tmp_path):
         run(tmp_path, counting(tmp_path, last=160))
 
 
+def test_outputs_that_were_spoiled_after_the_end_are_told(tmp_path):
+    """A step that goes on would find nothing to do, and what it left would pass for its output."""
+    run(tmp_path, counting(tmp_path))
+    (tmp_path / "count").write_text("149")
+    with pytest.raises(UserError, match=r"count: is not as 'count' left it; remove .*count to have it made"):
+        run(tmp_path, counting(tmp_path))
+    (tmp_path / "count").unlink()
+    assert run(tmp_path, counting(tmp_path)).names == ["count"]
+    assert (tmp_path / "count").read_text() == "150"
+
+
 def test_a_step_that_starts_processes_itself_is_done_here(tmp_path):
     of = [add(tmp_path, "one", "a", alone=True), add(tmp_path, "two", "b", "one")]
     run(tmp_path, of)

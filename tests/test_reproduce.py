@@ -4,6 +4,7 @@ import dataclasses
 import html
 import itertools
 import json
+import os
 import random
 import re
 import shutil
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import chromium
 import h5py
@@ -19,9 +21,9 @@ import pytest
 from programs import ENVIRONMENT, ROOT, assert_refused, call, command, toy_arrays
 from scipy import stats
 
-from rotinv import explain, metrics, pack, reproduce, scores
+from rotinv import explain, metrics, pack, pipeline, reproduce, scores
 from rotinv.errors import UserError
-from rotinv.paper import claims, plan, published, scored, sheets
+from rotinv.paper import claims, explained, plan, published, scored, sheets, structure
 from rotinv.paper.place import ARCHS, Place
 from rotinv.protocol import Schedule
 from rotinv.scores import Scores
@@ -164,6 +166,52 @@ def test_steps_come_after_their_needs(tmp_path):
             met.add(step.name)
         assert sum(name.startswith("train ") for name in met) == 18
         assert set(plan.CHOICES) <= met and ("survey" in met) == (data is None)
+
+
+def test_what_needs_no_survey_does_not_wait_for_one(tmp_path):
+    of = plan.steps(tmp_path, plan.settings("paper", None, None, "error", "cpu"), 2, 1)
+    assert [step.name for step in pipeline.wanted(of, ["table1", "fig1"])] == ["table1", "fig1"]
+    at = Place(tmp_path, tmp_path / "survey.h5")
+    structure.table_1(at, True, told)
+    found = sheets.read(at.sheet("table1")).data
+    assert {arch: found[arch]["parameters"] for arch in published.PARAMETERS} == published.PARAMETERS
+
+
+def test_a_changed_program_makes_sheets_anew_and_trains_no_network_again(tmp_path, monkeypatch):
+    def hashes():
+        of = plan.steps(tmp_path, plan.settings("quick", None, None, "error", "cpu"), 2, 1)
+        return {step.name: pipeline.Book(tmp_path).inputs(step) for step in of}
+
+    before = hashes()
+    assert hashes() == before
+    monkeypatch.setattr(plan, "_program", lambda: "another")
+    changed = {name for name, digest in hashes().items() if digest != before[name]}
+    assert changed == set(plan.CHOICES)
+
+
+def test_the_default_number_of_processes_is_the_reproductions_devices():
+    """When it goes on, the device is not named again."""
+    assert reproduce._processes(None, "cuda")[0] == 1
+    assert reproduce._processes(None, "cpu")[0] == os.cpu_count()
+    assert reproduce._processes(3, "cuda")[0] == 3
+
+
+def test_table_3_compares_stamp_by_stamp(fabricated, monkeypatch):
+    """CAP's maps disagree a little less on every stamp: by so little that only pairs can tell."""
+    rng = np.random.default_rng(6)
+    label, deep = np.arange(200) % 2, rng.gamma(3, 0.02, size=(200, 1))
+    cap = deep - 0.001 + 0.0005 * rng.normal(size=deep.shape)
+    for arch, values in (("deephits", deep), ("cap", cap)):
+        np.savez(fabricated.sigma(arch), values=values, label=label, blank=np.array(0))
+    model = SimpleNamespace(config=SimpleNamespace(channels=["snr_difference"]))
+    monkeypatch.setattr(Place, "model", lambda at, arch: model)
+    explained.table_3(fabricated, told)
+    found = sheets.read(fabricated.sheet("table3"))
+    for kind, number in (("artifact", 0), ("candidate", 1)):
+        low, high = found.data[f"{kind} difference"]["interval"]
+        assert low < np.mean((cap - deep)[label == number]) < high < 0
+        assert claims._sigma(found, kind).verdict == claims.AGREES
+    assert found.tables[1].rows[0][-1] == "-0.0212"  # .0517 - .0729
 
 
 def tiny(monkeypatch):

@@ -52,6 +52,18 @@ def test_welch_that_does_not_exist():
     assert significance.welch([1.0, 1.0], [2.0, 2.0]) is None
 
 
+def test_paired_is_the_t_test_of_the_differences(rng):
+    first = rng.normal(size=30)
+    second = first + 0.2 + 0.1 * rng.normal(size=30)
+    found = significance.paired(first, second)
+    scipys = stats.ttest_rel(second, first).confidence_interval(0.95)
+    np.testing.assert_allclose(found.interval, (scipys.low, scipys.high), rtol=1e-9)
+    assert found.mean == pytest.approx(np.mean(second - first))
+    apart = significance.welch(first, second).interval
+    assert np.ptp(found.interval) < 0.2 * np.ptp(apart)  # what the stamps have in common is out
+    assert significance.paired([1.0], [2.0]) is None
+
+
 def test_mcnemar_by_counting():
     label = np.array([1] * 10 + [0] * 10)
     first, second = label.copy(), label.copy()

@@ -11,6 +11,11 @@ from rotinv.paper.published import NAMES
 from rotinv.paper.sheets import Sheet, Table
 
 AGREES, DISAGREES, OPEN = "agrees", "disagrees", "not decided here"
+NOTE = (
+    "Intervals of accuracy are over trials (Welch); those of FNR and sigma-bar are over stamps, of the "
+    "networks that were trained here (sigma-bar: one of each), so that other trainings may decide otherwise. "
+    "Nothing is corrected for there being several claims."
+)
 
 
 class Claim(NamedTuple):
@@ -68,18 +73,15 @@ def _fnr(sheet: Sheet) -> Claim:
 
 
 def _sigma(sheet: Sheet, kind: str) -> Claim:
-    """The difference of two means of sigma-bar on the same stamps, taken as if they were independent: with
-    as many stamps, that errs towards a wide interval."""
     text = f"CAP's maps of {kind}s disagree less (mean sigma-bar)"
     deep, cap = (published.TABLE_3[kind, arch][0] for arch in ("deephits", "cap"))
     there = f"{cap:.4f} v {deep:.4f}"
-    rows = [sheet.data[f"{kind} {arch}"] for arch in ("deephits", "cap")]
-    if not all(row["n"] for row in rows):
-        return Claim(text, there, f"no {kind}s", OPEN)
-    one, other = (row["sample"]["mean"] for row in rows)
-    reach = 1.96 * sum(row["sample"]["variance"] / row["n"] for row in rows) ** 0.5
-    low, high = other - one - reach, other - one + reach
-    here = f"{other:.4f} v {one:.4f}; {other - one:+.4f} [{low:+.4f}, {high:+.4f}]"
+    found = sheet.data[f"{kind} difference"]
+    if found is None:
+        return Claim(text, there, f"fewer than two {kind}s", OPEN)
+    one, other = (sheet.data[f"{kind} {arch}"]["sample"]["mean"] for arch in ("deephits", "cap"))
+    low, high = found["interval"]
+    here = f"{other:.4f} v {one:.4f}; {found['mean']:+.4f} [{low:+.4f}, {high:+.4f}]"
     return Claim(text, there, here, _sign(low, high, -1))
 
 

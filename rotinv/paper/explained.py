@@ -13,6 +13,7 @@ from rotinv import (
     rotation_tables,
     rules,
     sigma_bars,
+    significance,
     stamps,
     subjects,
 )
@@ -76,6 +77,8 @@ def table_3(at: Place, tell: Progress) -> None:
         rows.append((name, count, "fit's own", *_cells(group.fitted), group.status))
         rows.append((name, "", "paper", *(f"{value:g}" for value in theirs), ""))
         data[f"{group.name} {arch}"] = rotation_tables.entry(group)
+    differences, found = _differences(groups)
+    data |= found
     heads = ("", "stamps", "", *MOMENTS, "fit of the non-central t")
     notes = [
         f"Sample moments of ddof {DDOF}; kurtosis is in excess of 3. A non-central t has no negative excess "
@@ -83,7 +86,7 @@ def table_3(at: Place, tell: Progress) -> None:
         *notes,
     ]
     table = Table(f"sigma-bar of the channel {subjects.spelled(channel)}", heads, rows)
-    sheets.write(at.sheet("table3"), Sheet("Table III", _about(at), [table], notes, data=data))
+    sheets.write(at.sheet("table3"), Sheet("Table III", _about(at), [table, differences], notes, data=data))
 
 
 def fig_5(at: Place, tell: Progress) -> None:
@@ -124,6 +127,7 @@ def _disagreement(at: Place, sheet: str, heading: str, label: int) -> None:
     kind = subjects.CLASSES[label]
     counts = f"{models[1].name} is right and {models[0].name} wrong on {len(found)} of {len(indices):,} test"
     counts += f" stamps ({len(mine)} of them {kind}s); in the paper on {published.DISAGREEMENTS} of 100,000."
+    counts += " Of these the stamp is shown on which their p(candidate) differ most." if len(mine) else ""
     title = f"{'A' if label else 'An'} {kind} that Deep-HiTS gets wrong and CAP right"
     if not len(mine):
         notes = [counts, f"There is no such {kind} here, and so no figure."]
@@ -186,6 +190,24 @@ def _groups(at: Place) -> tuple[str, list[Group], list[str]]:
     channels = at.model(PAIR[0]).config.channels
     channel = stamps.CHANNELS[-1] if stamps.CHANNELS[-1] in channels else channels[-1]
     return channel, list(sigma_bars.groups(tables, {channel: channels.index(channel)}, label)), notes
+
+
+def _differences(groups: Sequence[Group]) -> tuple[Table, dict[str, Any]]:
+    """How sigma-bar of CAP differs from Deep-HiTS's, stamp by stamp."""
+    values = {(group.name, group.model): group.values for group in groups}
+    rows, data = [], {}
+    for kind in sorted({group.name for group in groups}):
+        found = significance.paired(*(values[kind, NAMES[arch]] for arch in PAIR))
+        data[f"{kind} difference"] = None if found is None else found._asdict()
+        cells = ["undefined", ""]
+        if found:
+            low, high = found.interval
+            cells = [f"{found.mean:+.4f}", f"[{low:+.4f}, {high:+.4f}]"]
+        deep, cap = (published.TABLE_3[kind, arch][0] for arch in PAIR)
+        rows.append((f"{kind}s", f"{len(values[kind, NAMES['cap']]):,}", *cells, f"{cap - deep:+.4f}"))
+    heads = ("", "stamps", "mean", "95% interval", "paper")
+    caption = "CAP less Deep-HiTS, on the same stamps (Student's t; of these two networks alone)"
+    return Table(caption, heads, rows), data
 
 
 def _about(at: Place) -> str:

@@ -1,9 +1,11 @@
 """What a reproduction consists of: its scales, its settings, where its files are, and its steps."""
 
 import functools
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +151,9 @@ class _Steps:
     def all(self) -> Iterator[Step]:
         if not self.of.data:
             yield self._survey()
-        yield self._sheet("table1", structure.table_1, needs=self._survey_made)
-        yield self._sheet("fig1", structure.fig_1, ("fig1.png",), needs=self._survey_made)
+        simulated = not self.of.data
+        yield self._sheet("table1", structure.table_1, simulated=simulated)
+        yield self._sheet("fig1", structure.fig_1, ("fig1.png",), simulated=simulated)
         for trial in range(1, self.of.trials + 1):
             for arch in ARCHS:
                 yield self._train(arch, trial)
@@ -167,7 +170,7 @@ class _Steps:
         yield Step(
             "viewer",
             functools.partial(explained.viewer, self.at, self.of.viewed),
-            self._settings(viewed=self.of.viewed),
+            self._settings(viewed=self.of.viewed, program=_program()),
             ("sheets/viewer.html",),
             needs=two,
             files=self._files,
@@ -186,7 +189,7 @@ class _Steps:
         yield Step(
             "report",
             functools.partial(report.write, self.at, asdict(self.of)),
-            {**asdict(self.of), "version": __version__},
+            {**asdict(self.of), "version": __version__, "program": _program()},
             ("report.html",),
             needs=(*SHEETS, "viewer"),
         )
@@ -256,7 +259,7 @@ class _Steps:
         return Step(
             name,
             functools.partial(does, self.at, *values.values()),
-            self._settings(**values),
+            self._settings(**values, program=_program()),
             tuple(map(self.at.relative, made)),
             needs=needs,
             files=self._files,
@@ -277,6 +280,19 @@ class _Steps:
     def _files(self) -> tuple[Path, ...]:
         """The user's data, of every step; a simulated survey is a step's output."""
         return (self.at.data,) if self.of.data else ()
+
+
+@functools.cache
+def _program() -> str:
+    """The hash of the package's sources: a sheet costs seconds, and is made anew when any of them changes.
+
+    What costs hours (survey, trials, scores, sigma-bar) goes by the version alone.
+    """
+    digest = hashlib.sha256()
+    with resources.as_file(resources.files("rotinv")) as folder:
+        for path in sorted(one for one in folder.rglob("*") if one.suffix in (".py", ".js", ".css")):
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 SHEETS = ("table1", "table2", "table3", "fig1", "fig2", "fig3", "fig4", "fig5", "ensembles")

@@ -65,16 +65,18 @@ def _page(at: Place, settings: dict[str, Any], sheets: dict[str, Sheet]) -> Iter
 
 
 def _about(settings: dict[str, Any]) -> str:
-    survey = settings["survey"]
+    survey, schedule = settings["survey"], settings["schedule"]
     data = f"the stamps of {settings['data']}"
     if survey:
         counts = ", ".join(f"{survey[name]:,} to {name}" for name in ("train", "validate", "test"))
         data = f"a simulated survey ({counts})"
+    least = " at least" if schedule["extend_by"] else ""
     return (
         f"Tables and figures of Reyes et al. 2018 (arXiv 1808.03626) beside those of this run: scale "
-        f"'{settings['scale']}', {settings['trials']} trials of each network on {data}. The paper trained on "
-        "1,220,000 stamps of the real HiTS survey: other stamps give other figures, and it is their order "
-        "that can be expected to agree."
+        f"'{settings['scale']}', {settings['trials']} trials of each network on {data}, of "
+        f"{schedule['iterations']:,} iterations{least}. The paper trained on 1,220,000 stamps of the real "
+        "HiTS survey, for 100,000 iterations at least: other stamps, and fewer iterations, give other "
+        "figures, and it is their order that may be expected to agree."
     )
 
 
@@ -82,7 +84,8 @@ def _agreement(sheets: dict[str, Sheet]) -> Sheet:
     table = claims.table(sheets)
     verdicts = [row[-1] for row in table.rows]
     counts = [f"{verdict} {verdicts.count(verdict)}" for verdict in dict.fromkeys(verdicts)]
-    return Sheet("What agrees, and what does not", f"{len(verdicts)} claims: {', '.join(counts)}", [table])
+    title = f"{len(verdicts)} claims: {', '.join(counts)}"
+    return Sheet("What agrees, and what does not", title, [table], [claims.NOTE])
 
 
 def _exactly(at: Place, settings: dict[str, Any]) -> Iterator[str]:

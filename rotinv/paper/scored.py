@@ -242,12 +242,17 @@ def _notes(trials: int) -> Iterator[str]:
         "not state its own. Figures are of the whole test set at threshold 0.5, not means over batches."
     )
     if trials >= MEMBERS:
-        count = len(ensembles.choices(trials, MEMBERS))
-        yield (
+        count, apart = len(ensembles.choices(trials, MEMBERS)), trials // MEMBERS
+        text = (
             f"CAPE: the majority of three CAP models, all {count} triples of {trials} trials; they overlap, "
-            "so that their std is too small for independent ensembles. Its Welch test takes the "
-            f"{trials // MEMBERS} triples that share no trial, and is indicative only."
         )
+        text += "so that their std is too small for independent ensembles. "
+        if apart > 1:
+            text += f"Its Welch test takes {apart} triples that share no trial, and is indicative only: they "
+            text += "are few, and made of the very trials of CAP that they are compared with."
+        else:
+            text += "A Welch test of it needs two triples that share no trial."
+        yield text
     else:
         yield f"CAPE needs {MEMBERS} trials; here there are {trials}."
     yield (

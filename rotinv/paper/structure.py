@@ -4,14 +4,15 @@ from rotinv import architecture_figures, architectures
 from rotinv.paper import published, sheets
 from rotinv.paper.place import ARCHS, Place
 from rotinv.paper.sheets import Sheet, Table
-from rotinv.stamps import StampStore
+from rotinv.stamps import CHANNELS, StampStore
+from rotinv.survey.detection import STAMP
 from rotinv.workers import Progress
 
 
-def table_1(at: Place, tell: Progress) -> None:
+def table_1(at: Place, simulated: bool, tell: Progress) -> None:
     """Each architecture's layers, with their parameters and output sizes."""
     tables, notes, data = [], [], {}
-    for arch, network in _networks(at).items():
+    for arch, network in _networks(at, simulated).items():
         rows = [
             (name, f"{count:,}" if count else "-", "x".join(map(str, shape)))
             for name, count, shape in architectures.table(network)
@@ -28,17 +29,21 @@ def table_1(at: Place, tell: Progress) -> None:
     sheets.write(at.sheet("table1"), Sheet("Table I", title, tables, notes, data=data))
 
 
-def fig_1(at: Place, tell: Progress) -> None:
+def fig_1(at: Place, simulated: bool, tell: Progress) -> None:
     """The diagram of Deep-HiTS and CAP."""
-    networks = {published.NAMES[a]: n for a, n in _networks(at).items() if a in published.PARAMETERS}
+    networks = {
+        published.NAMES[a]: n for a, n in _networks(at, simulated).items() if a in published.PARAMETERS
+    }
     architecture_figures.diagram(at.sheets / "fig1.png", networks)
     about = "Every box is a layer's output: its width tells the channels, its height the side of its maps"
     about += "; four outlines are the four rotations. Drawn from the networks that were trained."
     sheets.write(at.sheet("fig1"), Sheet("Fig. 1", "Deep-HiTS and CAP", pictures=[("fig1.png", about)]))
 
 
-def _networks(at: Place) -> dict[str, architectures.Network]:
-    """The networks for the stamps of this reproduction."""
-    with StampStore(at.data) as store:
-        size, channels = store.size, len(store.channels)
+def _networks(at: Place, simulated: bool) -> dict[str, architectures.Network]:
+    """The networks for the stamps of this reproduction; those of a simulated survey need not be there yet."""
+    size, channels = STAMP, len(CHANNELS)
+    if not simulated:
+        with StampStore(at.data) as store:
+            size, channels = store.size, len(store.channels)
     return {arch: architectures.build(arch, size, channels) for arch in ARCHS}
