@@ -13,6 +13,8 @@ from typing import Protocol
 from rotinv import processes
 from rotinv.errors import UserError
 
+_PATIENCE = 2.0  # seconds for a process to end
+
 Progress = Callable[[float], None]  # told the share that is done, from 0 to 1
 Task = Callable[[Progress], None]  # it must be picklable
 
@@ -88,7 +90,10 @@ class _Processes:
 
 @contextlib.contextmanager
 def employ(count: int, threads: int, begin: Callable[[], None]) -> Iterator[Crew]:
-    """`count` processes of so many threads each, which call `begin` (picklable) first; killed in the end."""
+    """`count` processes of so many threads each, which call `begin` (picklable) first.
+
+    In the end one that is still at work is killed.
+    """
     context = multiprocessing.get_context("spawn")
     workers = []
     try:
@@ -102,6 +107,9 @@ def employ(count: int, threads: int, begin: Callable[[], None]) -> Iterator[Crew
         yield _Processes(workers)
     finally:
         for worker in workers:
+            worker.connection.close()  # one that has nothing to do ends by itself
+        for worker in workers:
+            worker.process.join(0 if worker.busy else _PATIENCE)
             worker.process.kill()
         for worker in workers:
             worker.process.join()
