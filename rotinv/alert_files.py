@@ -1,7 +1,8 @@
 """Files of alerts as one list: which kind each is, told by its first bytes, and how many alerts it has."""
 
 import bisect
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +14,9 @@ from rotinv.extras import MissingLibrary
 
 SUFFIXES = (".avro", ".fits", ".fit", ".fits.gz", ".fits.fz", ".parquet")
 _GZIP = b"\x1f\x8b"
+_SINGLE_OBJECT = b"\xc3\x01"  # Avro 1.12, "Single-object encoding"
+_FRAME = 5  # bytes before the record in a message of a schema registry: 0, then the schema's number
+_TAR_AT = 257  # where a tar archive has its mark
 _KINDS = (
     (avro_files.MAGIC, avro_files.AvroFile),
     (parquet_files.MAGIC, parquet_files.ParquetFile),
@@ -78,7 +82,10 @@ class Alerts:
 
 
 def find(paths: Sequence[Path]) -> list[Path]:
-    """The files, and those of each folder in the order of their names. Raises UserError if one has none."""
+    """The files, and those of each folder in the order of their names.
+
+    Raises UserError if a folder has none, or if a file is there twice, for its alerts would count twice.
+    """
     found: list[Path] = []
     for path in paths:
         if not path.is_dir():
@@ -90,24 +97,58 @@ def find(paths: Sequence[Path]) -> list[Path]:
                 f"{path}: holds neither a run (config.json) nor files of alerts ({', '.join(SUFFIXES)})"
             )
         found += inside
+    seen: set[Path] = set()
+    for path in found:
+        if (whole := path.resolve()) in seen:
+            raise UserError(f"{path}: is named twice, by itself or with its folder; name it once")
+        seen.add(whole)
     return found
 
 
-def _kind(path: Path) -> type:
+def _kind(path: Path) -> Callable[[Path], AlertFile]:
     start = _start(path)
+    if not start:
+        return _refuse_empty
     for magic, kind in _KINDS:
-        if start.startswith(magic):
+        if start.startswith(magic) and (magic != _GZIP or _unzipped(start).startswith(fits_files.MAGIC)):
             return kind
-    what = (
-        "is empty" if not start else "is no file of alerts: it begins as neither Avro, FITS nor Parquet does"
-    )
-    raise UserError(f"{path}: {what}")
+    raise UserError(f"{path}: is no file of alerts: {_instead(start)}")
+
+
+def _refuse_empty(path: Path) -> AlertFile:
+    """An empty file is a damaged one: a download that failed must not stop a night's other files."""
+    raise UserError(f"{path}: is empty")
+
+
+def _instead(start: bytes) -> str:
+    """What a file is that begins so, and what can be done; of those that brokers and archives give."""
+    if start.startswith(_GZIP):
+        return "it is gzipped, and no FITS file is within; unpack it (gunzip, or tar -xzf)"
+    if start[_TAR_AT:].startswith(b"ustar"):
+        return "it is a tar archive; unpack it (tar -xf) and name the folder"
+    if start[0] == 0 and len(start) > _FRAME:
+        number = int.from_bytes(start[1:_FRAME], "big")
+        return (
+            f"it begins as a Kafka message framed for a schema registry does (schema {number}), which has no "
+            "schema within; decode it with its schema and write a container with fastavro.writer"
+        )
+    if start.startswith(_SINGLE_OBJECT):
+        return "it is one Avro object without its schema; write a container with fastavro.writer"
+    return "it begins as neither Avro, FITS nor Parquet does"
+
+
+def _unzipped(start: bytes) -> bytes:
+    """What a gzipped file begins with; what is damaged there is for the reader of FITS to tell."""
+    try:
+        return zlib.decompressobj(wbits=31).decompress(start, len(fits_files.MAGIC))
+    except zlib.error:
+        return fits_files.MAGIC
 
 
 def _start(path: Path) -> bytes:
     """The first bytes of a file. Raises UserError if it cannot be opened."""
     try:
         with path.open("rb") as file:
-            return file.read(16)
+            return file.read(512)
     except OSError as error:
         raise UserError(f"{path}: {'no such file' if not path.exists() else error.strerror}") from error

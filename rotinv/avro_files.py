@@ -68,12 +68,11 @@ class AvroFile:
         while at < stop:
             block = bisect.bisect_right(self._blocks, at, key=lambda block: block.first) - 1
             try:
-                for number, record in self._records(block):
+                for number, record in self._records(block, at):
                     if number >= stop:
                         return
-                    if number == at:
-                        at += 1
-                        yield packets.read(self._schema.reader, record, self._told(number), self.problems)
+                    at += 1
+                    yield packets.read(self._schema.reader, record, self._told(number), self.problems)
                 reason = "the file ends"
             except Exception as error:  # what the library makes of damaged bytes is told, not fatal
                 if "need to install" in str(error):  # the library of the file's compression is not here
@@ -91,8 +90,8 @@ class AvroFile:
     def _told(self, number: int) -> str:
         return f"{self.path}: alert {number}"
 
-    def _records(self, block: int) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The records from a block on to the end of the file, each with its number."""
+    def _records(self, block: int, start: int) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The records from `start`, which is in a block, on to the end of the file, each with its number."""
         schema = self._schema
         with self.path.open("rb") as file:
             header = file.read(self._header)
@@ -105,8 +104,9 @@ class AvroFile:
                     starts = avro_skip.field_starts(numbers, at, schema.program, schema.node)
                     if starts[-1] < 0:
                         raise EOFError("the block ends within an alert")
-                    wanted = b"".join(_pieces(data, numbers, starts, schema))
-                    yield number, self._avro.schemaless_reader(io.BytesIO(wanted), schema.narrow, None)
+                    if number >= start:
+                        wanted = b"".join(_pieces(data, numbers, starts, schema))
+                        yield number, self._avro.schemaless_reader(io.BytesIO(wanted), schema.narrow, None)
                     at = starts[-1]
 
     def _find_blocks(self, file: BinaryIO, marker: bytes) -> list[_Block]:

@@ -229,6 +229,16 @@ class SharesKernels(Protocol):
         """
 
 
+class Resident(Protocol):
+    """A data set's stamps (n, h, w, c) in the memory of a device that has its own."""
+
+    def put(self, start: int, stamps: np.ndarray) -> None:
+        """Bring stamps there, as the rows from `start` on."""
+
+    def take(self, rows: np.ndarray) -> Array:
+        """A batch: the stamps of these rows."""
+
+
 @dataclass(frozen=True)
 class Kernels:
     """A device: its kernels by family, its dtype, and the way of arrays to it and back."""
@@ -249,6 +259,9 @@ class Kernels:
     asarray: Callable[[Any], Array]  # of the device's dtype, contiguous, on the device
     asindex: Callable[[Any], Array]  # int32, on the device: labels
     to_host: Callable[[Array], np.ndarray]
+    # Room for a data set of a shape (n, h, w, c) on the device; None where its batches had better come up one
+    # by one: it is too large, or the device's memory is the host's.
+    resident: Callable[[tuple[int, ...]], Resident | None]
     # A function of arrays and numbers that is called often, with the same shapes, and calls kernels only. On
     # a GPU it is captured as a graph: numbers reach the kernels as arrays (1,), and what it returns is
     # overwritten by the next call.
@@ -284,6 +297,7 @@ def get_kernels(device: str, threads: int | None = None, precision: str = "fp32"
         asarray=lambda array: np.ascontiguousarray(array, dtype),
         asindex=lambda array: np.ascontiguousarray(array, np.int32),
         to_host=np.asarray,
+        resident=lambda shape: None,
         repeated=lambda function: function,
         batch=200,
         streams=False,
@@ -294,6 +308,7 @@ def get_kernels(device: str, threads: int | None = None, precision: str = "fp32"
 def cuda_kernels(device: str, on: Any) -> Kernels:
     """The CUDA kernels on `on`: a GPU (kernels/cuda/gpu.py), or what stands for one in tests."""
     modules = _families("cuda")
+    stamps = importlib.import_module("rotinv.kernels.cuda.stamps")
     return Kernels(
         device=device,
         dtype=np.dtype(np.float32),
@@ -302,6 +317,7 @@ def cuda_kernels(device: str, on: Any) -> Kernels:
         asarray=on.asarray,
         asindex=on.asindex,
         to_host=on.to_host,
+        resident=partial(stamps.resident, on),
         repeated=on.repeated,
         batch=2000,
         streams=True,
@@ -321,6 +337,7 @@ def exact_kernels() -> Kernels:
         asarray=_fractions,
         asindex=lambda array: np.ascontiguousarray(array, np.int32),
         to_host=np.asarray,
+        resident=lambda shape: None,
         zero_pad=_zero_pad,
         repeated=lambda function: function,
         batch=1,

@@ -4,11 +4,12 @@ Epoch e reads the stamps block by block in an order drawn from (seed, e). Blocks
 pools, each shuffled by a draw from (seed, e, pool), and the stream of all pools of all epochs is cut
 into batches of exactly B stamps. So batch t is known from (seed, t, stamps, B) alone: a run starts
 at any step without reading what came before, and stamps held in memory give the same batches as
-stamps streamed from disk.
+stamps streamed from disk, or gathered on a GPU.
 """
 
 import contextlib
 import itertools
+import math
 import queue
 import threading
 from collections.abc import Generator, Iterator
@@ -19,12 +20,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rotinv.backend import Array, Kernels, Resident
 from rotinv.errors import UserError
 from rotinv.pixels import Stamps, prepare
 from rotinv.splits import BLOCK, Split
 
-Batch = tuple[Stamps, NDArray[np.int32]]  # stamps (B, S, S, C) as the network reads them, labels (B,)
-_Pool = tuple[Stamps, NDArray[np.int64], NDArray[np.int64]]  # pixels, the rows to take, their positions
+Batch = tuple[Array, NDArray[np.int32]]  # stamps (B, S, S, C) as the network reads them, labels (B,)
+_Pool = tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]  # pixels, the rows to take, their positions
 
 HELD = 1 << 30  # bytes of prepared stamps that are kept in memory rather than streamed
 _POOL_STAMPS = 20_000
@@ -38,6 +40,7 @@ class Batches:
 
     `indices` are the stamps to use (all by default; their order does not matter), `crop` the side
     of the centre to cut out. `hold` keeps all stamps in memory; by default, if they are below HELD.
+    Of a device `on` with memory of its own the stamps live there, if they fit, and so do the batches.
     What goes wrong while reading is raised where the batches are consumed.
     """
 
@@ -52,6 +55,7 @@ class Batches:
         crop: int | None = None,
         normalisation: str | None = None,
         hold: bool | None = None,
+        on: Kernels | None = None,
     ) -> None:
         if split.label is None:
             raise UserError(f"{split.path}: has no labels to train with")
@@ -64,8 +68,9 @@ class Batches:
         self._normalisation = split.normalisation if normalisation is None else normalisation
         side = crop or split.shape[0]
         self._shape = (side, side, split.shape[2])
-        size = 4 * side * side * split.shape[2] * len(self._indices)
-        self._hold = size <= HELD if hold is None else hold
+        whole = (len(self._indices), *self._shape)
+        self._there = None if on is None else on.resident(whole)
+        self._hold = 4 * math.prod(whole) <= HELD if hold is None else hold
         self._queue: queue.Queue[Batch | BaseException] = queue.Queue(_QUEUE)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="batches", daemon=True)
@@ -89,7 +94,8 @@ class Batches:
         if isinstance(item, BaseException):
             self.close()
             raise item
-        return item
+        stamps, label = item
+        return (stamps if self._there is None else self._there.take(stamps)), label
 
     def close(self) -> None:
         """Stop the thread and wait for its end."""
@@ -119,11 +125,11 @@ class Batches:
     def _cut(self) -> Generator[Batch, None, None]:
         """Cut the stream of pools into batches; a batch may cross pools and epochs."""
         filled = 0
-        for pixels, rows, positions in self._held() if self._hold else self._streamed():
+        for pixels, rows, positions in self._pools():
             start = 0
             while start < len(positions):
                 if filled == 0:
-                    stamps = np.empty((self._batch, *self._shape), np.float32)
+                    stamps = np.empty((self._batch, *pixels.shape[1:]), pixels.dtype)
                     label = np.empty(self._batch, np.int32)
                 count = min(self._batch - filled, len(positions) - start)
                 here, there = slice(start, start + count), slice(filled, filled + count)
@@ -133,6 +139,21 @@ class Batches:
                 if filled == self._batch:
                     yield stamps, label
                     filled = 0
+
+    def _pools(self) -> Iterator[_Pool]:
+        if self._there is not None:
+            return self._resident(self._there)
+        return self._held() if self._hold else self._streamed()
+
+    def _resident(self, there: Resident) -> Iterator[_Pool]:
+        """Pools of stamps that are all on the device, each for its position: the place in `indices`."""
+        count = len(self._indices)
+        for start in range(0, count, _READ * BLOCK):
+            if self._stop.is_set():
+                return
+            there.put(start, self._load(np.arange(start, min(start + _READ * BLOCK, count))))
+        for positions in self._positions():
+            yield np.arange(count, dtype=np.int32), positions, positions
 
     def _held(self) -> Iterator[_Pool]:
         """Pools of stamps that are all in memory."""

@@ -24,7 +24,7 @@ from rotinv.hdf5 import create_hdf5
 
 TEXT = "text"
 _ROWS = 50_000  # written together
-_TEXT_WIDTH = 32  # bytes of a FITS table's texts
+_TEXT_WIDTH = 64  # bytes of a FITS table's texts: a UUID has 36
 _FITS_BLOCK = 2880
 
 Rows = Mapping[str, NDArray[Any]]
@@ -56,8 +56,9 @@ def check(path: Path | None) -> None:
         return
     if path.suffix.lower() not in _FORMATS:
         raise UserError(f"{path}: its suffix is none of {', '.join(_FORMATS)}, which say what to write")
-    for file in (path, _beside(path)):
-        refuse_existing(file)
+    refuse_existing(path)
+    if not _is_metadata(_beside(path)):  # alone it is what a process left that was killed between the two
+        refuse_existing(_beside(path))
     if path.suffix.lower() == ".parquet":
         require("pyarrow", "alerts", path)
     if path.suffix.lower() in (".fits", ".fit"):
@@ -102,7 +103,7 @@ def _csv(path: Path, columns: Sequence[Column], facts: Sequence[Fact]) -> Iterat
         with temporary.open("w", newline="") as file:
             yield _csv_rows(file, columns)
         about = {"columns": [asdict(column) for column in columns]}
-        with written_whole(_beside(path)) as beside:
+        with written_whole(_beside(path), overwrite=True) as beside:
             beside.write_text(
                 json.dumps({**{fact.name: fact.value for fact in facts}, **about}, indent=2) + "\n"
             )
@@ -215,7 +216,7 @@ def _fits_type(column: Column) -> str:
 
 
 def _fixed(path: Path, column: Column, values: NDArray[Any]) -> NDArray[np.bytes_]:
-    encoded = [str(value).encode() for value in values]
+    encoded = [str(value).encode("ascii", "backslashreplace") for value in values]  # FITS has no other
     if (longest := max(map(len, encoded), default=0)) > _TEXT_WIDTH:
         raise UserError(
             f"{path}: a {column.name} has {longest} bytes, more than the {_TEXT_WIDTH} of this FITS table; "
@@ -227,6 +228,14 @@ def _fixed(path: Path, column: Column, values: NDArray[Any]) -> NDArray[np.bytes
 def _beside(path: Path) -> Path:
     """Where a CSV's metadata is; of other formats, the file itself."""
     return path.with_name(f"{path.name}-metadata.json") if path.suffix.lower() == ".csv" else path
+
+
+def _is_metadata(path: Path) -> bool:
+    """Whether a file is the metadata of a CSV of ours."""
+    try:
+        return {"columns", "model_1_sha256"} <= dict(json.loads(path.read_text())).keys()
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 _FORMATS = {

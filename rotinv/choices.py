@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from rotinv.scorer import Scorer
 from rotinv.sources import Source, ahead
 
 NEAR = 100  # stamps, where no number is given
+_TOGETHER = 500  # stamps that are read and explained together: a stamp's maps are large
 QUESTION = Question()
 _FORMS = "near-threshold, near-threshold K, top K or all"
 
@@ -79,26 +80,26 @@ class Choice:
         if len(counts) != len(words) - 1 or len(counts) not in wanted or 0 in counts:
             raise UserError(f"--explain {' '.join(words)}: is none of {_FORMS}")
         self._count = counts[0] if counts else NEAR
-        self._index = np.zeros(0, np.int64)
-        self._key = np.zeros(0)
+        self._index, self._key = np.zeros(0, np.int64), np.zeros(0)  # of the chosen, the best first
+        self._all: list[NDArray[np.int64]] = []
 
     def add(self, rows: dict[str, NDArray]) -> None:
         """Look at rows; those without a score are never chosen."""
         p = np.asarray(rows["probability"], np.float64)
         scored = np.isfinite(p)
         key = np.abs(p - self._threshold) if self._kind == "near-threshold" else -p
-        self._index = np.concatenate([self._index, rows["index"][scored]])
-        self._key = np.concatenate([self._key, key[scored]])
         if self._kind == "all":
-            self._key = np.zeros(len(self._index))
-        else:
-            best = np.lexsort((self._index, self._key))[: self._count]
-            self._index, self._key = self._index[best], self._key[best]
+            self._all.append(rows["index"][scored])
+            return
+        index = np.concatenate([self._index, rows["index"][scored]])
+        key = np.concatenate([self._key, key[scored]])
+        best = np.lexsort((index, key))[: self._count]
+        self._index, self._key = index[best], key[best]
 
     @property
     def indices(self) -> NDArray[np.int64]:
         """The numbers of those chosen, the nearest or highest first."""
-        return self._index
+        return np.concatenate([self._index, *self._all])
 
 
 def explain(
@@ -109,11 +110,26 @@ def explain(
     progress: Callable[[int], object],
 ) -> None:
     """Write the explanations of the stamps of these numbers; `progress` is told of every block."""
-    for run in np.split(indices, np.flatnonzero(np.diff(indices) != 1) + 1) if len(indices) else []:
-        for block in source.blocks(int(run[0]), int(run[-1]) + 1):
-            answers = [
-                explanations.joined(list(explanations.explain(scorer.k, model, block.stamps, QUESTION)), name)
-                for model, name in zip(scorer.models, scorer.names, strict=True)
-            ]
-            writer.append({"indices": block.index, **block.known, "flags": block.flags}, answers)
-            progress(len(block.index))
+    for start in range(0, len(indices), _TOGETHER):
+        stamps, columns = _gather(source, indices[start : start + _TOGETHER])
+        answers = [
+            explanations.joined(list(explanations.explain(scorer.k, model, stamps, QUESTION)), name)
+            for model, name in zip(scorer.models, scorer.names, strict=True)
+        ]
+        writer.append(columns, answers)
+        progress(len(stamps))
+
+
+def _gather(
+    source: Source, indices: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
+    """The stamps of these numbers and what is known of them, in this order but read in the source's own."""
+    order = np.argsort(indices)
+    runs = np.split(indices[order], np.flatnonzero(np.diff(indices[order]) != 1) + 1)
+    blocks = [block for run in runs for block in source.blocks(int(run[0]), int(run[-1]) + 1)]
+    places = np.argsort(order)
+    columns = [{"indices": block.index, **block.known, "flags": block.flags} for block in blocks]
+    return (
+        np.concatenate([block.stamps for block in blocks])[places],
+        {name: np.concatenate([one[name] for one in columns])[places] for name in columns[0]},
+    )

@@ -14,7 +14,7 @@ import numpy as np
 from distributed import WorkerPlugin, get_worker
 from numpy.typing import NDArray
 
-from rotinv import choices, map_files, shards, sources
+from rotinv import choices, dask_cluster, map_files, shards, sources
 from rotinv.backend import get_kernels
 from rotinv.runs import Model
 from rotinv.scorer import Scorer, Threshold
@@ -42,6 +42,8 @@ class Plugin(WorkerPlugin):
 
     def setup(self, worker: Any) -> None:
         """Called by Dask once, when the worker starts."""
+        device, threads, precision = self._computing
+        self._computing = device, threads or dask_cluster.own_threads(worker), precision
         self._lock = threading.Lock()
         self._scorer = Scorer(get_kernels(*self._computing), self._models, self._threshold)
         self._source: Source | None = None

@@ -1,8 +1,14 @@
-"""Files that are whole or not there: written beside their place, flushed to disk, then renamed."""
+"""Files that are whole or not there: written beside their place, flushed to disk, then renamed.
+
+A process that is killed leaves its temporary file, `.NAME.PROCESS.xxxx.part`. Whoever writes a file holds a
+lock on his, so that the next to write the same file knows what nobody writes any more, and removes it.
+"""
 
 import contextlib
 import json
 import os
+import re
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,15 +18,19 @@ import h5py
 
 from rotinv.errors import UserError
 
+if sys.platform != "win32":
+    import fcntl
+
 
 @contextlib.contextmanager
 def written_whole(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Give a temporary path in `path`'s folder; rename it to `path` when the block ends well.
 
     The file is flushed to disk before the rename, and removed if the block raises, so that `path`
-    never holds half a file.
+    never holds half a file. What killed processes left of earlier tries is removed.
 
-    Raises UserError if `path` exists and `overwrite` is False, or if its folder cannot be written.
+    Raises UserError if `overwrite` is False and `path` exists or another process is writing it, and if its
+    folder cannot be written.
     """
     path = Path(path)
     if path.is_dir():
@@ -28,9 +38,8 @@ def written_whole(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
     refuse_existing(path, overwrite)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(handle)
-    temporary = Path(name)
+        _remove_abandoned(path, overwrite)
+        handle, temporary = _create_temporary(path)
     try:
         with disk_errors(path):
             yield temporary
@@ -41,6 +50,33 @@ def written_whole(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
             _flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a name is that of a file which is being written, or was when its process was killed."""
+    return path.name.startswith(".") and path.name.endswith(".part")
+
+
+def check_ours(folder: Path, ours: re.Pattern[str]) -> None:
+    """Raise UserError if a folder that is there is none, or holds a file whose name is none of ours."""
+    with disk_errors(folder):
+        found = sorted(folder.iterdir()) if folder.exists() else []
+    for path in found:
+        if not ours.fullmatch(path.name) and not is_temporary(path):
+            raise UserError(
+                f"{folder}: holds {path.name}, which is not of this program; move it, or the folder"
+            )
+
+
+def remove_ours(folder: Path, ours: re.Pattern[str]) -> None:
+    """Remove our files from a folder, the last by name first, and the folder if nothing is left in it."""
+    with disk_errors(folder):
+        for path in sorted(folder.iterdir(), reverse=True):
+            if ours.fullmatch(path.name) or is_temporary(path):
+                path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another's files are there
+            folder.rmdir()
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
@@ -70,6 +106,22 @@ def open_hdf5(path: str | Path) -> h5py.File:
 
 
 @contextlib.contextmanager
+def reading_hdf5(path: Path) -> Iterator[None]:
+    """Turn what h5py raises as it reads a damaged file into one line that names it.
+
+    Its exceptions are of many types: a flipped bit makes another type, name, size or address of anything.
+    """
+    try:
+        yield
+    except _H5PY as error:
+        raise UserError(f"{path}: is damaged ({_first_line(error)}); copy or make it anew") from error
+
+
+_H5PY = (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, SystemError,
+         TypeError, ValueError)  # fmt: skip
+
+
+@contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Turn what the disk says (full, read-only, no such folder) into one line that names the file."""
     try:
@@ -81,6 +133,56 @@ def disk_errors(path: Path) -> Iterator[None]:
         if "file" in str(error).lower() or "write" in str(error).lower():
             raise UserError(f"{path}: cannot be written ({_first_line(error)})") from error
         raise
+
+
+def _create_temporary(path: Path) -> tuple[int, Path]:
+    """A new file beside `path`, locked as long as the descriptor is open."""
+    while True:
+        prefix = f".{path.name}.{os.getpid()}."
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=path.parent)
+        if _lock(handle) and os.path.exists(name):  # else another process took it for an abandoned one
+            return handle, Path(name)
+        os.close(handle)
+
+
+def _remove_abandoned(path: Path, shared: bool) -> None:
+    """Remove the temporary files of `path` that nobody writes: their processes were killed.
+
+    Raises UserError if somebody is writing one, unless `shared`.
+    """
+    if sys.platform == "win32":  # which knows no such lock
+        return
+    for found in path.parent.iterdir():
+        if not (is_temporary(found) and found.name.startswith(f".{path.name}.")):
+            continue
+        if _unlink_abandoned(found) or shared:
+            continue
+        number = found.name.removeprefix(f".{path.name}.").partition(".")[0]
+        raise UserError(f"{path}: process {number} is writing it; wait for it, or stop it")
+
+
+def _unlink_abandoned(temporary: Path) -> bool:
+    """Remove a temporary file that nobody writes; says whether nobody does."""
+    try:
+        handle = os.open(temporary, os.O_RDWR)
+    except OSError:  # gone, or another user's
+        return True
+    try:
+        if found := _lock(handle):
+            temporary.unlink(missing_ok=True)
+        return found
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+    """Take the lock of a file, if nobody has it."""
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 def _flush(path: Path) -> None:

@@ -1,7 +1,6 @@
 """Make a stamp store of the original HiTS files: python -m rotinv.import_hits SOURCE --out hits.h5."""
 
 import argparse
-import contextlib
 import math
 import sys
 from collections import Counter
@@ -16,7 +15,7 @@ from tqdm import tqdm
 
 from rotinv import cli, hits
 from rotinv.errors import UserError
-from rotinv.files import refuse_existing, written_whole
+from rotinv.files import refuse_existing
 from rotinv.stamps import CHANNELS, SPLITS, Writer, create_store
 from rotinv.unpickling import refuse_other_files
 
@@ -39,31 +38,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.split is not None:
         attributes |= {"split": options.split, "seed": options.seed}
     faithful = options.normalisation == "faithful"
-    with written_whole(options.out) as temporary, _called(options.out, temporary):
-        with create_store(
-            temporary,
-            channels=CHANNELS,
-            size=hits.SIDE,
-            normalisation="minmax" if faithful else "none",
-            attributes=attributes,
-            overwrite=True,
-        ) as writer:
-            report = _Import(writer, skipped, faithful, options.skip_bad_files)
-            report.read(parts, options.seed)
-            report.check(options.source, parts)
-        with h5py.File(temporary, "r+") as file:  # the counts are known only now
-            file.attrs.update(report.attributes())
+    with create_store(
+        options.out,
+        channels=CHANNELS,
+        size=hits.SIDE,
+        normalisation="minmax" if faithful else "none",
+        attributes=attributes,
+    ) as writer:
+        report = _Import(writer, skipped, faithful, options.skip_bad_files)
+        report.read(parts, options.seed)
+        report.check(options.source, parts)
+        writer.note(report.attributes())
     report.show(options.out)
     return 0
-
-
-@contextlib.contextmanager
-def _called(out: Path, temporary: Path) -> Iterator[None]:
-    """Name the user's file, not the temporary one, if the disk is full."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(str(error).replace(str(temporary), str(out))) from error
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ ZTF: schema of ztf-avro-alert 1.8 to 4.01. Rubin: lsst.alert.packet 3.0 to 11, w
 (astropy) written as FITS: the image, then its uncertainty in UNCERT, of the kind that UTYPE names.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ Found = tuple[dict[str, Any], str]  # a Packet's fields, and why some cut-out of
 Reader = Callable[[Record], Found]
 
 _ZTF_SIDE, _ZTF_IMAGE = 63, (3072, 3080)  # pixels of a whole cut-out; columns and rows of a readout channel
-_FALSE = ("f", "0", "false")
+_YES, _NO = ("t", "true", "y", "yes"), ("f", "false", "n", "no")  # what else than a number says so
 _CUTOUTS = {"template": "cutoutTemplate", "science": "cutoutScience", "difference": "cutoutDifference"}
 _ROW = {  # what the columns of a table may be called, in lower case
     "template": ("template", "cutouttemplate", "reference"),
@@ -89,7 +90,7 @@ def _ztf(record: Record) -> Found:
         "object_id": _text(record.get("objectId")),
         "candidate_id": _text(record.get("candid")),
         "snr": _number(candidate.get("scorr")),
-        "negative": _is_false(candidate.get("isdiffpos")),
+        "negative": _truth("isdiffpos", candidate.get("isdiffpos"), True) is False,
         "flipped": True,
         "side": _ZTF_SIDE,
         "position": _position(candidate.get("xpos"), candidate.get("ypos")),
@@ -126,14 +127,16 @@ def _row(record: Record, columns: Mapping[str, str]) -> Found:
     if variance is None:
         variance = None if uncertainty is None else np.square(uncertainty, dtype=np.float64)
         variance = _variance(images.get("difference", [])) if variance is None else variance
-    flipped = value("isdiffpos") is not None
+    positive = _truth("isdiffpos", value("isdiffpos"), None)
     found = {
         "survey": _text(value("survey")),
         "object_id": _text(value("object_id")),
         "candidate_id": _text(value("candidate_id")),
         "snr": _number(value("snr")),
-        "negative": _is_false(value("isdiffpos")) if flipped else bool(value("isnegative")),
-        "flipped": flipped,
+        "negative": bool(_truth("isnegative", value("isnegative"), False))
+        if positive is None
+        else not positive,
+        "flipped": positive is not None,
         "variance": variance,
         **pixels,
     }
@@ -156,6 +159,8 @@ def _as_images(value: Any) -> list[Image]:
     """A cut-out: FITS bytes, a record around them, or pixels (rows, columns) or in one row of a square."""
     if isinstance(value, Mapping):
         value = value.get("stampData")
+    if isinstance(value, ValueError):  # found by the reader of the table
+        raise value
     if value is None or len(value) == 0:
         return []
     if isinstance(value, bytes):
@@ -189,8 +194,19 @@ def _position(x: float | None, y: float | None) -> tuple[float, float] | None:
     return None if x is None or y is None else (x, y)
 
 
-def _is_false(value: Any) -> bool:
-    return value is not None and str(value).strip().lower() in _FALSE
+def _truth(name: str, value: Any, unknown: bool | None) -> bool | None:
+    """A flag as surveys, brokers and tables write it: t or f, true or false, 1 and 0 or -1, also as text.
+
+    Raises ValueError for what says neither; a source must not change its sign by a guess.
+    """
+    text = _text(value).lower()
+    if text in _YES or text in _NO:
+        return text in _YES
+    try:
+        number = float(text) if text else math.nan
+    except ValueError:
+        raise ValueError(f"its {name} is {text!r}, neither true nor false") from None
+    return unknown if math.isnan(number) else number > 0
 
 
 def _text(value: Any) -> str:

@@ -53,7 +53,8 @@ class ParquetFile:
                 if at == stop:
                     return
                 at += 1
-                yield packets.read(self._reader, record, f"{self.path}: row {at - 1}", self.problems)
+                where = f"{self.path}: row {at - 1}"
+                yield packets.read(self._reader, record, where, self.problems)
             reason = "the file ends"
         except Exception as error:  # Arrow's own kinds, for pages that are damaged
             reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -76,11 +77,17 @@ class ParquetFile:
 
 
 def _value(scalar: Any) -> Any:
-    """A cell: lists of numbers as an array, which is far quicker than Python's own numbers."""
+    """A cell: lists of numbers as an array, which is far quicker than Python's own numbers.
+
+    What is wrong with it is given, not raised: it must cost no other cell or row.
+    """
     values = getattr(scalar, "values", None)
     if values is None or not hasattr(values, "to_numpy"):
         return scalar.as_py()
-    return _array(values)
+    try:
+        return _array(values)
+    except ValueError as error:
+        return error
 
 
 def _array(values: Any) -> NDArray[Any]:
@@ -88,6 +95,7 @@ def _array(values: Any) -> NDArray[Any]:
     if not hasattr(values, "flatten") or not hasattr(values.type, "value_type"):
         return np.asarray(values.to_numpy(zero_copy_only=False))
     inner = _array(values.flatten())
-    if len(values) == 0 or len(inner) % len(values):
-        raise ValueError("a cut-out's rows are not of one length")
+    lengths = set(values.value_lengths().to_pylist())
+    if len(lengths) != 1 or None in lengths:  # a row that is null has none
+        raise ValueError("its rows are not of one length")
     return inner.reshape(len(values), -1)

@@ -9,6 +9,7 @@ A step's inputs are its settings, the files it reads and the outputs of the step
 its record names the inputs as they are now, and its outputs are there as it left them.
 """
 
+import contextlib
 import functools
 import hashlib
 import itertools
@@ -22,7 +23,7 @@ from typing import Any, Protocol
 from rotinv import locks
 from rotinv.errors import UserError
 from rotinv.files import disk_errors, write_json, written_whole
-from rotinv.workers import Crew, Task, employ
+from rotinv.workers import Crew, Task
 
 _PATIENCE = 10.0  # seconds to wait for the processes of a run that was just killed
 
@@ -204,8 +205,11 @@ class _Run:
         self.watcher.ended(step, time.monotonic() - since, len(self.done))
 
 
-def run(folder: Path, steps: Sequence[Step], workers: int, threads: int, watcher: Watcher) -> None:
-    """Do the steps that are not done, on `workers` processes of so many threads; they come after their needs.
+Employ = Callable[[Callable[[], None]], contextlib.AbstractContextManager[Crew]]  # see workers.employ
+
+
+def run(folder: Path, steps: Sequence[Step], employ: Employ, watcher: Watcher) -> None:
+    """Do the steps that are not done, on the crew that `employ` gives; they come after their needs.
 
     Raises UserError as a step did, if another process is at work in the folder, or if it cannot be written.
     """
@@ -218,7 +222,7 @@ def run(folder: Path, steps: Sequence[Step], workers: int, threads: int, watcher
         _alone(at)
         if any(step.name not in at.done for step in steps):
             hold = functools.partial(locks.join, folder / "steps")
-            with employ(workers, threads, hold) as crew:
+            with employ(hold) as crew:
                 _together(at, crew)
 
 

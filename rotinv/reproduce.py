@@ -1,6 +1,7 @@
 """`python -m rotinv.reproduce`: every table and figure of the paper, afresh; killed, it goes on."""
 
 import argparse
+import functools
 import os
 import sys
 import time
@@ -9,13 +10,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from rotinv import cli, figures, pipeline, subjects
+from rotinv import cli, dask_cluster, dask_crew, figures, pipeline, subjects
 from rotinv.backend import DEVICES, get_kernels
 from rotinv.errors import UserError
 from rotinv.paper import plan
 from rotinv.paper.sheets import read, text
 from rotinv.pipeline import Book, Step
 from rotinv.stamps import StampStore
+from rotinv.workers import employ
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,8 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.status and known is None:
         raise UserError(f"{options.out}: holds no reproduction")
     settings = _settings(options, known)
-    workers, threads = _processes(options.workers, settings.device)
-    steps = plan.steps(options.out, settings, workers, threads)
+    workers, threads = _processes(options, settings.device)
+    steps = plan.steps(options.out.resolve(), settings, workers, threads)
     steps = pipeline.wanted(steps, options.only or ["report"])
     if options.status:
         _print_status(options.out, steps)
@@ -37,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         plan.write(options.out, settings)
     started = time.monotonic()
     with _Bar(options.out, steps) as bar:
-        pipeline.run(options.out, steps, workers, threads, bar)
+        pipeline.run(options.out, steps, _employing(options, workers, threads), bar)
     _print_results(options, time.monotonic() - started)
     return 0
 
@@ -72,11 +74,21 @@ def _check(options: argparse.Namespace, settings: plan.Settings) -> None:
                 raise UserError(f"{options.data}: split '{name}' has {only}s only; both classes are needed")
 
 
-def _processes(asked: int | None, device: str) -> tuple[int, int]:
-    """How many processes, and the threads of each."""
+def _processes(options: argparse.Namespace, device: str) -> tuple[int, int]:
+    """How many processes here, and the threads of each, or of the cluster's."""
     cores = os.cpu_count() or 1
-    workers = asked or (cores if device == "cpu" else 1)
+    workers = options.workers or (cores if device == "cpu" else 1)
+    if options.dask:
+        address = options.dask
+        return workers, dask_cluster.threads_each(address) or dask_cluster.least_threads(address)
     return workers, max(1, cores // workers)
+
+
+def _employing(options: argparse.Namespace, workers: int, threads: int) -> pipeline.Employ:
+    """Who does the steps."""
+    if options.dask:
+        return functools.partial(dask_crew.employ, options.dask)
+    return functools.partial(employ, workers, threads)
 
 
 def _print_status(folder: Path, steps: Sequence[Step]) -> None:
@@ -167,6 +179,8 @@ def _parser() -> cli.Parser:
     add("--on-bad", choices=("error", "drop"), help="NaN or infinite pixels (default: error)")
     add("--device", choices=DEVICES, help="where to compute (default: cpu)")
     add("--workers", type=cli.integer(1, 1024), help="processes (default: one a core; of a GPU one)")
+    text = "a cluster does the trials and all after them: a scheduler's address, or local:N (extra dask)"
+    add("--dask", metavar="ADDRESS", help=text)
     return parser
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rotinv import __version__, architectures, checkpoints, files, locks, weights
+from rotinv import __version__, architectures, checkpoints, files, locks
 from rotinv.errors import UserError
 from rotinv.network import Network
 from rotinv.protocol import PAPER, Schedule
@@ -62,10 +62,10 @@ def create_folder(folder: Path | None, arch: str) -> Path:
 
 
 def check_free(folder: Path) -> None:
-    """Raise UserError if `folder` is a file or holds anything already."""
+    """Raise UserError if `folder` is a file or holds anything but what a process killed at its start left."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; name a folder")
-    if folder.is_dir() and any(path.name != locks.NAME for path in folder.iterdir()):
+    if folder.is_dir() and not all(map(_is_trace, folder.iterdir())):
         holds = "a run (--resume goes on with it)" if (folder / CONFIG).exists() else "files"
         raise UserError(f"{folder}: holds {holds} already; name another folder")
 
@@ -103,7 +103,7 @@ def load_model(folder: Path) -> Model:
     network, path = config.network(), folder / BEST
     if not path.exists():
         raise UserError(f"{path}: no such file; the run has not been validated yet")
-    params = weights.from_named(network, weights.read_named(path), str(path))
+    params = checkpoints.load_params(path, network)
     return Model(folder.resolve().name, config, network, params)
 
 
@@ -113,10 +113,22 @@ def digest(model: Model) -> str:
 
 
 def write_weights(folder: Path, config: Config, params: np.ndarray) -> None:
-    """Make a run of weights from elsewhere: config.json and best.h5, ready to score with."""
+    """Make a run of weights from elsewhere: best.h5 and config.json, ready to score with.
+
+    Raises UserError if the disk does not take them; the folder is then as it was.
+    """
     progress = checkpoints.Progress(limit=0)
-    write_config(folder, config)
     checkpoints.save(folder / BEST, config.network(), checkpoints.Checkpoint(params, 0, progress))
+    try:
+        write_config(folder, config)
+    except UserError:
+        (folder / BEST).unlink()
+        raise
+
+
+def _is_trace(path: Path) -> bool:
+    """Whether a file is what a process leaves that was killed before it wrote anything."""
+    return path.name == locks.NAME or files.is_temporary(path)
 
 
 def _next_free(parent: Path, arch: str) -> Path:

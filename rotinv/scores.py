@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.errors import UserError
-from rotinv.files import disk_errors, open_hdf5
+from rotinv.files import disk_errors, open_hdf5, reading_hdf5
 from rotinv.hdf5 import create_hdf5
 from rotinv.splits import check_labels
 
@@ -35,7 +35,7 @@ def read(path: Path) -> Scores:
         raise UserError(f"{path}: is a folder; name {_NEEDED}; a run needs STAMPS after it")
     if path.exists() and not h5py.is_hdf5(path):
         return _checked(path, _columns_of_csv(path))
-    with open_hdf5(path) as file:
+    with open_hdf5(path) as file, reading_hdf5(path):
         found = {
             own: name for name, own in (*_COLUMNS.items(), ("p_candidate", "p_candidate")) if name in file
         }
@@ -43,10 +43,7 @@ def read(path: Path) -> Scores:
             raise UserError(
                 f"{path}: is no table of scores; name {_NEEDED}; a stamp store needs a RUN before it"
             )
-        try:
-            columns = {own: np.asarray(file[name]) for own, name in found.items()}
-        except (OSError, TypeError) as error:
-            raise UserError(f"{path}: is damaged ({error}); copy or make it anew") from error
+        columns = {own: np.asarray(file[name]) for own, name in found.items()}
     return _checked(path, columns)
 
 

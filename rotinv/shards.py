@@ -7,9 +7,7 @@ however often it was made; shards that a run which was cut off left behind are n
 import contextlib
 import hashlib
 import json
-import logging
-import os
-import shutil
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,16 +17,16 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from rotinv import __version__, map_files, runs
+from rotinv import __version__, dask_cluster, map_files, runs
 from rotinv.errors import UserError
 from rotinv.extras import require
-from rotinv.files import open_hdf5
+from rotinv.files import check_ours, disk_errors, open_hdf5, reading_hdf5, remove_ours
 from rotinv.hdf5 import create_hdf5
 from rotinv.scorer import Scorer
 from rotinv.sources import Source
 
-_EXPLAINED = 500  # stamps explained by one task: a stamp's maps are large
-_PATIENCE = 60  # seconds until a cluster must have a worker
+_EXPLAINED = 500  # stamps explained by one task
+_OURS = re.compile(r"\d{12}-\d{12}\.h5|maps-\d{8}\.h5")  # what there is in a folder of shards
 
 Rows = dict[str, NDArray[Any]]
 
@@ -49,26 +47,29 @@ class Cluster:
     """The scoring of a source on a cluster; a context manager. The workers must see the same files."""
 
     def __init__(self, plan: Plan, scorer: Scorer, source: Source, out: Path) -> None:
-        """Raises UserError if the extra is not installed or the address is none."""
+        """Raises UserError if the extra is not installed, the address is none, or the shards' folder, which
+        is OUT.shards, has other files."""
         self._dask = require("distributed", "dask", f"--dask {plan.address}")
-        self._processes = _processes(plan.address)
+        dask_cluster.processes(plan.address)
         self._plan, self._scorer, self._source = plan, scorer, source
         self._folder = out.resolve().with_name(f"{out.name}.shards")
+        check_ours(self._folder, _OURS)
         self._about = _about(plan, scorer, source)
         self._stack = contextlib.ExitStack()
         self._problems: list[str] = []
 
     def __enter__(self) -> "Cluster":
         with contextlib.ExitStack() as stack:
-            self._client = stack.enter_context(self._connect(stack))
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._client = stack.enter_context(dask_cluster.connected(self._plan.address, self._plugin()))
+            with disk_errors(self._folder):
+                self._folder.mkdir(parents=True, exist_ok=True)
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *raised: object) -> None:
         self._stack.close()
         if raised[0] is None:
-            shutil.rmtree(self._folder)
+            remove_ours(self._folder, _OURS)
 
     @property
     def problems(self) -> Sequence[str]:
@@ -113,46 +114,20 @@ class Cluster:
             writer.append(*map_files.read(Path(path)))
             progress(len(block))
 
-    def _connect(self, stack: contextlib.ExitStack) -> Any:
-        """A client whose workers have the networks. Raises UserError if there is none, or no worker."""
+    def _plugin(self) -> Any:
+        """What the workers are given: the networks."""
         from rotinv import dask_worker
 
-        plan, dask = self._plan, self._dask
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a worker that dies is no news
-        address = plan.address
-        if self._processes:
-            address = stack.enter_context(
-                dask.LocalCluster(
-                    n_workers=self._processes,
-                    threads_per_worker=1,
-                    processes=True,
-                    memory_limit=0,
-                    dashboard_address=":0",
-                    silence_logs=logging.CRITICAL,
-                )
-            )
-        threads = plan.threads or (
-            max(1, (os.cpu_count() or 1) // self._processes) if self._processes else None
-        )
-        plugin = dask_worker.Plugin(
+        plan = self._plan
+        return dask_worker.Plugin(
             plan.device,
-            threads,
+            plan.threads or dask_cluster.threads_each(plan.address),
             plan.precision,
             self._scorer.models,
             self._scorer.threshold,
             self._source.paths,
             plan.split,
         )
-        try:
-            client = dask.Client(address, timeout=_PATIENCE, set_as_default=False)
-            client.wait_for_workers(1, timeout=_PATIENCE)
-            client.register_plugin(plugin)
-        except UserError:
-            raise
-        except Exception as error:  # Dask's, the network's, or a worker's that lacks this package
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UserError(f"--dask {plan.address}: no cluster to score on ({reason})") from error
-        return client
 
     def _run(self, function: Callable[..., str], tasks: Sequence[tuple]) -> Iterator[str]:
         """Have workers run the tasks; gives what each returns as it ends. Raises what one raised."""
@@ -178,7 +153,7 @@ def write(path: Path, rows: Rows, about: str, problems: Sequence[str]) -> None:
 
 
 def _read(path: Path) -> tuple[Rows, list[str]]:
-    with open_hdf5(path) as file:
+    with open_hdf5(path) as file, reading_hdf5(path):
         rows = {
             name: one.asstr()[()] if h5py.check_string_dtype(one.dtype) else one[()]
             for name, one in file["rows"].items()
@@ -190,19 +165,9 @@ def _is_whole(path: Path, about: str) -> bool:
     """Whether a shard is there already, of the same stamps, networks and threshold."""
     if not path.exists():
         return False
-    with contextlib.suppress(UserError), open_hdf5(path) as file:
+    with contextlib.suppress(UserError), open_hdf5(path) as file, reading_hdf5(path):
         return bool(file.attrs.get("about") == about)
     return False
-
-
-def _processes(address: str) -> int:
-    """N of local:N; 0 for a scheduler's address."""
-    if not address.startswith("local:"):
-        return 0
-    number = address.removeprefix("local:")
-    if not number.isdecimal() or not int(number):
-        raise UserError(f"--dask {address}: local:N wants a number of processes, as local:2")
-    return int(number)
 
 
 def _about(plan: Plan, scorer: Scorer, source: Source) -> str:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from rotinv import cli, survey
 from rotinv.files import refuse_existing
-from rotinv.survey import build, preview
+from rotinv.survey import build, parts, preview
 
 MOST = 100_000_000  # stamps of one split: about 0.7 TB
 
@@ -20,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     options = _parser().parse_args(argv)
     counts = {split: getattr(options, split) for split in build.SPLITS}
+    parts.clear_made(options.out)
     refuse_existing(options.out)
     if options.preview is not None:
         preview.check(options.preview, options.out)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from rotinv.errors import UserError
+from rotinv.files import reading_hdf5
 from rotinv.pixels import Stamps, prepare
 
 BLOCK = 64  # stamps in a block of a file
@@ -52,7 +53,7 @@ class Split:
 
     def raw(self, start: int | ArrayLike, stop: int | None = None) -> Stamps:
         """The stamps from `start` up to `stop`, or those of an array of indices, as the store holds them."""
-        try:
+        with reading_hdf5(self.path):
             if stop is not None:
                 found = _float32(self.pixels[start:stop])
             elif isinstance(self.pixels, h5py.Dataset):
@@ -60,11 +61,6 @@ class Split:
             else:
                 found = _float32(self.pixels[np.asarray(start, dtype=np.int64)])
             return found if self.taken is None else found[..., self.taken]
-        except OSError as error:
-            raise UserError(
-                f"{self.path}: stamps of split '{self.name}' cannot be read; "
-                "the file is damaged: copy or make it anew"
-            ) from error
 
     def with_channels(self, names: Sequence[str]) -> "Split":
         """The same stamps with the channels of these names, in this order.

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rotinv.arrays import channels_last, check_shape, read_arrays
 from rotinv.errors import UserError
-from rotinv.files import open_hdf5
+from rotinv.files import open_hdf5, reading_hdf5
 from rotinv.hdf5 import create_hdf5
 from rotinv.pixels import NORMALISATIONS
 from rotinv.splits import BLOCK, Split, check_labels
@@ -42,11 +42,8 @@ class StampStore:
             raise UserError(f"{self.path}: is not a stamp store; make one of arrays with rotinv pack")
         self._file = open_hdf5(self.path)
         try:
-            self._read()
-        except (OSError, RuntimeError, KeyError, UnicodeDecodeError) as error:
-            self.close()
-            reason = (str(error).splitlines() or [""])[0]
-            raise UserError(f"{self.path}: is damaged ({reason}); copy or make it anew") from error
+            with reading_hdf5(self.path):
+                self._read()
         except BaseException:
             self.close()
             raise

@@ -61,6 +61,7 @@ def train(
         seed=config.seed,
         first=run.iteration,
         crop=config.crop,
+        on=run.k,
     )
 
     def validation(params: Array) -> float:

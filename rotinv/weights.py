@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from rotinv.errors import UserError
-from rotinv.files import open_hdf5
+from rotinv.files import open_hdf5, reading_hdf5
 from rotinv.linear import Conv2d
 from rotinv.network import Network
 
@@ -74,11 +74,8 @@ def read_named(path: str | Path) -> dict[str, np.ndarray]:
         if isinstance(item, h5py.Dataset) and re.fullmatch(r"(conv|dense)\d+/[wb]", _our_name(name)):
             arrays[name] = item[()]
 
-    with open_hdf5(path) as file:
-        try:
-            file.get("params", file).visititems(visit)
-        except (OSError, RuntimeError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"{path}: is damaged ({error})") from error
+    with open_hdf5(path) as file, reading_hdf5(Path(path)):
+        file.get("params", file).visititems(visit)
     if not arrays:
         raise UserError(f"{path}: holds no weights (params/conv1/w, … or CNN1/W, …)")
     return arrays

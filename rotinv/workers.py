@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from typing import Protocol
 
 from rotinv import processes
 from rotinv.errors import UserError
@@ -25,33 +26,47 @@ class Worker:
     busy: str | None = None
 
 
-class Crew:
-    """Workers that tasks are given to (see employ)."""
-
-    def __init__(self, workers: list[Worker]) -> None:
-        self._workers = workers
+class Crew(Protocol):
+    """Who does tasks: processes of this machine (employ), or of a cluster (dask_crew.py)."""
 
     @property
     def free(self) -> int:
         """How many have nothing to do."""
-        return sum(worker.busy is None for worker in self._workers)
 
     @property
     def busy(self) -> list[str]:
         """The names of the tasks under way."""
-        return [worker.busy for worker in self._workers if worker.busy is not None]
 
     def start(self, name: str, task: Task) -> None:
-        """Give a task to a free worker."""
-        worker = next(worker for worker in self._workers if worker.busy is None)
-        worker.connection.send(task)
-        worker.busy = name
+        """Give a task to one that is free."""
 
     def wait(self, seconds: float) -> Iterator[tuple[str, float | None]]:
         """What the tasks tell until something does, or for so long: a task's name, and its progress.
 
         None is told of a task that has ended. Raises UserError as the task did, or if its process died.
         """
+
+
+class _Processes:
+    """Processes of this machine, as a Crew."""
+
+    def __init__(self, workers: list[Worker]) -> None:
+        self._workers = workers
+
+    @property
+    def free(self) -> int:
+        return sum(worker.busy is None for worker in self._workers)
+
+    @property
+    def busy(self) -> list[str]:
+        return [worker.busy for worker in self._workers if worker.busy is not None]
+
+    def start(self, name: str, task: Task) -> None:
+        worker = next(worker for worker in self._workers if worker.busy is None)
+        worker.connection.send(task)
+        worker.busy = name
+
+    def wait(self, seconds: float) -> Iterator[tuple[str, float | None]]:
         listening = {worker.connection: worker for worker in self._workers if worker.busy}
         for connection in multiprocessing.connection.wait(list(listening), seconds):
             worker = listening[connection]  # type: ignore[index]
@@ -65,10 +80,7 @@ class Crew:
                     f"{name}: its process ended with status {worker.process.exitcode} (killed, or out of "
                     "memory?); the same command goes on where it was"
                 ) from None
-            if kind == "refused":
-                raise UserError(f"{name}: {value}")
-            if kind == "failed":
-                raise RuntimeError(f"{name} failed:\n{value}")
+            check(name, kind, value)
             if kind == "ended":
                 worker.busy = None
             yield name, value
@@ -87,7 +99,7 @@ def employ(count: int, threads: int, begin: Callable[[], None]) -> Iterator[Crew
                 process.start()
                 theirs.close()
                 workers.append(Worker(process, ours))
-        yield Crew(workers)
+        yield _Processes(workers)
     finally:
         for worker in workers:
             worker.process.kill()
@@ -104,11 +116,23 @@ def _work(connection: Connection, begin: Callable[[], None]) -> None:
             task = connection.recv()
         except EOFError:
             return
-        try:
-            task(lambda share: connection.send(("progress", share)))
-        except UserError as error:
-            connection.send(("refused", str(error)))
-        except Exception:
-            connection.send(("failed", traceback.format_exc()))
-        else:
-            connection.send(("ended", None))
+        connection.send(outcome(task, lambda share: connection.send(("progress", share))))
+
+
+def outcome(task: Task, tell: Progress) -> tuple[str, str | None]:
+    """Do a task; how it ended ("ended", "refused" or "failed"), and what it said of that."""
+    try:
+        task(tell)
+    except UserError as error:
+        return "refused", str(error)
+    except Exception:
+        return "failed", traceback.format_exc()
+    return "ended", None
+
+
+def check(name: str, kind: str, value: object) -> None:
+    """Raise what a task told of itself: UserError where it was refused, RuntimeError where it failed."""
+    if kind == "refused":
+        raise UserError(f"{name}: {value}")
+    if kind == "failed":
+        raise RuntimeError(f"{name} failed:\n{value}")

@@ -24,6 +24,17 @@ def kernels_of(device, precision="fp32"):
     return emulation.emulated(precision) if device == "cuda-emulated" else get_kernels(device)
 
 
+def pytest_addoption(parser):
+    parser.addoption("--kills", type=int, default=20, help="kills of each program by a drill")
+    text = "damaged files of each kind by a drill"
+    parser.addoption("--mutations", type=int, default=300, help=text)
+
+
+@pytest.fixture(scope="session")
+def kills(request):
+    return request.config.getoption("--kills")
+
+
 @pytest.fixture(params=DEVICES)
 def k(request):
     """The kernels of each device that every machine has, and the CUDA kernels emulated."""

@@ -3,6 +3,7 @@
 import gzip
 import io
 import shutil
+import tarfile
 
 import h5py
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from alert_packets import (
     RUBIN,
     ZTF,
+    fastavro,
     fits,
     image_bytes,
     rubin,
@@ -24,6 +26,8 @@ from programs import assert_refused, call
 from rotinv import alert_files, alerts, fits_images
 from rotinv.alerts import BIT, Packet
 from rotinv.errors import UserError
+from rotinv.packets import read, reader_for
+from rotinv.parquet_files import ParquetFile
 
 SIZE = 21
 
@@ -346,6 +350,22 @@ def test_damaged_files_are_read_told_or_refused(tmp_path, rng, kind):
     assert min(counts) > 0
 
 
+def tar_of(data):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        entry = tarfile.TarInfo("a.avro")
+        entry.size = len(data)
+        archive.addfile(entry, io.BytesIO(data))
+    return out.getvalue()
+
+
+def avro_record():
+    """A packet without its schema, as brokers' streams carry it."""
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, fastavro.parse_schema(RUBIN), rubin(5, field(30)))
+    return out.getvalue()
+
+
 WRONG = {
     "missing": (lambda path: None, "no such file"),
     "empty": (lambda path: path.write_bytes(b""), "is empty"),
@@ -354,7 +374,12 @@ WRONG = {
     "header": (lambda path: path.write_bytes(b"Obj\x01\x04\x16avro.sch"), "header"),
     "parquet": (lambda path: path.write_bytes(b"PAR1" + bytes(40)), "Parquet"),
     "fits": (lambda path: path.write_bytes(b"SIMPLE  =                    T" + bytes(40)), "FITS"),
-    "gzip": (lambda path: path.write_bytes(gzip.compress(b"hello")), "FITS"),
+    "gzip": (lambda path: path.write_bytes(gzip.compress(b"hello")), "gunzip"),
+    "cut gzip": (lambda path: path.write_bytes(b"\x1f\x8b\x08" + bytes(9)), "FITS"),
+    "tar": (lambda path: path.write_bytes(tar_of(b"Obj")), "tar -xf"),
+    "tar.gz": (lambda path: path.write_bytes(gzip.compress(tar_of(b"Obj"))), "tar -xzf"),
+    "schema registry": (lambda path: path.write_bytes(b"\x00\x00\x00\x02\xbf" + avro_record()), "schema 703"),
+    "single object": (lambda path: path.write_bytes(b"\xc3\x01" + bytes(8) + avro_record()), "one Avro"),
     "other avro": (
         lambda path: write_avro(path, OTHER, [{"ra": 1.0}]),
         "records of ra",
@@ -376,11 +401,13 @@ def test_wrong_files_are_refused_in_one_line(tmp_path, case):
 def test_a_damaged_file_among_others_is_told_not_fatal(tmp_path):
     write_avro(tmp_path / "a.avro", ZTF, [ztf("Z", 1, field())])
     (tmp_path / "b.avro").write_bytes((tmp_path / "a.avro").read_bytes()[:60])
+    (tmp_path / "c.avro").touch()
     result = call("import_alerts", tmp_path, "--out", tmp_path / "out.h5")
     assert result.returncode == 0
     assert "b.avro: its Avro header is cut off" in result.stderr
+    assert "c.avro: is empty" in result.stderr
     with h5py.File(tmp_path / "out.h5") as file:
-        assert file.attrs["unreadable_files"] == 1
+        assert file.attrs["unreadable_files"] == 2
         assert len(file["test/stamps"]) == 1
 
 
@@ -402,3 +429,67 @@ def test_a_folder_of_alerts_that_cannot_be_read_is_refused(tmp_path):
     with pytest.raises(UserError, match="no alert is there"):
         alert_files.Alerts(alert_files.find([tmp_path / "in"]))
     shutil.rmtree(tmp_path / "in")
+
+
+def test_a_file_named_twice_is_refused(tmp_path):
+    path = write_avro(tmp_path / "a.avro", ZTF, [ztf("Z", 1, field())])
+    (tmp_path / "link.avro").symlink_to(path)
+    for paths in ([tmp_path / "a.avro", path], [tmp_path], [tmp_path / "link.avro", path]):
+        with pytest.raises(UserError, match="twice"):
+            alert_files.find(paths)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "negative"),
+    [
+        *(("isdiffpos", value, True) for value in (0.0, -1, -1.0, False, "f", "False", "0", b"f", "-1")),
+        *(("isdiffpos", value, False) for value in (1.0, 1, True, "t", "True", "1", float("nan"), None)),
+        *(("isnegative", value, True) for value in (1, 1.0, True, "True", "t", np.True_)),
+        *(("isnegative", value, False) for value in (0, False, "False", "f", float("nan"), None, "")),
+    ],
+)
+def test_signs_as_tables_write_them(column, value, negative):
+    record = dict(zip(("template", "science", "difference"), field(), strict=True)) | {column: value}
+    problems = []
+    packet = read(reader_for(record), record, "row 0", problems)
+    assert packet.negative == negative
+    assert packet.flipped == (column == "isdiffpos" and value == value and value is not None)
+    assert not problems
+
+
+def test_a_sign_that_says_neither_is_told():
+    record = dict(zip(("template", "science", "difference"), field(), strict=True)) | {"isdiffpos": "maybe"}
+    problems = []
+    assert read(reader_for(record), record, "row 0", problems).flags == BIT["unreadable"]
+    assert "isdiffpos is 'maybe'" in problems[0]
+
+
+def test_ragged_rows_of_a_parquet_file_cost_their_own_alert_only(tmp_path):
+    """Rows of 20 and of 22 pixels have the sum of two of 21, and must not be read as those."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    good = np.ones((21, 21)).tolist()
+    uneven, short, null = [[*map(list, good)] for _ in range(3)]
+    uneven[1].append(uneven[0].pop())
+    short[2].pop()
+    null[0] = None
+    kind = pa.list_(pa.list_(pa.float32()))
+    columns = {"template": [good, uneven, good, short, null, good]}
+    columns |= {name: [good] * 6 for name in ("science", "difference")}
+    table = {name: pa.array(cells, kind) for name, cells in columns.items()} | {"candid": list(range(6))}
+    parquet.write_table(pa.table(table), tmp_path / "a.parquet")
+    file = ParquetFile(tmp_path / "a.parquet")
+    found = list(file.packets(0, 6))
+    assert [bool(packet.flags & BIT["unreadable"]) for packet in found] == [
+        False,
+        True,
+        False,
+        True,
+        True,
+        False,
+    ]
+    assert len(file.problems) == 3
+    assert "row 1 (1): its template cut-out: its rows are not of one length" in file.problems[0]
+    assert [packet.candidate_id for packet in found] == list("012345")
+    assert found[1].science is not None

@@ -247,7 +247,27 @@ def test_long_tables_are_written_in_groups(tmp_path):
 
 def test_an_id_too_long_for_fits_is_told(tmp_path):
     columns = [Column("id", TEXT, "a", "meta.id")]
-    with pytest.raises(UserError, match=r"33 bytes.*parquet"):
+    with pytest.raises(UserError, match=r"65 bytes.*parquet"):
         with catalogues.create(tmp_path / "t.fits", columns, []) as write:
-            write({"id": np.array(["x" * 33], object)})
+            write({"id": np.array(["x" * 65], object)})
     assert not list(tmp_path.iterdir())
+
+
+def test_fits_texts_are_ascii(tmp_path):
+    with catalogues.create(tmp_path / "t.fits", [Column("id", TEXT, "a", "meta.id")], []) as write:
+        write({"id": np.array(["objet-é", "0b6c3f1e-6a53-4b9e-9d43-0123456789ab"], object)})
+    found, _ = read(tmp_path / "t.fits")
+    assert list(found["id"]) == ["objet-\\xe9", "0b6c3f1e-6a53-4b9e-9d43-0123456789ab"]
+
+
+@pytest.mark.parametrize("words", [["near-threshold", "2"], ["top", "2"], ["all"]])
+def test_a_choice_is_the_same_in_one_part_or_many(words):
+    p = np.array([0.1, 0.6, np.nan, 0.9, 0.45, 0.6])
+    chosen = []
+    for edges in ([0, 6], [0, 1, 3, 4, 6]):
+        choice = choices.Choice(words, 0.5)
+        for start, stop in itertools.pairwise(edges):
+            choice.add({"index": np.arange(start, stop), "probability": p[start:stop]})
+        chosen.append(list(choice.indices))
+    wanted = {"near-threshold": [4, 1], "top": [3, 1], "all": [0, 1, 3, 4, 5]}[words[0]]
+    assert chosen == [wanted, wanted]

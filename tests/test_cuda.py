@@ -69,6 +69,16 @@ def index_of(shape, most):
     return np.random.default_rng(1).integers(0, most, shape).astype(np.uint8)
 
 
+def taken(k, stamps):
+    """Stamps of a data set on the device; the reference has none there."""
+    rows, there = np.array([8, 0, 3, 3]), k.resident(stamps.shape)
+    if there is None:
+        return stamps[rows]
+    there.put(0, k.to_host(stamps)[:4])
+    there.put(4, k.to_host(stamps)[4:])
+    return there.take(rows)
+
+
 def updated(k, params, grads):
     k.sgd.update(params, grads, 0.5)
     return params
@@ -145,6 +155,7 @@ CASES = {
     "shares_apart": drawn((3, 70), (3, 70), (3, 70))(
         lambda k, p, n, r: k.shares.apart(abs(p), -abs(n) * (r > 0), r, 2, 1, 0, True)
     ),
+    "stamps_take": drawn((9, 5, 5, 3))(taken),
     "fill": lambda k, rng: [k.zeros((3, 5))],
 }
 # Sums of products of numbers that were rounded to 10 bits.

@@ -2,16 +2,19 @@
 
 import time
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
-from cuda_emulation.device import emulated, why_not
+from cuda_emulation.device import EmulatedDevice, emulated, why_not
 from programs import assert_refused, call, toy_arrays
 
 from rotinv import architectures, backend, pack, rules, runs, side_by_side, training
 from rotinv.backend import get_kernels
+from rotinv.batches import Batches
 from rotinv.layers import Train
 from rotinv.protocol import QUICK, Progress
+from rotinv.stamps import StampStore, create_store
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")
 SHAPES = [("cap", 13, 2), ("deephits", 13, 3)]
@@ -43,6 +46,27 @@ def test_training_steps_agree_with_the_cpu(shape, precision, tolerance, tmp_path
     expected = trained(get_kernels("cpu"), shape, tmp_path)
     found = trained(emulated(precision), shape, tmp_path)
     np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_a_data_set_on_the_device_gives_the_same_batches(tmp_path, monkeypatch):
+    """In whatever order it is read; one that is too large for the device is streamed."""
+    rng = np.random.default_rng(3)
+    stamps, k = rng.normal(size=(150, 5, 5, 2)), emulated()
+    with create_store(tmp_path / "store.h5", channels=["a", "b"], size=5) as writer:
+        writer.append("train", stamps, rng.integers(0, 2, len(stamps)))
+    with StampStore(tmp_path / "store.h5") as store:
+        split, indices = store.split("train"), np.arange(3, 148)
+        found = {}
+        for name, on in (("host", None), ("device", k), ("cpu", get_kernels("cpu"))):
+            with Batches(split, indices, batch=40, seed=1, first=2, on=on) as source:
+                found[name] = [(k.to_host(x), label) for x, label in islice(source, 9)]
+        monkeypatch.setattr(EmulatedDevice, "room", lambda self: 4 * 145 * 50 - 1)
+        with Batches(split, indices, batch=40, seed=1, first=2, on=emulated()) as source:
+            found["too large"] = [(k.to_host(x), label) for x, label in islice(source, 9)]
+    for other in ("device", "cpu", "too large"):
+        for (x, label), (same, as_label) in zip(found[other], found["host"], strict=True):
+            np.testing.assert_array_equal(x, same)
+            np.testing.assert_array_equal(label, as_label)
 
 
 def test_replayed_steps_are_the_steps(tmp_path):

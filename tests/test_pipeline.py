@@ -16,6 +16,7 @@ from programs import ENVIRONMENT
 from rotinv import locks, pipeline
 from rotinv.errors import UserError
 from rotinv.pipeline import Book, Step
+from rotinv.workers import employ
 
 HERE = Path(__file__).resolve().parent
 
@@ -83,7 +84,7 @@ class Watch:
 
 def run(folder, of, workers=1):
     watch = Watch()
-    pipeline.run(folder, of, workers, 1, watch)
+    pipeline.run(folder, of, functools.partial(employ, workers, 1), watch)
     return watch
 
 
@@ -197,11 +198,12 @@ def test_one_at_a_time(tmp_path, monkeypatch):
     run(tmp_path, steps(tmp_path))
 
 
-def other_process(folder):
+def other_process(folder, last=150):
     code = "import sys; sys.path.insert(0, sys.argv[1]); import test_pipeline as t; from pathlib import Path;"
-    code += "t.run(Path(sys.argv[2]), t.counting(Path(sys.argv[2])) + t.steps(Path(sys.argv[2])), 2)"
+    code += "folder = Path(sys.argv[2]);"
+    code += "t.run(folder, t.counting(folder, int(sys.argv[3])) + t.steps(folder), 2)"
     return subprocess.Popen(
-        [sys.executable, "-c", code, str(HERE), str(folder)],
+        [sys.executable, "-c", code, str(HERE), str(folder), str(last)],
         env=ENVIRONMENT,
         stderr=subprocess.DEVNULL,
     )
@@ -212,23 +214,23 @@ def counted_to(folder):
 
 
 @pytest.mark.drill
-def test_killed_at_random_it_goes_on(tmp_path):
+def test_killed_at_random_it_goes_on(tmp_path, kills):
     """Every number is counted once and in order, however often the run is killed."""
-    rng, kills = random.Random(7), 0
-    for _ in range(8):
-        process = other_process(tmp_path)
+    rng, killed, last = random.Random(7), 0, 40 * kills
+    for _ in range(kills):
+        process = other_process(tmp_path, last)
         until = counted_to(tmp_path) + rng.randrange(40)
         while process.poll() is None and counted_to(tmp_path) < until:
             time.sleep(0.001)
-        kills += process.poll() is None
+        killed += process.poll() is None
         process.kill()
         process.wait()
-    assert other_process(tmp_path).wait(120) == 0
+    assert other_process(tmp_path, last).wait(600) == 0
     counted = [int(line) for line in (tmp_path / "count.log").read_text().split()]
-    assert kills >= 1
-    assert set(counted) == set(range(1, 151))
+    assert killed == kills
+    assert set(counted) == set(range(1, last + 1))
     assert counted == sorted(counted)  # a number may come twice: logged, and not yet counted
-    assert len(counted) <= 150 + kills
+    assert len(counted) <= last + kills
     assert (tmp_path / "three.txt").read_text() == "caba"
     assert not list(tmp_path.rglob("*.part"))
 

@@ -5,14 +5,21 @@ import os
 import signal
 import threading
 import time
+from types import SimpleNamespace
 
 import h5py
+import numba
 import numpy as np
 import pytest
 from programs import assert_refused, call, toy_arrays
 from test_score import make_run
 
+from rotinv.backend import get_kernels
+from rotinv.scorer import Threshold
+
 distributed = pytest.importorskip("distributed")
+
+from rotinv import dask_worker  # noqa: E402  # needs the library
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +128,14 @@ def test_wrong_addresses_are_refused_in_one_line(toy, tmp_path):
         assert_refused(result, address, word)
     assert_refused(call("score", *toy, "--on-bad", "flag", "--dask", "local:2"), "--out")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("asked", "share", "taken"), [(None, 1, 1), (None, 999, None), (1, 2, 1)])
+def test_a_worker_takes_its_share_of_the_cores(toy, asked, share, taken):
+    """Workers of one machine must not each take all of its cores; a pool has no more than there are."""
+    plugin = dask_worker.Plugin("cpu", asked, "fp32", [], Threshold(), [toy[1]], "test")
+    plugin.setup(SimpleNamespace(state=SimpleNamespace(nthreads=share)))
+    try:
+        assert numba.get_num_threads() == (taken or numba.config.NUMBA_NUM_THREADS)
+    finally:
+        get_kernels("cpu")

@@ -54,6 +54,14 @@ class Gpu(launch.Device):
             self._uploads[key] = _Upload(*key)
         return self._uploads[key](array, self._stream)
 
+    def fill_in(self, there, array):
+        there.set(np.ascontiguousarray(array, np.float32), stream=self._stream)
+        self._stream.synchronize()  # the host's array may be gone after this
+
+    def room(self):
+        """Half of what is free: the rest is for the arithmetic."""
+        return cupy.cuda.Device().mem_info[0] // 2
+
     def repeated(self, function):
         """As in launch.Device: the first call runs and is then captured as a graph, the others replay it.
 

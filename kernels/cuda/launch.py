@@ -118,6 +118,14 @@ class Device:
     def _moved(self, array: Any, dtype: Any) -> Any:
         return self.xp.ascontiguousarray(self.xp.asarray(array, dtype))
 
+    def fill_in(self, there: Any, array: np.ndarray) -> None:
+        """Copy a float32 array of the host into one on the device."""
+        raise NotImplementedError
+
+    def room(self) -> int:
+        """Bytes of the device's memory that a data set may have."""
+        raise NotImplementedError
+
     def launch(self, name: str, blocks: Any, threads: int, *args: Any) -> None:
         """Run a kernel. Raises TypeError or ValueError where arguments are not what it declares."""
         declaration = self.declared[name]

@@ -68,7 +68,9 @@ def ensembles(path: Path, rows: Sequence[Row]) -> None:
             axes.errorbar(x, means, stds, fmt="o-", ms=4, lw=1, capsize=2, label=rule)
         axes.set(xlabel="CAP models", ylabel=label, xticks=sorted({row.size for row in rows}))
         axes.grid(axis="y", color="0.92")
-    figure.axes[0].legend(fontsize=8, title="rule (bars: std over choices)", title_fontsize=8)
+    figure.axes[1].legend(
+        loc="upper right", fontsize=8, title="rule (bars: std over choices)", title_fontsize=8
+    )
     _save(figure, path)
 
 

@@ -13,6 +13,7 @@ from rotinv.protocol import Progress, Schedule
 from rotinv.scores import Scores
 from rotinv.splits import usable
 from rotinv.stamps import StampStore
+from rotinv.survey import parts
 from rotinv.workers import Progress as Tell
 
 
@@ -22,6 +23,7 @@ def simulate(at: Place, made: dict[str, Any], workers: int, tell: Tell) -> None:
     if at.data.exists():
         with StampStore(at.data) as store:
             if store.sizes == counts:
+                parts.clear_made(at.data)
                 return
         raise UserError(f"{at.data}: holds other stamps than the survey's; remove it")
     total, done = sum(counts.values()), 0

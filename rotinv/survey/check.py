@@ -13,7 +13,7 @@ from scipy import optimize
 
 from rotinv import cli
 from rotinv.errors import UserError
-from rotinv.files import open_hdf5
+from rotinv.files import open_hdf5, reading_hdf5
 from rotinv.splits import Split
 from rotinv.stamps import CHANNELS, SPLITS, StampStore
 from rotinv.survey import kinds, preview, selection
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _check_origin(path: Path) -> None:
     """Raise UserError unless the HDF5 file was made by rotinv simulate."""
-    with open_hdf5(path) as file:
+    with open_hdf5(path) as file, reading_hdf5(path):
         missing = [name for name in ("survey_version", "band", "seed") if name not in file.attrs]
     if missing:
         raise UserError(f"{path}: lacks the attribute '{missing[0]}'; {ONLY}")

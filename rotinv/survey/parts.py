@@ -2,6 +2,7 @@
 
     OUT.part/options.json       what was asked for; a request for anything else is refused
     OUT.part/train-00000.npz    a block of stamps as the store will have them, and what was needed after it
+    OUT.part/finished           the store has been made of them: what is left of the folder is of no use
 
 Each file is whole or not there. In the end the blocks become the store, and the folder goes; for that
 moment the disk holds both.
@@ -10,7 +11,7 @@ moment the disk holds both.
 import contextlib
 import json
 import math
-import shutil
+import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,11 +21,13 @@ import numpy as np
 
 from rotinv import locks
 from rotinv.errors import UserError
-from rotinv.files import disk_errors, refuse_existing, written_whole
+from rotinv.files import disk_errors, refuse_existing, remove_ours, written_whole
 from rotinv.survey.selection import Selection
 
 COLUMNS = ("stamps", "label", "snr", "kind", "image")  # of a block, as of the store
 CHOSEN = ("need", "seen", "images")  # of the selection, which with the seed decides all that follows
+
+_OURS = re.compile(r"options\.json|survey\.h5|finished|lock|(train|validate|test)-\d{5,}\.npz")
 
 
 class Parts:
@@ -77,6 +80,7 @@ def open_parts(path: Path, options: Mapping[str, Any]) -> Iterator[Parts]:
     Waits while another process makes the same file. Raises UserError if `path` exists, if its parts were
     made with other options, or if the folder cannot be written. A run that is cut off leaves its parts.
     """
+    clear_made(path)
     refuse_existing(path)
     folder = path.with_name(path.name + ".part")
     with disk_errors(folder):
@@ -89,12 +93,23 @@ def open_parts(path: Path, options: Mapping[str, Any]) -> Iterator[Parts]:
         yield Parts(folder)
 
 
+def clear_made(path: Path) -> None:
+    """Remove the parts of a survey that is whole: its process was killed while it removed them."""
+    folder = path.with_name(path.name + ".part")
+    if path.exists() and (folder / "finished").exists():
+        remove_ours(folder, _OURS)
+
+
 def finish(parts: Parts, store: Path, path: Path) -> None:
-    """Give the finished `store`, which lies among its parts, its name, and remove the parts."""
+    """Give the finished `store`, which lies among its parts, its name, and remove the parts.
+
+    They go from the last to the first, so that one that is killed leaves what can be gone on from.
+    """
     refuse_existing(path)
     with disk_errors(path):
+        (parts.folder / "finished").touch()
         store.replace(path)
-        shutil.rmtree(parts.folder)
+    remove_ours(parts.folder, _OURS)
 
 
 def _check_options(file: Path, options: dict[str, Any]) -> None:

@@ -164,7 +164,7 @@ def modules(devices=1, capability="90", failure=None, compile_error=None, load_e
     cuda = types.SimpleNamespace(
         runtime=runtime,
         compiler=types.SimpleNamespace(CompileException=CompileException),
-        Device=lambda: types.SimpleNamespace(compute_capability=capability),
+        Device=lambda: types.SimpleNamespace(compute_capability=capability, mem_info=(1 << 24, 1 << 25)),
         Stream=Stream,
         Event=Event,
         MemoryPool=lambda: types.SimpleNamespace(malloc=None),

@@ -1,0 +1,28 @@
+"""A data set's stamps on the device, from which batches are taken by their rows."""
+
+from rotinv.kernels.cuda.launch import THREADS, blocks_for
+
+
+class Stamps:
+    """Room for stamps of `shape` (n, h, w, c) on the device `on` (rotinv.backend.Resident)."""
+
+    def __init__(self, on, shape):
+        self._on, self._there = on, on.empty(shape)
+
+    def put(self, start, stamps):
+        self._on.fill_in(self._there[start : start + len(stamps)], stamps)
+
+    def take(self, rows):
+        rows = self._on.asindex(rows)
+        y = self._on.empty((len(rows), *self._there.shape[1:]))
+        sizes = y.size // len(rows), y.size
+        self._on.launch("stamps_take", blocks_for(y.size), THREADS, self._there, rows, y, *sizes)
+        return y
+
+
+def resident(on, shape):
+    """As rotinv.backend.Kernels.resident."""
+    size = 4
+    for side in shape:
+        size *= side
+    return Stamps(on, shape) if size <= on.room() else None
