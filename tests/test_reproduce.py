@@ -24,12 +24,15 @@ from scipy import stats
 from rotinv import explain, metrics, pack, pipeline, reproduce, scores
 from rotinv.errors import UserError
 from rotinv.paper import claims, explained, plan, published, scored, sheets, structure
+from rotinv.paper import figures as paper_figures
 from rotinv.paper.place import ARCHS, Place
 from rotinv.protocol import Schedule
 from rotinv.scores import Scores
+from rotinv.significance import Interval
 from rotinv.viewer import RULES
 
 pytest.importorskip("matplotlib")
+from matplotlib.figure import Figure
 
 TINY = plan.Scale(
     {"train": 200, "validate": 20, "test": 60},
@@ -121,6 +124,15 @@ def test_fig_2_and_its_fnr(fabricated):
     assert (fabricated.sheets / "fig2.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_zoomed_axis_holds_what_is_drawn_of_it():
+    """A rate of 0, which has no place on a logarithmic axis, does not hide the rest."""
+    axes = Figure().subplots()
+    curve = np.array([0, 0.01]), np.array([0.05, 0.003])
+    paper_figures._curves(axes, {"a": [curve]}, np.array([5e-3, 0.02]))
+    low, high = paper_figures._span(axes.get_lines(), [(0.003, Interval(0.0, 0.004))], [1.38e-3])
+    assert 5e-4 < low < 1.38e-3 and 0.05 < high < 0.1
+
+
 def test_ensembles_of_every_size_and_rule(fabricated):
     scored.ensemble(fabricated, 6, told)
     found = sheets.read(fabricated.sheet("ensembles"))
@@ -175,6 +187,9 @@ def test_what_needs_no_survey_does_not_wait_for_one(tmp_path):
     structure.table_1(at, True, told)
     found = sheets.read(at.sheet("table1")).data
     assert {arch: found[arch]["parameters"] for arch in published.PARAMETERS} == published.PARAMETERS
+    for arch in ARCHS:
+        rows = [row for row in found[arch]["layers"][:-1] if not row[0].startswith("dropout")]
+        assert [row[2] for row in rows] == [row[3] for row in rows] == list(published.TABLE_1[arch])
 
 
 def test_a_changed_program_makes_sheets_anew_and_trains_no_network_again(tmp_path, monkeypatch):

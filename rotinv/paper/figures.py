@@ -1,6 +1,6 @@
 """Pictures of a reproduction: Fig. 2, and the ensembles by size and rule."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from rotinv.significance import Interval
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 Curve = tuple[NDArray, NDArray]  # FPR and FNR
 
@@ -33,22 +34,23 @@ def det(
     figure = _figure(11, 4.8)
     whole, near = figure.subplots(1, 2)
     least = min(float(one[0][one[0] > 0].min(initial=1.0)) for each in curves.values() for one in each)
-    for axes, ends in ((whole, (least, 1.0)), (near, (fpr / 4, fpr * 4))):
+    ticks = [fpr / 2, fpr / 1.4, fpr, 1.4 * fpr, 2 * fpr]
+    for axes, ends in ((whole, (least, 1.0)), (near, (ticks[0], ticks[-1]))):
         _curves(axes, curves, np.geomspace(*ends, 400))
         for place, (name, y) in enumerate(points.items()):
             colour = f"C{list(curves).index(name)}" if name in curves else "0.3"
             axes.plot(fpr, y, "x+"[place % 2], color=colour, ms=9, mew=2, label=f"paper, {name}")
         axes.axvline(fpr, color="0.5", lw=0.8, ls=":")
-        axes.set(xscale="log", xlabel="false positive rate", ylabel="false negative rate")
+        axes.set(xscale="log", yscale="log", xlabel="false positive rate", ylabel="false negative rate")
         axes.grid(which="both", color="0.92")
     for place, (mean, (low, high)) in enumerate(at_fpr.values()):
-        x, bars = fpr * 1.03 ** (place - 1), [[max(0, mean - low)], [max(0, high - mean)]]
+        x, bars = fpr * 1.02 ** (place - 1), [[max(0, mean - low)], [max(0, high - mean)]]
         near.errorbar(x, mean, bars, fmt="o", color=f"C{place}", ms=4, capsize=3)
-    whole.set(yscale="log", title="whole")
-    ticks = [fpr / 4, fpr / 2, fpr, 2 * fpr, 4 * fpr]
-    near.set(title=f"around a false positive rate of {fpr:g}", xlim=(ticks[0], ticks[-1]), ylim=(0, None))
-    near.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    whole.set(title="whole")
+    near.set(title=f"around a false positive rate of {fpr:g}", xlim=(ticks[0], ticks[-1]))
+    near.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
     near.set_xticks([], minor=True)
+    near.set_ylim(*_span(near.get_lines()[: len(curves)], at_fpr.values(), points.values()))
     whole.legend(fontsize=8)
     _save(figure, path)
 
@@ -77,6 +79,16 @@ def _curves(axes: "Axes", curves: Mapping[str, Sequence[Curve]], x: NDArray) -> 
         y = np.stack([fnr[np.searchsorted(fpr, x, side="right") - 1] for fpr, fnr in each])
         axes.plot(x, y.mean(axis=0), color=f"C{place}", lw=1.4, label=f"{name} ({len(each)})")
         axes.fill_between(x, y.min(axis=0), y.max(axis=0), color=f"C{place}", alpha=0.15, lw=0)
+
+
+def _span(
+    lines: Iterable["Line2D"], bars: Iterable[tuple[float, Interval]], points: Iterable[float]
+) -> tuple[float, float]:
+    """The ends of a logarithmic axis that holds all that; rates of 0 have no place on it."""
+    drawn = [*points, *(value for mean, interval in bars for value in (mean, *interval))]
+    drawn += [y for line in lines for y in np.asarray(line.get_ydata())]
+    seen = [value for value in drawn if value > 0]
+    return 0.7 * min(seen), 1.4 * max(seen)
 
 
 def _figure(width: float, height: float) -> "Figure":

@@ -10,7 +10,13 @@ NAMES = {  # of the architectures, as the paper writes them
     "cape": "CAPE",
 }
 
-# Table I, Deep-HiTS: (layer, output size), as far as it is printed there.
+# Table I: the output sizes of all layers but dropout, from the input down; and the parameters of all.
+_MAPS = ("21x21x4", "27x27x4", "27x27x4", *["24x24x32"] * 2, "12x12x32", *["12x12x64"] * 3, "6x6x64", "2304")
+TABLE_1 = {
+    "deephits": (*_MAPS, "9216", "64", "64", "2"),
+    "deephits-relu": (*_MAPS, "9216", "64", "64", "2"),
+    "cap": (*_MAPS, "64", "64", "64", "2"),  # the third is the mean over the rotations
+}
 PARAMETERS = {"deephits": 697_858, "cap": 255_490}
 
 # Table II: mean and std of 6 trials of accuracy, precision, recall and F1, in percent.
