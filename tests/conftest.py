@@ -27,7 +27,7 @@ def kernels_of(device, precision="fp32"):
 def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=20, help="kills of each program by a drill")
     text = "damaged files of each kind by a drill"
-    parser.addoption("--mutations", type=int, default=300, help=text)
+    parser.addoption("--mutations", type=int, default=200, help=text)
 
 
 @pytest.fixture(scope="session")

@@ -97,7 +97,7 @@ def slow(tmp_path_factory, request):
 def made(tmp_path_factory):
     """Inputs of all programs, on another disk."""
     folder = tmp_path_factory.mktemp("inputs")
-    np.savez(folder / "stamps.npz", **toy_arrays(n=40))
+    np.savez(folder / "stamps.npz", **toy_arrays(n=300))
     done = call("pack", folder / "stamps.npz", "--out", folder / "store.h5", "--channels", "difference")
     assert done.returncode == 0
     write_avro(folder / "a.avro", ZTF, [ztf(f"Z{i}", i, field(63, i)) for i in range(3)])
