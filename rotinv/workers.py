@@ -16,6 +16,8 @@ from rotinv.errors import UserError
 Progress = Callable[[float], None]  # told the share that is done, from 0 to 1
 Task = Callable[[Progress], None]  # it must be picklable
 
+_PATIENCE = 10.0  # seconds that a process may take to end
+
 
 @dataclass
 class Worker:
@@ -102,8 +104,12 @@ def employ(count: int, threads: int, begin: Callable[[], None]) -> Iterator[Crew
         yield _Processes(workers)
     finally:
         for worker in workers:
+            worker.connection.close()
+            if worker.busy is not None:
+                worker.process.kill()
+        for worker in workers:  # one that has nothing to do ends by itself, and leaves nothing behind
+            worker.process.join(_PATIENCE)
             worker.process.kill()
-        for worker in workers:
             worker.process.join()
 
 
