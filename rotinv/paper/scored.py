@@ -259,8 +259,8 @@ def _notes(trials: int) -> Iterator[str]:
         yield f"CAPE needs {MEMBERS} trials; here there are {trials}."
     yield (
         "McNemar's test compares two classifiers on the same stamps. It has the power that few trials lack, "
-        "but tells of these two trials alone: where rows of a pair contradict each other, trainings differ more "
-        "than architectures. Its interval is Wilson's of the share that only the second gets right, among the "
+        "but tells of these two trials alone: where rows contradict each other, trainings differ more than "
+        "architectures. Its interval is Wilson's of the share that only the second gets right, among the "
         "stamps on which the two differ. Rows share test stamps and are not independent."
     )
 
