@@ -1,6 +1,7 @@
 """Whole training steps, scoring and relevance on the emulated GPU, beside the cpu and the reference."""
 
 import time
+import weakref
 from dataclasses import replace
 from itertools import islice
 
@@ -141,20 +142,44 @@ def test_the_programs_run_on_it(gpu, tmp_path):
     assert call("explain", folder, store, *maps).returncode == 0
 
 
-def test_a_batch_that_does_not_fit_is_told_with_one_that_does(gpu, tmp_path, monkeypatch):
+class SmallDevice(EmulatedDevice):
+    """An emulated GPU of little memory: arrays that are alive count."""
+
+    def __init__(self, precision, most):
+        super().__init__(precision)
+        self._free = most
+
+    def empty(self, shape, dtype=np.float32):
+        array = super().empty(shape, dtype)
+        if array.nbytes > self._free:
+            raise MemoryError(f"Out of memory allocating {array.nbytes:,} bytes")
+        self._free -= array.nbytes
+        weakref.finalize(array.base, self._freed, array.nbytes)
+        return array
+
+    def _freed(self, size):
+        self._free += size
+
+
+def test_a_batch_that_does_not_fit_is_told_with_one_that_does(tmp_path, monkeypatch):
+    """The steps that failed hold no memory any more: a batch that is told fits."""
     np.savez(tmp_path / "toy.npz", **toy_arrays(60))
     store = tmp_path / "toy.h5"
     assert pack.main([str(tmp_path / "toy.npz"), "--out", str(store), "--channels", "difference"]) == 0
-    step = training.step
-
-    def small(run, stamps, label):
-        if len(stamps) > 5:
-            raise MemoryError("Out of memory allocating 1 bytes")
-        return step(run, stamps, label)
-
-    monkeypatch.setattr(training, "step", small)
-    arguments = "--data", store, "--out", tmp_path / "run", "--batch", 20, "--device", "cuda"
-    assert_refused(call("train", *arguments), "--batch 20", "5 does")
+    most = 25_000_000
+    monkeypatch.setattr(backend, "_gpu", lambda precision: SmallDevice(precision, most))
+    arguments = "--data", store, "--iterations", 2, "--device", "cuda", "--precision", "fp32"
+    told = call("train", *arguments, "--out", tmp_path / "run", "--batch", 64)
+    assert_refused(told, "--batch 64", " does")
+    batch = int(told.stderr.split("; ")[1].split()[0])
+    assert 0 < batch < 64
+    done = call("train", *arguments, "--out", tmp_path / "fits", "--batch", batch)
+    assert done.returncode == 0, done.stderr
+    assert_refused(call("train", *arguments, "--out", tmp_path / "no", "--batch", 2 * batch), "--batch")
+    most = 2_000_000
+    assert_refused(
+        call("train", *arguments, "--out", tmp_path / "none", "--batch", 2), "nor does any smaller"
+    )
 
 
 def test_trials_are_the_runs_of_their_seeds(tmp_path):
