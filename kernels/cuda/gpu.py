@@ -90,7 +90,7 @@ class Gpu(launch.Device):
 class _Graph:
     """A function captured over its own inputs; `first` and `outputs` are what it gave then and gives now.
 
-    Its arrays are of a memory pool of its own, so that nobody else is given them, and live as long as it does.
+    Its arrays are of a memory pool of its own, so that nobody else is given them, and live as long as it.
     """
 
     def __init__(self, stream, function, inputs):

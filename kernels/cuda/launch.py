@@ -127,8 +127,11 @@ class Device:
         raise NotImplementedError
 
     def launch(self, name: str, blocks: Any, threads: int, *args: Any) -> None:
-        """Run a kernel. Raises TypeError or ValueError where arguments are not what it declares, and MemoryError
-        where there are more elements than its ints count."""
+        """Run a kernel.
+
+        Raises TypeError or ValueError where arguments are not what it declares, MemoryError where there are
+        more elements than its ints count.
+        """
         declaration = self.declared[name]
         grid = (blocks,) if isinstance(blocks, int) else tuple(blocks)
         grid += (1,) * (3 - len(grid))

@@ -13,7 +13,6 @@ import numpy as np
 
 from cuda_emulation.device import EmulatedDevice
 
-
 _thread = threading.local()  # what is each thread's own: stream, memory pool, launches that are captured
 
 
