@@ -244,6 +244,12 @@ DEFECTS = {
         "        if (m",
         "conv2d_gradients_64",
     ),
+    "no barrier in the gradients' sum": (
+        "conv2d_gradients",
+        "    __syncthreads();\n    if (warp > 0",
+        "    if (warp > 0",
+        "conv2d_gradients_sum",
+    ),
     "a tap too far": ("conv2d", "y[r] + t.step * tap.i,", "y[r] + t.step * tap.i + 1,", "conv2d_forward_32"),
     "one row too few": ("conv2d_gradients", "m >= last", "m >= last - 1", "conv2d_gradients_32"),
     "an element not written": (
