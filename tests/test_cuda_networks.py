@@ -10,7 +10,7 @@ import pytest
 from cuda_emulation.device import EmulatedDevice, emulated, why_not
 from programs import assert_refused, call, toy_arrays
 
-from rotinv import architectures, backend, pack, rules, runs, side_by_side, training
+from rotinv import architectures, backend, pack, rules, runs, scoring, side_by_side, training
 from rotinv.backend import get_kernels
 from rotinv.batches import Batches
 from rotinv.layers import Train
@@ -147,11 +147,12 @@ class SmallDevice(EmulatedDevice):
 
     def __init__(self, precision, most):
         super().__init__(precision)
-        self._free = most
+        self._free, self.refused = most, 0
 
     def empty(self, shape, dtype=np.float32):
         array = super().empty(shape, dtype)
         if array.nbytes > self._free:
+            self.refused += 1
             raise MemoryError(f"Out of memory allocating {array.nbytes:,} bytes")
         self._free -= array.nbytes
         weakref.finalize(array.base, self._freed, array.nbytes)
@@ -180,6 +181,23 @@ def test_a_batch_that_does_not_fit_is_told_with_one_that_does(tmp_path, monkeypa
     assert_refused(
         call("train", *arguments, "--out", tmp_path / "none", "--batch", 2), "nor does any smaller"
     )
+
+
+def test_stamps_are_scored_in_batches_that_fit():
+    network, stamps = architectures.build("cap", 13, 1), np.float32(toy_arrays(21)["stamps"])
+    params, found = np.float32(network.initial("he", 1)), []
+    for most in (4_000_000, 1_000_000_000):
+        device = SmallDevice("fp32", most)
+        k = backend.cuda_kernels("cuda-emulated", device)
+        found.append(scoring.with_rotation_std(k, network, k.asarray(params), stamps))
+        found.append((scoring.probability(k, network, k.asarray(params), stamps), found[-1][1]))
+        assert (device.refused > 0) == (most == 4_000_000)
+    for p, spread in found:
+        np.testing.assert_array_equal(p, found[0][0])
+        np.testing.assert_array_equal(spread, found[0][1])
+    k = backend.cuda_kernels("cuda-emulated", SmallDevice("fp32", 100_000))
+    with pytest.raises(MemoryError):
+        scoring.probability(k, network, k.asarray(params), stamps)
 
 
 def test_trials_are_the_runs_of_their_seeds(tmp_path):
