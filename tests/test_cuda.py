@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import TOLERANCE
-from cuda_emulation.device import ORDERS, EmulatedDevice, EmulationError, why_not
+from cuda_emulation.device import ORDERS, EmulatedDevice, EmulationError, built, why_not
 from programs import ENVIRONMENT, ROOT
 
 from rotinv.backend import cuda_kernels, get_kernels
@@ -283,6 +283,7 @@ def is_noticed(defect, flags=()):
     source = launch.source(family)
     assert source.count(text) >= 1
     device = EmulatedDevice(changed={family: source.replace(text, other)}, flags=flags)
+    built(family, device.changed[family], flags)  # that it compiles is not what is noticed
     exact, found = results(name, get_kernels("reference")), []
     try:
         for order in ORDERS:

@@ -1,8 +1,11 @@
 """kernels/cuda/gpu.py over a fake CuPy: uploads, graphs, and what it says where it cannot compute."""
 
 import contextlib
+import re
 import sys
+import tempfile
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +22,9 @@ needs_emulator = pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")
 
 
 @pytest.fixture
-def gpu(monkeypatch):
+def gpu(monkeypatch, tmp_path):
     """Put a fake CuPy in place; its arguments are the fake's."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # of logs
 
     def install(**fake):
         for name, module in fake_cupy.modules(**fake).items():
@@ -167,6 +171,18 @@ def test_what_is_missing_is_told_in_one_line(gpu, fake, words, tmp_path):
     for word in words:
         assert word in str(error.value)
     assert_refused(call("train", "--device", "cuda", "--out", tmp_path / "run"), *words)
+
+
+def test_the_log_of_a_kernel_that_does_not_compile_is_kept(gpu):
+    gpu(compile_error="X\nconv.cu(3): error: no such thing\nY")
+    logs = []
+    for _ in range(2):
+        with pytest.raises(UserError) as error:
+            get_kernels("cuda")
+        logs.append(Path(re.search(r"log: (.*)\)", str(error.value))[1]))
+    assert logs[0] != logs[1]
+    for log in logs:
+        assert log.read_text() == "X\nconv.cu(3): error: no such thing\nY"
 
 
 def test_without_cupy_the_remedy_is_told(monkeypatch):

@@ -7,7 +7,6 @@ thread share it. Threads that train a model each make a Gpu each, and their grap
 import contextlib
 import tempfile
 import threading
-from pathlib import Path
 
 import cupy
 import cupyx
@@ -191,10 +190,10 @@ def _compiled(family):
         module = cupy.RawModule(code=launch.source(family), options=("-std=c++17",))
         return {name: module.get_function(name) for name in declared}
     except cupy.cuda.compiler.CompileException as error:
-        log = Path(tempfile.gettempdir()) / f"rotinv-{family}.log"
-        log.write_text(str(error))
+        with tempfile.NamedTemporaryFile("w", prefix=f"rotinv-{family}-", suffix=".log", delete=False) as log:
+            log.write(str(error))  # a file of its own: another user's could not be overwritten
         lines = [line for line in str(error).splitlines() if "error" in line] or [str(error)]
-        raise Unusable(f"{family}.cu does not compile: {lines[0].strip()} (log: {log})") from None
+        raise Unusable(f"{family}.cu does not compile: {lines[0].strip()} (log: {log.name})") from None
     except RuntimeError as error:  # CUDA's own, or libnvrtc is not found: CuPy's wheel does not bring it
         reason = str(error).splitlines()[0]
         raise Unusable(
