@@ -70,6 +70,39 @@ def test_a_data_set_on_the_device_gives_the_same_batches(tmp_path, monkeypatch):
             np.testing.assert_array_equal(label, as_label)
 
 
+class SmallDevice(EmulatedDevice):
+    """An emulated GPU of little memory: arrays that are alive count."""
+
+    def __init__(self, precision, most):
+        super().__init__(precision)
+        self._free, self.refused = most, 0
+
+    def empty(self, shape, dtype=np.float32):
+        array = super().empty(shape, dtype)
+        if array.nbytes > self._free:
+            self.refused += 1
+            raise MemoryError(f"Out of memory allocating {array.nbytes:,} bytes")
+        self._free -= array.nbytes
+        weakref.finalize(array.base, self._freed, array.nbytes)
+        return array
+
+    def _freed(self, size):
+        self._free += size
+
+
+def test_trials_that_begin_together_do_not_count_on_the_same_memory():
+    class Device(SmallDevice):
+        def room(self):
+            free = self._free // 2
+            time.sleep(0.05)  # the other thread asks meanwhile
+            return free
+
+    k = backend.cuda_kernels("cuda-emulated", Device("fp32", 4000))
+    jobs = [lambda stopped: k.resident((10, 5, 5, 2)) or "streamed"] * 2  # 2000 bytes each
+    found = side_by_side.run_all(jobs, True, lambda: False)
+    assert sorted(each == "streamed" for each in found) == [False, True]
+
+
 def test_replayed_steps_are_the_steps(tmp_path):
     k = emulated()
     plain = k.__class__(**{**vars(k), "repeated": lambda function: function})
@@ -140,26 +173,6 @@ def test_the_programs_run_on_it(gpu, tmp_path):
     np.testing.assert_allclose(one["probability"], two["probability"], atol=5e-3)  # the default is tf32
     maps = "--index", 1, "--device", "cuda", "--out", tmp_path / "fig.png"
     assert call("explain", folder, store, *maps).returncode == 0
-
-
-class SmallDevice(EmulatedDevice):
-    """An emulated GPU of little memory: arrays that are alive count."""
-
-    def __init__(self, precision, most):
-        super().__init__(precision)
-        self._free, self.refused = most, 0
-
-    def empty(self, shape, dtype=np.float32):
-        array = super().empty(shape, dtype)
-        if array.nbytes > self._free:
-            self.refused += 1
-            raise MemoryError(f"Out of memory allocating {array.nbytes:,} bytes")
-        self._free -= array.nbytes
-        weakref.finalize(array.base, self._freed, array.nbytes)
-        return array
-
-    def _freed(self, size):
-        self._free += size
 
 
 def test_a_batch_that_does_not_fit_is_told_with_one_that_does(tmp_path, monkeypatch):
