@@ -169,7 +169,7 @@ def _parser() -> cli.Parser:
     add(
         "--scale",
         choices=plan.SCALES,
-        help="smoke: minutes, to see that it works; quick: under 90 minutes on two cores; paper: the paper's "
+        help="smoke: minutes, to see that it works; quick: about 90 minutes on two cores; paper: the paper's "
         "sizes and schedule (default: quick)",
     )
     add("--data", type=Path, metavar="FILE", help="stamp store to take instead of a simulated survey")

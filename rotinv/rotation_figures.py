@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FORMATS = (".png", ".pdf")
-_BINS = 40
+_BINS = 100  # candidates' values are close together, artifacts' far apart
 _COLOURS = {"artifact": "tab:red", "candidate": "tab:blue"}
 
 
@@ -57,7 +57,7 @@ def _bins(panels: Sequence[Panel]) -> list[float]:
 
 def _panel(axes: "Axes", panel: Panel, bins: list[float]) -> None:
     width = bins[1] - bins[0]
-    x = np.linspace(bins[0], bins[-1], 10 * _BINS)
+    x = np.linspace(bins[0], bins[-1], 5 * _BINS)
     top = 0.0
     for name, values in panel.values.items():
         colour = _COLOURS.get(name, "tab:grey")

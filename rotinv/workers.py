@@ -13,10 +13,10 @@ from typing import Protocol
 from rotinv import processes
 from rotinv.errors import UserError
 
-_PATIENCE = 2.0  # seconds for a process to end
-
 Progress = Callable[[float], None]  # told the share that is done, from 0 to 1
 Task = Callable[[Progress], None]  # it must be picklable
+
+_PATIENCE = 10.0  # seconds that a process may take to end
 
 
 @dataclass
@@ -107,11 +107,12 @@ def employ(count: int, threads: int, begin: Callable[[], None]) -> Iterator[Crew
         yield _Processes(workers)
     finally:
         for worker in workers:
-            worker.connection.close()  # one that has nothing to do ends by itself
-        for worker in workers:
-            worker.process.join(0 if worker.busy else _PATIENCE)
+            worker.connection.close()
+            if worker.busy is not None:
+                worker.process.kill()
+        for worker in workers:  # one that has nothing to do ends by itself, and leaves nothing behind
+            worker.process.join(_PATIENCE)
             worker.process.kill()
-        for worker in workers:
             worker.process.join()
 
 

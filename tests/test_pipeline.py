@@ -235,6 +235,26 @@ def test_killed_at_random_it_goes_on(tmp_path, kills):
     assert not list(tmp_path.rglob("*.part"))
 
 
+def make_a_lock(folder, progress):
+    """As tqdm does when it is first used."""
+    global _lock
+    _lock = multiprocessing.get_context("spawn").RLock()
+    (folder / "lock.txt").write_text("made")
+
+
+def test_workers_leave_no_semaphore_behind(tmp_path):
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import test_pipeline as t; from pathlib import Path;"
+    code += "import functools; f = Path(sys.argv[2]); task = functools.partial(t.make_a_lock, f);"
+    code += "t.run(f, [t.Step('lock', task, {}, ('lock.txt',))])"
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(HERE), str(tmp_path)],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 def test_workers_of_a_killed_run_end_too(tmp_path):
     process = other_process(tmp_path)
     deadline = time.monotonic() + 60

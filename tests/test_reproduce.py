@@ -148,6 +148,9 @@ def test_two_trials_have_no_cape(fabricated):
     scored.table_2(fabricated, 2, told)
     found = sheets.read(fabricated.sheet("table2"))
     assert "cape" not in found.data["figures"] and "needs 3 trials" in found.tables[0].rows[3]
+    scored.table_2(fabricated, 3, told)
+    notes = " ".join(sheets.read(fabricated.sheet("table2")).notes)
+    assert "majority of the three" in notes and "overlap" not in notes and "needs two triples" in notes
     scored.fig_2(fabricated, 2, 20, told)
     assert sheets.read(fabricated.sheet("fig2")).data["0.01"]["difference"]["of"] == "cap"
     scored.table_2(fabricated, 1, told)

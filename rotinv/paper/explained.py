@@ -85,16 +85,16 @@ def table_3(at: Place, tell: Progress) -> None:
         "kurtosis, so that the paper's negative figures cannot be moments of its fits.",
         *notes,
     ]
-    table = Table(f"sigma-bar of the channel {subjects.spelled(channel)}", heads, rows)
+    table = Table(f"sigma-bar of the channel {channel}", heads, rows)
     sheets.write(at.sheet("table3"), Sheet("Table III", _about(at), [table, differences], notes, data=data))
 
 
 def fig_5(at: Place, tell: Progress) -> None:
     """Histograms of sigma-bar with the fitted non-central t."""
-    channel, groups, notes = _groups(at)
+    _, groups, notes = _groups(at)
     panels = sigma_bars.panels(groups)
     unit = sigma_bars.UNITS["max-abs"]
-    rotation_figures.histograms(at.sheets / "fig5.png", panels, unit, f"{_about(at)}, {channel}")
+    rotation_figures.histograms(at.sheets / "fig5.png", panels, unit, _about(at))
     about = "Histograms of sigma-bar by class; a curve is the fitted density times the histogram's own size"
     sheets.write(at.sheet("fig5"), Sheet("Fig. 5", _about(at), notes=notes, pictures=[("fig5.png", about)]))
 
@@ -189,7 +189,8 @@ def _groups(at: Place) -> tuple[str, list[Group], list[str]]:
                 notes.append(f"{NAMES[arch]}: the maps of {blank} stamps are 0 everywhere, so is sigma-bar.")
     channels = at.model(PAIR[0]).config.channels
     channel = stamps.CHANNELS[-1] if stamps.CHANNELS[-1] in channels else channels[-1]
-    return channel, list(sigma_bars.groups(tables, {channel: channels.index(channel)}, label)), notes
+    name = subjects.spelled(channel)
+    return name, list(sigma_bars.groups(tables, {name: channels.index(channel)}, label)), notes
 
 
 def _differences(groups: Sequence[Group]) -> tuple[Table, dict[str, Any]]:
@@ -211,7 +212,7 @@ def _differences(groups: Sequence[Group]) -> tuple[Table, dict[str, Any]]:
 
 
 def _about(at: Place) -> str:
-    return f"sigma-bar (Eqs. 5, 6) by LRP {RULE} of the predicted class, trial 1 of each"
+    return f"sigma-bar (Eqs. 5, 6) of trial 1 of each network, by LRP {RULE} of the predicted class"
 
 
 def _cells(moments: Moments) -> list[str]:

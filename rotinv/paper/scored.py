@@ -247,6 +247,8 @@ def _notes(trials: int) -> Iterator[str]:
             f"CAPE: the majority of three CAP models, all {count} triples of {trials} trials; they overlap, "
         )
         text += "so that their std is too small for independent ensembles. "
+        if count == 1:
+            text = "CAPE: the majority of the three CAP models. "
         if apart > 1:
             text += f"Its Welch test takes {apart} triples that share no trial, and is indicative only: they "
             text += "are few, and made of the very trials of CAP that they are compared with."
@@ -257,7 +259,9 @@ def _notes(trials: int) -> Iterator[str]:
         yield f"CAPE needs {MEMBERS} trials; here there are {trials}."
     yield (
         "McNemar's test compares two classifiers on the same stamps. It has the power that few trials lack, "
-        "but tells of these two trials alone. Rows share test stamps and are not independent."
+        "but tells of these two trials alone: where rows of a pair contradict each other, trainings differ more "
+        "than architectures. Its interval is Wilson's of the share that only the second gets right, among the "
+        "stamps on which the two differ. Rows share test stamps and are not independent."
     )
 
 
