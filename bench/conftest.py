@@ -68,9 +68,18 @@ def time_beside(request):
 @pytest.fixture
 def time_process(request):
     """Time a program as a process of its own (processes.run)."""
-    if not request.config.getoption("--benchmark"):
-        pytest.skip("timed with --benchmark only")
+    _skip_unless(request.config, "cpu")
+    return _process_timer(request)
 
+
+@pytest.fixture
+def time_process_on_gpu(request):
+    """The same of a program that is told to compute on a GPU."""
+    _skip_unless(request.config, "cuda")
+    return _process_timer(request)
+
+
+def _process_timer(request):
     def run(*arguments, **options):
         row = processes.run(*arguments, **options)
         request.config.stash[PROGRAMS].append(row)

@@ -90,7 +90,8 @@ def peak_memory() -> float:
 
 
 def _start(path: Path, operation: str, how: int | str) -> subprocess.Popen:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])}
+    paths = [str(HERE), str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     environment["OMP_NUM_THREADS"] = str(how) if isinstance(how, int) else "1"
     pipe = subprocess.PIPE
     arguments = [sys.executable, str(path), operation, str(how)]

@@ -34,7 +34,8 @@ def run(arguments: list[str], cache: Path | None = None, until: str = "") -> dic
 
     `cache` is the folder of compiled kernels; by default the machine's own, which is warm after a first run.
     """
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     if cache is not None:
         environment["NUMBA_CACHE_DIR"] = str(cache)
     with tempfile.TemporaryDirectory() as folder:

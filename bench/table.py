@@ -3,18 +3,20 @@
 import json
 from pathlib import Path
 
+PEAKS = ("peak", "ceiling fp32", "ceiling tf32")  # what the machine does at best, by threads or precision
 NOISY = 0.3  # spread, or load before the start, above which a run is called noisy
 
 
 def lines(rows: list[dict]) -> list[str]:
     """The table as lines of text."""
-    peaks = {row["threads"]: row["gflops"] for row in rows if row["operation"] == "peak"}
+    peaks = {row["threads"]: row["gflops"] for row in rows if row["operation"] in PEAKS}
     found = [
         f"{'operation':<46}{'device':>7}{'threads':>8}{'ms':>10}{'spread':>8}{'GFLOP/s':>9}{'% peak':>8}"
         f"{'MB':>7}  {'peer':<34}{'ms':>9}{'spread':>8}{'ratio':>8}"
     ]
     for row in rows:
-        share = f"{row['gflops'] / peaks[row['threads']]:.0%}" if row["threads"] in peaks else "-"
+        known = row["threads"] in peaks and row["operation"] != "ceiling memory"  # which is in GB/s
+        share = f"{row['gflops'] / peaks[row['threads']]:.0%}" if known else "-"
         text = (
             f"{row['operation']:<46}{row['device']:>7}{row['threads']:>8}{row['ms']:>10.2f}"
             f"{row['spread']:>8.0%}{row['gflops']:>9.1f}{share:>8}{row['memory_mb']:>7.0f}"

@@ -2,7 +2,9 @@
 beside the card's measured ceilings. The kernels themselves are checked by `pytest tests -m gpu`."""
 
 import operations
+import processes
 import pytest
+from test_start import READY
 
 
 @pytest.mark.parametrize(
@@ -33,3 +35,21 @@ def test_time_beside_zennit(time_on_gpu, operation):
 @pytest.mark.parametrize("operation", operations.CONVOLUTIONS)
 def test_time_the_convolutions(time_on_gpu, operation):
     time_on_gpu(operation, "fp32" if operation.split()[1] in EXACT else "tf32")
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory):
+    """One to train with, and one of many stamps to score."""
+    folder = tmp_path_factory.mktemp("stores")
+    train = processes.make_store(folder / "train.h5", 20_000, 100)
+    return train, processes.make_store(folder / "100000.h5", 100, 100_000)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "fp32"])
+def test_time_programs(time_process_on_gpu, request, tmp_path, precision):
+    """A training of 20,000 iterations, and stamps scored from the disk."""
+    store, many = request.getfixturevalue("stores")  # not made where this is skipped
+    run, how = str(tmp_path / "run"), ["--device", "cuda", "--precision", precision]
+    train = ["rotinv.train", "--data", str(store), "--iterations", "20000", "--out", run, *how]
+    time_process_on_gpu(train, until=READY)
+    time_process_on_gpu(["rotinv.score", run, str(many), "--out", str(tmp_path / "scores.csv"), *how])

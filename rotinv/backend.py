@@ -384,8 +384,10 @@ def _gpu(precision: str) -> Any:
     """The GPU. Raises UserError saying what is missing."""
     try:
         gpu = importlib.import_module("rotinv.kernels.cuda.gpu")
-    except ImportError:
-        raise UserError("--device cuda needs CuPy: pip install 'rotinv[cuda]', or use --device cpu") from None
+    except ImportError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip(" =")]
+        why = "needs CuPy" if error.name == "cupy" else f"CuPy does not load ({lines[0]})"
+        raise UserError(f"--device cuda: {why}: pip install 'rotinv[cuda]', or use --device cpu") from None
     try:
         return gpu.Gpu(precision)
     except gpu.Unusable as error:

@@ -1,6 +1,7 @@
 """Scores of stamps, block by block in flat memory: p(candidate), class, spread over the rotations."""
 
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from rotinv.pixels import prepare
 from rotinv.splits import Split
 
 _BLOCK = 2000  # stamps read together
+T = TypeVar("T")
 
 
 def blocks(
@@ -46,8 +48,11 @@ def probability(k: Kernels, network: Network, params: Array, stamps: NDArray[np.
 
     Raises UserError if any is not a number: the weights are not those of a network that learned.
     """
-    logits = (network.forward(k, params, k.asarray(batch)) for batch in _batches(stamps, k.batch))
-    return _finite(np.concatenate([_softmax(k, z) for z in logits]))
+
+    def forward(batch: NDArray[np.float32]) -> NDArray:
+        return _softmax(k, network.forward(k, params, k.asarray(batch)))
+
+    return _finite(np.concatenate(list(_batches(stamps, k.batch, forward))))
 
 
 def with_rotation_std(
@@ -59,10 +64,13 @@ def with_rotation_std(
     UserError as `probability` does, whose bits these are.
     """
     each, spread = [np.zeros(0, k.dtype)], [np.zeros(0, k.dtype)]
-    for batch in _batches(stamps, k.batch):
+
+    def forward(batch: NDArray[np.float32]) -> tuple[NDArray, NDArray]:
         logits, rotations = network.forward_rotations(k, params, k.asarray(batch))
-        each.append(_softmax(k, logits))
-        z = k.to_host(rotations)
+        return _softmax(k, logits), k.to_host(rotations)
+
+    for p, z in _batches(stamps, k.batch, forward):
+        each.append(p)
         spread.append((z[:, :, 1] - z[:, :, 0]).std(axis=0))
     return _finite(np.concatenate(each)), np.concatenate(spread)
 
@@ -80,7 +88,26 @@ def _finite(probability: NDArray) -> NDArray:
     return probability
 
 
-def _batches(stamps: NDArray[np.float32], batch: int) -> Iterator[NDArray[np.float32]]:
-    """A stamp's score does not depend on those that it is scored with."""
-    for start in range(0, len(stamps), batch):
-        yield stamps[start : start + batch]
+def _batches(stamps: NDArray[np.float32], batch: int, score: Callable[[NDArray], T]) -> Iterator[T]:
+    """What `score` gives for each batch. A stamp's score does not depend on those that it is scored with.
+
+    A batch that the device has no memory for is halved, and so are those after it; MemoryError where not
+    even one stamp fits.
+    """
+    start = 0
+    while start < len(stamps):
+        found = _unless_too_large(score, stamps[start : start + batch])
+        if found is None:
+            batch = min(batch, len(stamps) - start) // 2
+        else:
+            yield found
+            start += batch
+
+
+def _unless_too_large(score: Callable[[NDArray], T], stamps: NDArray[np.float32]) -> T | None:
+    try:
+        return score(stamps)
+    except MemoryError:
+        if len(stamps) == 1:
+            raise
+        return None

@@ -98,13 +98,10 @@ def _prepare(run: training.Run) -> None:
     if run.k.device != "reference":
         _say("loading the kernels (compiled on first use, which takes up to a minute)")
     started = time.perf_counter()
-    try:
-        training.warm_up(run)
-    except MemoryError:
-        batch, fits = run.schedule.batch, training.largest_batch(run)
-        raise UserError(
-            f"--batch {batch} does not fit in the memory of {run.k.device}; {fits} does"
-        ) from None
+    if not training.fits(run):
+        batch, fitting = run.schedule.batch, training.largest_batch(run)
+        remedy = f"{fitting} does" if fitting else "nor does any smaller one"
+        raise UserError(f"--batch {batch} does not fit in the memory of {run.k.device}; {remedy}")
     _say(f"ready after {time.perf_counter() - started:.1f} s")
 
 

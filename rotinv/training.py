@@ -136,16 +136,21 @@ def warm_up(run: Run) -> None:
     scoring.probability(run.k, run.network, run.params, stamps)
 
 
+def fits(run: Run) -> bool:
+    """Whether the device has the memory for a step. Warms up; what a step that fails held is free again."""
+    try:
+        warm_up(run)
+    except MemoryError:
+        return False
+    return True
+
+
 def largest_batch(run: Run) -> int:
     """The largest half, quarter, … of the batch that the device has the memory for; 0 if none."""
     batch = run.schedule.batch // 2
-    while batch:
-        try:
-            warm_up(replace(run, schedule=replace(run.schedule, batch=batch)))
-            return batch
-        except MemoryError:
-            batch //= 2
-    return 0
+    while batch and not fits(replace(run, schedule=replace(run.schedule, batch=batch))):
+        batch //= 2
+    return batch
 
 
 def train(

@@ -1,6 +1,7 @@
 """Whole training steps, scoring and relevance on the emulated GPU, beside the cpu and the reference."""
 
 import time
+import weakref
 from dataclasses import replace
 from itertools import islice
 
@@ -9,7 +10,7 @@ import pytest
 from cuda_emulation.device import EmulatedDevice, emulated, why_not
 from programs import assert_refused, call, toy_arrays
 
-from rotinv import architectures, backend, pack, rules, runs, side_by_side, training
+from rotinv import architectures, backend, pack, rules, runs, scoring, side_by_side, training
 from rotinv.backend import get_kernels
 from rotinv.batches import Batches
 from rotinv.layers import Train
@@ -67,6 +68,39 @@ def test_a_data_set_on_the_device_gives_the_same_batches(tmp_path, monkeypatch):
         for (x, label), (same, as_label) in zip(found[other], found["host"], strict=True):
             np.testing.assert_array_equal(x, same)
             np.testing.assert_array_equal(label, as_label)
+
+
+class SmallDevice(EmulatedDevice):
+    """An emulated GPU of little memory: arrays that are alive count."""
+
+    def __init__(self, precision, most):
+        super().__init__(precision)
+        self._free, self.refused = most, 0
+
+    def empty(self, shape, dtype=np.float32):
+        array = super().empty(shape, dtype)
+        if array.nbytes > self._free:
+            self.refused += 1
+            raise MemoryError(f"Out of memory allocating {array.nbytes:,} bytes")
+        self._free -= array.nbytes
+        weakref.finalize(array.base, self._freed, array.nbytes)
+        return array
+
+    def _freed(self, size):
+        self._free += size
+
+
+def test_trials_that_begin_together_do_not_count_on_the_same_memory():
+    class Device(SmallDevice):
+        def room(self):
+            free = self._free // 2
+            time.sleep(0.05)  # the other thread asks meanwhile
+            return free
+
+    k = backend.cuda_kernels("cuda-emulated", Device("fp32", 4000))
+    jobs = [lambda stopped: k.resident((10, 5, 5, 2)) or "streamed"] * 2  # 2000 bytes each
+    found = side_by_side.run_all(jobs, True, lambda: False)
+    assert sorted(each == "streamed" for each in found) == [False, True]
 
 
 def test_replayed_steps_are_the_steps(tmp_path):
@@ -141,20 +175,42 @@ def test_the_programs_run_on_it(gpu, tmp_path):
     assert call("explain", folder, store, *maps).returncode == 0
 
 
-def test_a_batch_that_does_not_fit_is_told_with_one_that_does(gpu, tmp_path, monkeypatch):
+def test_a_batch_that_does_not_fit_is_told_with_one_that_does(tmp_path, monkeypatch):
+    """The steps that failed hold no memory any more: a batch that is told fits."""
     np.savez(tmp_path / "toy.npz", **toy_arrays(60))
     store = tmp_path / "toy.h5"
     assert pack.main([str(tmp_path / "toy.npz"), "--out", str(store), "--channels", "difference"]) == 0
-    step = training.step
+    most = 25_000_000
+    monkeypatch.setattr(backend, "_gpu", lambda precision: SmallDevice(precision, most))
+    arguments = "--data", store, "--iterations", 2, "--device", "cuda", "--precision", "fp32"
+    told = call("train", *arguments, "--out", tmp_path / "run", "--batch", 64)
+    assert_refused(told, "--batch 64", " does")
+    batch = int(told.stderr.split("; ")[1].split()[0])
+    assert 0 < batch < 64
+    done = call("train", *arguments, "--out", tmp_path / "fits", "--batch", batch)
+    assert done.returncode == 0, done.stderr
+    assert_refused(call("train", *arguments, "--out", tmp_path / "no", "--batch", 2 * batch), "--batch")
+    most = 2_000_000
+    assert_refused(
+        call("train", *arguments, "--out", tmp_path / "none", "--batch", 2), "nor does any smaller"
+    )
 
-    def small(run, stamps, label):
-        if len(stamps) > 5:
-            raise MemoryError("Out of memory allocating 1 bytes")
-        return step(run, stamps, label)
 
-    monkeypatch.setattr(training, "step", small)
-    arguments = "--data", store, "--out", tmp_path / "run", "--batch", 20, "--device", "cuda"
-    assert_refused(call("train", *arguments), "--batch 20", "5 does")
+def test_stamps_are_scored_in_batches_that_fit():
+    network, stamps = architectures.build("cap", 13, 1), np.float32(toy_arrays(21)["stamps"])
+    params, found = np.float32(network.initial("he", 1)), []
+    for most in (4_000_000, 1_000_000_000):
+        device = SmallDevice("fp32", most)
+        k = backend.cuda_kernels("cuda-emulated", device)
+        found.append(scoring.with_rotation_std(k, network, k.asarray(params), stamps))
+        found.append((scoring.probability(k, network, k.asarray(params), stamps), found[-1][1]))
+        assert (device.refused > 0) == (most == 4_000_000)
+    for p, spread in found:
+        np.testing.assert_array_equal(p, found[0][0])
+        np.testing.assert_array_equal(spread, found[0][1])
+    k = backend.cuda_kernels("cuda-emulated", SmallDevice("fp32", 100_000))
+    with pytest.raises(MemoryError):
+        scoring.probability(k, network, k.asarray(params), stamps)
 
 
 def test_trials_are_the_runs_of_their_seeds(tmp_path):

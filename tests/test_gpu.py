@@ -9,8 +9,9 @@ import pytest
 from programs import ENVIRONMENT, ROOT, toy_arrays
 from test_cuda import CASES, PRECISION, results
 from test_cuda_networks import SHAPES, trained
+from test_network import check_authors_cap
 
-from rotinv import architectures, history, pack, rules, train
+from rotinv import architectures, history, pack, rules, side_by_side, train
 from rotinv.backend import get_kernels
 from rotinv.errors import UserError
 
@@ -46,6 +47,27 @@ def test_replayed_graphs_are_the_steps_of_the_cpu(gpu, shape, precision, tmp_pat
     tolerance = {"fp32": 1e-5, "tf32": 2e-3}[precision]
     np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
     np.testing.assert_array_equal(trained(k, shape, tmp_path), found)
+
+
+@pytest.mark.parametrize("precision, tolerance", [("fp32", 1e-5), ("tf32", 5e-3)])
+def test_authors_cap_on_real_alerts(gpu, real_data, precision, tolerance):
+    check_authors_cap(gpu[precision], real_data, tolerance)
+
+
+def test_models_train_at_once_as_alone(gpu, tmp_path):
+    """Three graphs on three streams, each captured while others run; the bits of one after another."""
+
+    def job(number):
+        def run(stopped):
+            k = get_kernels("cuda", precision="tf32")
+            return trained(k, SHAPES[number % 2], tmp_path, steps=30)
+
+        return run
+
+    jobs = [job(number) for number in range(3)]
+    together, alone = (side_by_side.run_all(jobs, at_once, lambda: False) for at_once in (True, False))
+    for one, two in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(one, two)
 
 
 def test_four_turns_of_a_stamp_score_alike(gpu, rng):
@@ -95,6 +117,7 @@ import sys
 sys.path.insert(0, "tests")
 from pathlib import Path
 from test_cuda_networks import SHAPES, trained
+from test_network import check_authors_cap
 from rotinv.backend import get_kernels
 for precision in ("fp32", "tf32"):
     trained(get_kernels("cuda", precision=precision), SHAPES[0], Path("."), steps=2)
@@ -106,5 +129,5 @@ def test_compute_sanitizer_finds_nothing(gpu, tool):
     if shutil.which("compute-sanitizer") is None:
         pytest.skip("compute-sanitizer is not installed")
     command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", sys.executable, "-c", STEP]
-    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]

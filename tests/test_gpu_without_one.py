@@ -1,14 +1,20 @@
 """kernels/cuda/gpu.py over a fake CuPy: uploads, graphs, and what it says where it cannot compute."""
 
+import contextlib
+import re
 import sys
+import tempfile
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 from cuda_emulation import fake_cupy
 from cuda_emulation.device import emulated, why_not
 from programs import assert_refused, call, toy_arrays
-from test_cuda_networks import SHAPES, trained
+from test_cuda_networks import SHAPES, batches, begun, trained
 
+from rotinv import training
 from rotinv.backend import get_kernels
 from rotinv.errors import UserError
 
@@ -16,8 +22,9 @@ needs_emulator = pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")
 
 
 @pytest.fixture
-def gpu(monkeypatch):
+def gpu(monkeypatch, tmp_path):
     """Put a fake CuPy in place; its arguments are the fake's."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # of logs
 
     def install(**fake):
         for name, module in fake_cupy.modules(**fake).items():
@@ -53,6 +60,68 @@ def test_arrays_go_up_and_come_back(gpu):
         assert k.asarray(there) is not None
         np.testing.assert_array_equal(k.to_host(there), np.full((2, 3), i))
     assert k.asindex([1, 2]).dtype == np.int32
+
+
+@needs_emulator
+def test_uploads_of_many_shapes_share_their_buffers(gpu, monkeypatch):
+    """Alerts' blocks have any number of stamps: pinned memory for each would grow without end."""
+    gpu()
+    made, k = [], get_kernels("cuda")
+    empty = sys.modules["cupyx"].empty_pinned
+    monkeypatch.setattr(sys.modules["cupyx"], "empty_pinned", lambda *a: made.append(a) or empty(*a))
+    for size in (40, 7, 40, 0, 13, 39):
+        array = np.random.default_rng(size).normal(size=(size, 3)).astype(np.float32)
+        np.testing.assert_array_equal(k.to_host(k.asarray(array[:, ::-1])), array[:, ::-1])
+    assert len(made) == 2
+
+
+@needs_emulator
+def test_all_work_of_a_device_is_on_its_stream(gpu):
+    """From whichever thread it comes, as a Dask worker's: a copy to the host must come after the kernels."""
+    gpu()
+    k, others = get_kernels("cuda"), []
+    fake_cupy.launched_on.clear()
+
+    def work():
+        others.append(get_kernels("cuda"))  # this thread's own; it uses k all the same
+        others[0].zeros((2,))
+        k.to_host(k.softmax.forward(k.asarray(np.ones((2, 2)))))
+
+    k.zeros((2,))
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    first, second, third = fake_cupy.launched_on
+    assert first is third and second is not first
+
+
+@needs_emulator
+def test_a_graph_leaves_nothing_of_its_memory_behind(gpu, tmp_path):
+    """Programs warm up by a step of a graph of its own, which is gone when they train."""
+    gpu()
+    k = get_kernels("cuda")
+    run = begun(k, *SHAPES[0], tmp_path)
+    training.warm_up(run)
+    for batch in batches(run.network, 3):
+        losses = k.to_host(training.step(run, *batch))
+    assert np.isfinite(losses).all()
+
+
+@needs_emulator
+def test_what_fails_in_a_capture_ends_it(gpu):
+    gpu()
+    k, calls = get_kernels("cuda"), []
+
+    def function(x):
+        calls.append(x)
+        if len(calls) == 2:  # the first call runs, the second is captured
+            raise MemoryError
+        return k.activation.forward(x, 0.0)
+
+    with contextlib.suppress(MemoryError):
+        k.repeated(function)(k.asarray([1.0]))
+    assert len(calls) == 2
+    np.testing.assert_array_equal(k.to_host(k.activation.forward(k.asarray([-1.0, 1.0]), 0.0)), [0, 1])
 
 
 @pytest.mark.slow
@@ -104,8 +173,29 @@ def test_what_is_missing_is_told_in_one_line(gpu, fake, words, tmp_path):
     assert_refused(call("train", "--device", "cuda", "--out", tmp_path / "run"), *words)
 
 
+def test_the_log_of_a_kernel_that_does_not_compile_is_kept(gpu):
+    gpu(compile_error="X\nconv.cu(3): error: no such thing\nY")
+    logs = []
+    for _ in range(2):
+        with pytest.raises(UserError) as error:
+            get_kernels("cuda")
+        logs.append(Path(re.search(r"log: (.*)\)", str(error.value))[1]))
+    assert logs[0] != logs[1]
+    for log in logs:
+        assert log.read_text() == "X\nconv.cu(3): error: no such thing\nY"
+
+
 def test_without_cupy_the_remedy_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     monkeypatch.delitem(sys.modules, "rotinv.kernels.cuda.gpu", raising=False)
     with pytest.raises(UserError, match=r"rotinv\[cuda\]"):
+        get_kernels("cuda")
+
+
+def test_a_cupy_that_does_not_load_is_told_with_the_reason(monkeypatch, tmp_path):
+    (tmp_path / "cupy.py").write_text("raise ImportError('=====\\nlibcuda.so.1: cannot open it\\n=====')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    monkeypatch.delitem(sys.modules, "rotinv.kernels.cuda.gpu", raising=False)
+    with pytest.raises(UserError, match=r"does not load \(libcuda.so.1: cannot open it\)"):
         get_kernels("cuda")

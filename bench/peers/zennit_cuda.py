@@ -2,6 +2,7 @@
 
 import torch
 from interleave import serve
+from pytorch_cuda import REPEATS, several
 from zennit_lrp import Cap, import_zennit, relevance
 
 if __name__ == "__main__":
@@ -10,9 +11,4 @@ if __name__ == "__main__":
     torch.manual_seed(0)
     version = import_zennit()
     run = relevance(Cap().eval().to(memory_format=torch.channels_last))
-
-    def waited():
-        run()
-        torch.cuda.synchronize()
-
-    serve(f"zennit {version}, PyTorch {torch.__version__}", waited)
+    serve(f"zennit {version}, PyTorch {torch.__version__}", several(run), 0, REPEATS)

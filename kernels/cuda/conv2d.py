@@ -8,7 +8,7 @@ import numpy as np
 
 from rotinv.kernels.cuda.launch import THREADS, blocks_for
 
-_ROWS, _DEPTH, _TAPS = 128, 16, 64  # of a block: see tiles.cuh and gradients.cuh
+_ROWS, _DEPTH, _TAPS, _SUMMED = 128, 16, 64, 32  # of a block: see tiles.cuh, gradients.cuh and .cu
 _THREADS = {64: 256, 32: 128, 8: 64}  # by the columns of a block
 _BLOCKS = 512  # in which the pixels are shared out for the gradients: the same on every GPU, so the same bits
 
@@ -65,7 +65,7 @@ def backward_params(on, x, dz, pad, dw, db):
     name = f"conv2d_gradients{_suffix(on.precision)}_{columns}"
     sizes = rows, rows_of_split, height, width, c, size, p, q, o
     on.launch(name, (*tiles, splits), 128, x, dz, partial, pad, *sizes)
-    blocks = blocks_for(dw.size + o)
+    blocks = -(-(dw.size + o) // _SUMMED)
     on.launch("conv2d_gradients_sum", blocks, THREADS, partial, dw, db, splits, dw.size, o)
 
 

@@ -55,15 +55,29 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_gradients_32(GRADIENT_P
     gradients<32, 4>(GRADIENT_ARGUMENTS);
 }
 
-// dw (k, o) and db (o) from the splits' sums (splits, k + 1, o), added in their order.
-extern "C" __global__ void conv2d_gradients_sum(const float* __restrict__ partial, float* __restrict__ dw,
-                                                float* __restrict__ db, int splits, int weights, int o) {
-    EACH(i, weights + o) {
-        float sum = 0.0f;
-        for (int split = 0; split < splits; ++split) sum += partial[(size_t)split * (weights + o) + i];
-        if (i < (unsigned)weights)
-            dw[i] = sum;
-        else
-            db[i - weights] = sum;
+constexpr int ELEMENTS = 32, SUMMERS = 8;  // of a block of the sum: a warp reads its splits' rows, lane by lane
+
+// dw (k, o) and db (o) from the splits' sums (splits, k + 1, o). The warps share out the splits, for there may be
+// hundreds of them to few weights; a warp adds its own in their order, and then the warps' sums are added in theirs.
+extern "C" __global__ void __launch_bounds__(256) conv2d_gradients_sum(const float* __restrict__ partial,
+                                                                       float* __restrict__ dw,
+                                                                       float* __restrict__ db, int splits,
+                                                                       int weights, int o) {
+    SHARED(float, parts, [SUMMERS][ELEMENTS]);
+    const int warp = threadIdx.x / ELEMENTS, lane = threadIdx.x % ELEMENTS;
+    const int i = blockIdx.x * ELEMENTS + lane, count = weights + o;
+    float sum = 0.0f;
+    if (i < count) {
+#pragma unroll 8
+        for (int split = warp; split < splits; split += SUMMERS) sum += partial[(size_t)split * count + i];
     }
+    parts[warp][lane] = sum;
+    __syncthreads();
+    if (warp > 0 || i >= count) return;
+    sum = 0.0f;
+    for (int part = 0; part < SUMMERS; ++part) sum += parts[part][lane];
+    if (i < weights)
+        dw[i] = sum;
+    else
+        db[i - weights] = sum;
 }

@@ -127,7 +127,11 @@ class Device:
         raise NotImplementedError
 
     def launch(self, name: str, blocks: Any, threads: int, *args: Any) -> None:
-        """Run a kernel. Raises TypeError or ValueError where arguments are not what it declares."""
+        """Run a kernel.
+
+        Raises TypeError or ValueError where arguments are not what it declares, MemoryError where there are
+        more elements than its ints count.
+        """
         declaration = self.declared[name]
         grid = (blocks,) if isinstance(blocks, int) else tuple(blocks)
         grid += (1,) * (3 - len(grid))
@@ -148,6 +152,8 @@ class Device:
         if not parameter.is_array:
             if not is_number(value) or isinstance(value, float) > (parameter.dtype == np.float32):
                 raise TypeError(f"{where} is a {parameter.dtype}, got {value!r}")
+            if parameter.dtype == np.int32 and not -(2**31) <= value < 2**31:
+                raise MemoryError(f"{where} is {value}, more than an int counts: the batch is too large")
             return parameter.dtype.type(value)
         if value is None:
             return np.uint64(0)

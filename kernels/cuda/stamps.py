@@ -1,6 +1,10 @@
 """A data set's stamps on the device, from which batches are taken by their rows."""
 
+import threading
+
 from rotinv.kernels.cuda.launch import THREADS, blocks_for
+
+_TAKING_ROOM = threading.Lock()  # trials that begin together must not count on the same free memory
 
 
 class Stamps:
@@ -25,4 +29,5 @@ def resident(on, shape):
     size = 4
     for side in shape:
         size *= side
-    return Stamps(on, shape) if size <= on.room() else None
+    with _TAKING_ROOM:
+        return Stamps(on, shape) if size <= on.room() else None

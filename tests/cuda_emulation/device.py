@@ -48,7 +48,7 @@ class EmulatedDevice(launch.Device):
         flags: Sequence[str] = (),
     ) -> None:
         super().__init__(precision)
-        self.order, self._flags, self._changed = order, tuple(flags), changed or {}
+        self.order, self._flags, self.changed = order, tuple(flags), changed or {}
         self.launched: set[str] = set()
         self._libraries: dict[str, ctypes.CDLL] = {}
         self._recorded: list[tuple[Any, ...]] | None = None
@@ -111,7 +111,7 @@ class EmulatedDevice(launch.Device):
 
     def _library(self, family: str) -> ctypes.CDLL:
         if family not in self._libraries:
-            text = self._changed.get(family) or launch.source(family)
+            text = self.changed.get(family) or launch.source(family)
             self._libraries[family] = ctypes.CDLL(str(built(family, text, self._flags)))
         return self._libraries[family]
 

@@ -1,22 +1,36 @@
 """As much of CuPy as kernels/cuda/gpu.py uses, over NumPy and the emulated device, to run its logic.
 
-While a stream captures, launches are recorded and not run, as CUDA does.
+While a stream captures, launches are recorded and not run, as CUDA does. An array whose memory pool is gone
+may not be used any more.
 """
 
 import contextlib
 import threading
 import types
+import weakref
 
 import numpy as np
 
 from cuda_emulation.device import EmulatedDevice
 
+_thread = threading.local()  # what is each thread's own: stream, memory pool, launches that are captured
+
+
+def fresh(array):
+    """An array in new memory: of the thread's pool, where it uses one."""
+    return Array(array, getattr(_thread, "pool", None))
+
 
 class Array(np.lib.mixins.NDArrayOperatorsMixin):
     """An array on the fake GPU. As CuPy's it is never turned into one of the host, nor joined with one."""
 
-    def __init__(self, array):
-        self.array = array
+    def __init__(self, array, pool=None):
+        self._array, self._pool = array, pool
+
+    @property
+    def array(self):
+        assert self._pool is None or self._pool() is not None, "its memory pool is gone"
+        return self._array
 
     def __array__(self, *_, **__):
         raise TypeError("Implicit conversion to a NumPy array is not allowed.")
@@ -27,12 +41,12 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
         if out := options.get("out"):
             options["out"] = tuple(array.array for array in out)
         found = ufunc(*map(bare, args), **options)
-        return out[0] if out else Array(found)
+        return out[0] if out else fresh(found)
 
     def __array_function__(self, function, types, args, options):
         if function is not np.where:
             return NotImplemented
-        return Array(np.where(*map(bare, args)))
+        return fresh(np.where(*map(bare, args)))
 
     def __getattr__(self, name):
         if name not in ("shape", "dtype", "size", "ndim", "flags", "fill"):
@@ -43,19 +57,19 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
         return len(self.array)
 
     def __getitem__(self, key):
-        return Array(self.array[key])
+        return Array(self.array[key], self._pool)
 
     def __setitem__(self, key, value):
         self.array[key] = bare(value)
 
     def reshape(self, *shape):
-        return Array(self.array.reshape(*shape))
+        return Array(self.array.reshape(*shape), self._pool)
 
     def copy(self):
-        return Array(self.array.copy())
+        return fresh(self.array.copy())
 
     def clip(self, low, high):
-        return Array(self.array.clip(low, high))
+        return fresh(self.array.clip(low, high))
 
     def set(self, array, stream=None):
         assert array.flags.c_contiguous and array.dtype == self.dtype
@@ -76,7 +90,7 @@ class Graph:
             run()
 
 
-_capture = threading.local()  # its launches: a thread has one stream
+launched_on = []  # the stream of each launch
 
 
 class Stream:
@@ -84,9 +98,10 @@ class Stream:
         assert non_blocking
 
     def use(self):
-        pass
+        _thread.stream = self
 
-    synchronize = use
+    def synchronize(self):
+        assert _captured() is None
 
     def record(self):
         return Event()
@@ -95,11 +110,30 @@ class Stream:
         assert isinstance(event, Event)
 
     def begin_capture(self):
-        _capture.launches = []
+        assert _thread.stream is self and _captured() is None
+        _thread.launches = []
 
     def end_capture(self):
-        launches, _capture.launches = _capture.launches, None
+        launches, _thread.launches = _thread.launches, None
         return Graph(launches)
+
+
+def _captured():
+    return getattr(_thread, "launches", None)
+
+
+class MemoryPool:
+    def malloc(self, size):
+        raise NotImplementedError
+
+
+@contextlib.contextmanager
+def using_allocator(malloc):
+    _thread.pool = weakref.ref(malloc.__self__)
+    try:
+        yield
+    finally:
+        _thread.pool = None
 
 
 class Event:
@@ -130,8 +164,8 @@ class RawModule:
             def run():
                 self._device._run(name, grid, block[0], [bare(value) for value in args])
 
-            launches = getattr(_capture, "launches", None)
-            run() if launches is None else launches.append(run)
+            launched_on.append(_thread.stream)
+            run() if _captured() is None else _captured().append(run)
 
         return kernel
 
@@ -152,11 +186,15 @@ def modules(devices=1, capability="90", failure=None, compile_error=None, load_e
         return RawModule(code, options)
 
     def empty(shape, dtype=np.float32):
-        return Array(np.empty(shape, dtype))
+        return fresh(np.empty(shape, dtype))
 
     def asarray(array, dtype=None):
-        assert getattr(_capture, "launches", None) is None
-        return Array(np.array(bare(array), dtype))
+        assert _captured() is None
+        return fresh(np.array(bare(array), dtype))
+
+    def asnumpy(array, stream=None):
+        assert _captured() is None and stream is _thread.stream
+        return np.array(bare(array))
 
     runtime = types.SimpleNamespace(
         CUDARuntimeError=RuntimeFailure, getDeviceCount=device_count, runtimeGetVersion=lambda: 12090
@@ -167,14 +205,15 @@ def modules(devices=1, capability="90", failure=None, compile_error=None, load_e
         Device=lambda: types.SimpleNamespace(compute_capability=capability, mem_info=(1 << 24, 1 << 25)),
         Stream=Stream,
         Event=Event,
-        MemoryPool=lambda: types.SimpleNamespace(malloc=None),
-        using_allocator=lambda malloc: contextlib.nullcontext(),
+        MemoryPool=MemoryPool,
+        using_allocator=using_allocator,
+        get_current_stream=lambda: getattr(_thread, "stream", None),
     )
     cupy, cupyx = types.ModuleType("cupy"), types.ModuleType("cupyx")
     cupy.cuda, cupy.ndarray, cupy.RawModule = cuda, Array, raw_module
     cupy.empty, cupy.asarray = empty, asarray
-    cupy.ascontiguousarray = lambda array, dtype=None: Array(np.ascontiguousarray(bare(array), dtype))
-    cupy.asnumpy = lambda array, stream=None: np.array(bare(array))
+    cupy.ascontiguousarray = lambda array, dtype=None: fresh(np.ascontiguousarray(bare(array), dtype))
+    cupy.asnumpy = asnumpy
     cupy.copyto = lambda there, array: np.copyto(bare(there), array.array)
-    cupyx.empty_pinned = np.empty
+    cupyx.empty_pinned = lambda shape, dtype: np.empty(shape, dtype)
     return {"cupy": cupy, "cupyx": cupyx}
