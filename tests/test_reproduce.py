@@ -1,6 +1,7 @@
 """The program rotinv.reproduce: its sheets by counting, its report in a browser, kills, bad input."""
 
 import dataclasses
+import functools
 import html
 import itertools
 import json
@@ -209,9 +210,10 @@ def test_a_changed_program_makes_sheets_anew_and_trains_no_network_again(tmp_pat
 
 def test_the_default_number_of_processes_is_the_reproductions_devices():
     """When it goes on, the device is not named again."""
-    assert reproduce._processes(None, "cuda")[0] == 1
-    assert reproduce._processes(None, "cpu")[0] == os.cpu_count()
-    assert reproduce._processes(3, "cuda")[0] == 3
+    asked = functools.partial(SimpleNamespace, dask=None)
+    assert reproduce._processes(asked(workers=None), "cuda")[0] == 1
+    assert reproduce._processes(asked(workers=None), "cpu")[0] == os.cpu_count()
+    assert reproduce._processes(asked(workers=3), "cuda")[0] == 3
 
 
 def test_table_3_compares_stamp_by_stamp(fabricated, monkeypatch):

@@ -85,7 +85,12 @@ def open_parts(path: Path, options: Mapping[str, Any]) -> Iterator[Parts]:
     folder = path.with_name(path.name + ".part")
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with locks.held(folder, patience=math.inf, about=path):
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locks.held(folder, patience=math.inf, about=path))
+        except UserError:
+            refuse_existing(path)  # another process has made it meanwhile, and removed the folder
+            raise
         refuse_existing(path)
         for unfinished in folder.glob(".*.part"):
             unfinished.unlink()
