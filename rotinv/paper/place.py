@@ -51,9 +51,9 @@ class Place:
         """A path below the folder."""
         return path.relative_to(self.folder).as_posix()
 
-    def kernels(self) -> Kernels:
+    def kernels(self, precision: str = "fp32") -> Kernels:
         """The device's kernels."""
-        return get_kernels(self.device, self.threads)
+        return get_kernels(self.device, self.threads, precision)
 
     def model(self, arch: str, trial: int = 1) -> Model:
         """A trial's network, under the paper's name."""

@@ -38,7 +38,7 @@ def simulate(at: Place, made: dict[str, Any], workers: int, tell: Tell) -> None:
 
 def train(at: Place, schedule: Schedule, arch: str, trial: int, tell: Tell) -> None:
     """Train a trial to the protocol's end, from where it was; its number is its seed."""
-    folder, k = at.run(arch, trial), at.kernels()
+    folder, k = at.run(arch, trial), at.kernels("tf32")
     with StampStore(at.data) as store:
         config = runs.Config(
             arch=arch,
@@ -82,7 +82,7 @@ def share_done(at: Place, arch: str, trial: int) -> float:
 
 def score(at: Place, arch: str, trial: int, tell: Tell) -> None:
     """Score the test stamps with a trial's best weights."""
-    folder, k = at.run(arch, trial), at.kernels()
+    folder, k = at.run(arch, trial), at.kernels("tf32")
     model = runs.load_model(folder)
     split = subjects.open_for(model, at.data, "test")
     assert split.label is not None  # a store's splits have labels
