@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import re
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,10 +15,8 @@ from typing import Any
 
 import h5py
 
+from rotinv import flock
 from rotinv.errors import UserError
-
-if sys.platform != "win32":
-    import fcntl
 
 
 @contextlib.contextmanager
@@ -56,6 +53,13 @@ def written_whole(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
 def is_temporary(path: Path) -> bool:
     """Whether a name is that of a file which is being written, or was when its process was killed."""
     return path.name.startswith(".") and path.name.endswith(".part")
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove from a folder, and from those in it, the temporary files whose processes were killed."""
+    if flock.AVAILABLE:
+        for path in folder.rglob(".*.part"):
+            _unlink_abandoned(path)
 
 
 def check_ours(folder: Path, ours: re.Pattern[str]) -> None:
@@ -140,7 +144,7 @@ def _create_temporary(path: Path) -> tuple[int, Path]:
     while True:
         prefix = f".{path.name}.{os.getpid()}."
         handle, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=path.parent)
-        if _lock(handle) and os.path.exists(name):  # else another process took it for an abandoned one
+        if flock.take(handle) and os.path.exists(name):  # else another process took it for an abandoned one
             return handle, Path(name)
         os.close(handle)
 
@@ -150,7 +154,7 @@ def _remove_abandoned(path: Path, shared: bool) -> None:
 
     Raises UserError if somebody is writing one, unless `shared`.
     """
-    if sys.platform == "win32":  # which knows no such lock
+    if not flock.AVAILABLE:
         return
     for found in path.parent.iterdir():
         if not (is_temporary(found) and found.name.startswith(f".{path.name}.")):
@@ -168,21 +172,11 @@ def _unlink_abandoned(temporary: Path) -> bool:
     except OSError:  # gone, or another user's
         return True
     try:
-        if found := _lock(handle):
+        if found := flock.take(handle):
             temporary.unlink(missing_ok=True)
         return found
     finally:
         os.close(handle)
-
-
-def _lock(handle: int) -> bool:
-    """Take the lock of a file, if nobody has it."""
-    if sys.platform != "win32":
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
 
 
 def _flush(path: Path) -> None:

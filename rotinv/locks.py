@@ -1,23 +1,20 @@
-"""One process at a time at a folder's files: a lock of the operating system, which ends with its process.
+"""One process at a time at a folder's files: a lock of the operating system (flock.py).
 
 The lock is on a file that names who holds it. A process that is killed leaves the file, which holds nobody
-up. Windows has no such lock; nothing is locked there.
+up.
 """
 
 import contextlib
 import os
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from rotinv import flock
 from rotinv.errors import UserError
 from rotinv.files import disk_errors
-
-if sys.platform != "win32":
-    import fcntl
 
 NAME = "lock"
 
@@ -34,7 +31,7 @@ def held(folder: Path, patience: float = 0.0, about: Path | None = None) -> Iter
         file = path.open("a+")
     with file:
         until = time.monotonic() + patience
-        while not _take(file):
+        while not flock.take(file):
             if time.monotonic() > until:
                 raise UserError(
                     f"{about or folder}: {_holder(path)} is at work in it; wait for it, or stop it"
@@ -42,34 +39,17 @@ def held(folder: Path, patience: float = 0.0, about: Path | None = None) -> Iter
             time.sleep(0.1)
         with disk_errors(path):
             path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
-        _share(file)
+        flock.share(file)  # with those that join: they may outlive this process by a moment
         yield
 
 
 def join(folder: Path) -> None:
     """Hold a folder's lock as well, until this process ends; the process that started it holds it."""
-    _share((folder / NAME).open("a+"), forever=True)
+    _joined.append((folder / NAME).open("a+"))
+    flock.share(_joined[-1])
 
 
 _joined: list[IO[str]] = []  # open files, lest their locks end
-
-
-def _take(file: IO[str]) -> bool:
-    """Take the lock, if nobody has it."""
-    if sys.platform != "win32":
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
-
-
-def _share(file: IO[str], forever: bool = False) -> None:
-    """Let others that share hold it too: workers may outlive the process that started them by a moment."""
-    if forever:
-        _joined.append(file)
-    if sys.platform != "win32":
-        fcntl.flock(file, fcntl.LOCK_SH)
 
 
 def _holder(path: Path) -> str:

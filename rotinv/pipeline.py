@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from rotinv import locks
 from rotinv.errors import UserError
-from rotinv.files import disk_errors, write_json, written_whole
+from rotinv.files import disk_errors, remove_abandoned, write_json, written_whole
 from rotinv.workers import Crew, Task
 
 _PATIENCE = 10.0  # seconds to wait for the processes of a run that was just killed
@@ -216,7 +216,7 @@ def run(folder: Path, steps: Sequence[Step], employ: Employ, watcher: Watcher) -
     with disk_errors(folder / "steps"):
         (folder / "steps").mkdir(parents=True, exist_ok=True)
     with locks.held(folder / "steps", _PATIENCE, about=folder):
-        _remove_unfinished(folder)
+        remove_abandoned(folder)
         book = Book(folder)
         at = _Run(book, steps, watcher, finished(book, steps))
         _alone(at)
@@ -244,12 +244,6 @@ def _together(at: _Run, crew: Crew) -> None:
                 at.end(by_name[name], crew.busy)
             else:
                 at.moved(by_name[name], share, crew.busy)
-
-
-def _remove_unfinished(folder: Path) -> None:
-    """Remove the temporary files of a process that was killed while it wrote (see files.written_whole)."""
-    for path in folder.rglob(".*.part"):
-        path.unlink(missing_ok=True)
 
 
 def _json(path: Path) -> Any:

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rotinv import checkpoints, history, metrics, runs, scoring
+from rotinv import checkpoints, files, history, metrics, runs, scoring
 from rotinv.backend import Array, Kernels
 from rotinv.checkpoints import Checkpoint
 from rotinv.errors import UserError
@@ -78,8 +78,7 @@ def resume(k: Kernels, config: runs.Config, folder: Path) -> Run:
     if not (folder / runs.LAST).exists():
         _check_unbegun(folder)
         return begin(k, config, folder)
-    for unfinished in folder.glob(".*.part"):  # of a process that was killed while it wrote
-        unfinished.unlink()
+    files.remove_abandoned(folder)
     network = config.network()
     run = _run(k, config, folder, network, checkpoints.load(folder / runs.LAST, network))
     rows = [row for row in history.read(folder / runs.HISTORY) if row.iteration <= run.iteration]

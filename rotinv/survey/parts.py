@@ -21,7 +21,7 @@ import numpy as np
 
 from rotinv import locks
 from rotinv.errors import UserError
-from rotinv.files import disk_errors, refuse_existing, remove_ours, written_whole
+from rotinv.files import disk_errors, refuse_existing, remove_abandoned, remove_ours, written_whole
 from rotinv.survey.selection import Selection
 
 COLUMNS = ("stamps", "label", "snr", "kind", "image")  # of a block, as of the store
@@ -92,8 +92,7 @@ def open_parts(path: Path, options: Mapping[str, Any]) -> Iterator[Parts]:
             refuse_existing(path)  # another process has made it meanwhile, and removed the folder
             raise
         refuse_existing(path)
-        for unfinished in folder.glob(".*.part"):
-            unfinished.unlink()
+        remove_abandoned(folder)
         _check_options(folder / "options.json", dict(options))
         yield Parts(folder)
 
