@@ -79,9 +79,11 @@ def _do(name: str, task: Task) -> tuple[str, Any]:
 
 
 def _outcome(future: Any) -> tuple[str, Any]:
+    from distributed import KilledWorker
+
     try:
         return future.result()
-    except Exception as error:  # Dask's: its workers died
-        if type(error).__name__ == "KilledWorker":
-            return "refused", "its worker died again and again (out of memory?)"
+    except KilledWorker:
+        return "refused", "its worker died again and again (out of memory?)"
+    except Exception:  # another of Dask's own: _do raises none
         return "failed", traceback.format_exc()

@@ -35,6 +35,16 @@ def kills(request):
     return request.config.getoption("--kills")
 
 
+@pytest.fixture(scope="module")
+def cluster():
+    """A Dask cluster of two processes."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=2, processes=True, dashboard_address=":0", memory_limit=0
+    ) as cluster:
+        yield cluster
+
+
 @pytest.fixture(params=DEVICES)
 def k(request):
     """The kernels of each device that every machine has, and the CUDA kernels emulated."""

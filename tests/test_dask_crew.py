@@ -6,21 +6,13 @@ import signal
 
 import pytest
 from programs import assert_refused, call, toy_arrays
-from test_pipeline import Watch, fail, refuse, slow_count, steps
+from test_pipeline import Watch, die, fail, refuse, slow_count, steps
 
 from rotinv import dask_crew, pipeline
 from rotinv.errors import UserError
 from rotinv.pipeline import Step
 
-distributed = pytest.importorskip("distributed")
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=2, processes=True, dashboard_address=":0", memory_limit=0
-    ) as cluster:
-        yield cluster
+pytest.importorskip("distributed")
 
 
 def run(cluster, folder, of):
@@ -67,7 +59,12 @@ def test_a_worker_that_is_killed_costs_its_step_only(cluster, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "task, error, words", [(refuse, UserError, "the sky fell"), (fail, RuntimeError, "a bug")]
+    "task, error, words",
+    [
+        (refuse, UserError, "the sky fell"),
+        (fail, RuntimeError, "a bug"),
+        (die, UserError, "bad: its worker died again and again"),
+    ],
 )
 def test_what_a_step_raises_is_raised(cluster, tmp_path, task, error, words):
     with pytest.raises(error, match=words):

@@ -55,6 +55,20 @@ def test_what_a_killed_process_left_goes(tmp_path, writer):
     assert {path.name for path in tmp_path.iterdir()} == {"out", ".other.1.abc.part"}
 
 
+def test_what_nobody_writes_any_more_goes_from_a_folder(tmp_path, writer):
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    for name in (".out.1.abc.part", "inside/.other.1.abc.part", "inside/other.part"):
+        (tmp_path / name).touch()
+    files.remove_abandoned(tmp_path)
+    (left,) = tmp_path.glob(".out.*.part")
+    assert left.read_text() == "half" and [path.name for path in inside.iterdir()] == ["other.part"]
+    writer.send_signal(signal.SIGKILL)
+    writer.wait()
+    files.remove_abandoned(tmp_path)
+    assert list(tmp_path.iterdir()) == [inside]
+
+
 def test_the_second_writer_of_a_file_is_refused_at_once(tmp_path, writer):
     with pytest.raises(UserError, match=rf"out: process {writer.pid} is writing it; wait for it, or stop it"):
         write(tmp_path / "out")

@@ -17,7 +17,7 @@ from test_score import make_run
 from rotinv.backend import get_kernels
 from rotinv.scorer import Threshold
 
-distributed = pytest.importorskip("distributed")
+pytest.importorskip("distributed")
 
 from rotinv import dask_worker  # noqa: E402  # needs the library
 
@@ -30,14 +30,6 @@ def toy(tmp_path_factory):
     arrays["stamps"][7, 2, 2] = np.nan
     np.savez(folder / "stamps.npz", **arrays)
     return make_run(folder / "run"), folder / "stamps.npz"
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=2, processes=True, dashboard_address=":0", memory_limit=0
-    ) as cluster:
-        yield cluster
 
 
 def score(toy, out, *options):
