@@ -19,7 +19,7 @@ from rotinv.scorer import Threshold
 
 pytest.importorskip("distributed")
 
-from rotinv import dask_worker  # noqa: E402  # needs the library
+from rotinv import dask_worker  # needs the library
 
 
 @pytest.fixture(scope="module")
