@@ -1,5 +1,6 @@
 """A data set's stamps on the device, from which batches are taken by their rows."""
 
+import math
 import threading
 
 from rotinv.kernels.cuda.launch import THREADS, blocks_for
@@ -26,8 +27,5 @@ class Stamps:
 
 def resident(on, shape):
     """As rotinv.backend.Kernels.resident."""
-    size = 4
-    for side in shape:
-        size *= side
     with _TAKING_ROOM:
-        return Stamps(on, shape) if size <= on.room() else None
+        return Stamps(on, shape) if 4 * math.prod(shape) <= on.room() else None
