@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv import architectures, rules
-from rotinv.backend import get_kernels
+from rotinv.devices import get_kernels
 from rotinv.files import written_whole
 from rotinv.layers import Train
 from rotinv.network import Network

@@ -8,7 +8,8 @@ import operations
 from interleave import serve
 
 from rotinv import architectures
-from rotinv.backend import Kernels, get_kernels
+from rotinv.backend import Kernels
+from rotinv.devices import get_kernels
 from rotinv.layers import Train
 
 REPEATS = 20  # between two waits for the GPU

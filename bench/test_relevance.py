@@ -6,7 +6,7 @@ import operations
 import pytest
 
 from rotinv import rules
-from rotinv.backend import get_kernels
+from rotinv.devices import get_kernels
 
 # The largest deviation from the reference, of the largest relevance. Pruned nets have units whose z+ or z-
 # is nearly empty, and rules that divide by z = z+ + z- cancel: both enlarge what float32 rounds.

@@ -5,7 +5,7 @@ import operations
 import pytest
 
 from rotinv import architectures
-from rotinv.backend import get_kernels
+from rotinv.devices import get_kernels
 from rotinv.layers import Train
 
 

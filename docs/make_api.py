@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "api.md"
 PUBLIC = {  # what is not named here may change without notice
     "Building networks": ("architectures", "network", "layers", "linear", "cyclic"),
-    "Kernels": ("backend",),
+    "Kernels": ("backend", "devices"),
     "Data": ("stamps", "splits", "pixels", "batches", "survey.build"),
     "Training": ("protocol", "trials", "training", "history"),
     "Runs": ("runs", "subjects"),

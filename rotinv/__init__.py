@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rotinv.architectures import build
-    from rotinv.backend import get_kernels
+    from rotinv.devices import get_kernels
     from rotinv.errors import UserError
     from rotinv.runs import load_model
     from rotinv.stamps import StampStore, open_stamps
@@ -29,7 +29,7 @@ _MODULES = {
     "StampStore": "rotinv.stamps",
     "UserError": "rotinv.errors",
     "build": "rotinv.architectures",
-    "get_kernels": "rotinv.backend",
+    "get_kernels": "rotinv.devices",
     "load_model": "rotinv.runs",
     "make_survey": "rotinv.survey",
     "open_stamps": "rotinv.stamps",

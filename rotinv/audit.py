@@ -11,7 +11,7 @@ import numpy as np
 
 from rotinv import audits, cli, figures, rules, seeds, subjects
 from rotinv.audits import Audit
-from rotinv.backend import DEVICES, get_kernels
+from rotinv.devices import DEVICES, get_kernels
 from rotinv.files import refuse_existing
 from rotinv.ledger import LINES
 from rotinv.runs import Model

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv import rules, seeds
-from rotinv.backend import Kernels, exact_kernels, get_kernels
+from rotinv.backend import Kernels
+from rotinv.devices import exact_kernels, get_kernels
 from rotinv.errors import UserError
 from rotinv.ledger import LINES, Entry, ledger
 from rotinv.network import Network

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
-from rotinv.backend import PRECISIONS
+from rotinv.devices import PRECISIONS
 from rotinv.errors import UserError
 
 

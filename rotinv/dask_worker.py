@@ -15,7 +15,7 @@ from distributed import WorkerPlugin, get_worker
 from numpy.typing import NDArray
 
 from rotinv import choices, dask_cluster, map_files, shards, sources
-from rotinv.backend import get_kernels
+from rotinv.devices import get_kernels
 from rotinv.runs import Model
 from rotinv.scorer import Scorer, Threshold
 from rotinv.sources import Source

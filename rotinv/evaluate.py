@@ -23,7 +23,7 @@ from rotinv import (
     subjects,
     thresholds,
 )
-from rotinv.backend import DEVICES, get_kernels
+from rotinv.devices import DEVICES, get_kernels
 from rotinv.errors import UserError
 from rotinv.files import refuse_existing
 from rotinv.runs import Model

@@ -21,7 +21,8 @@ from rotinv import (
     seeds,
     subjects,
 )
-from rotinv.backend import DEVICES, Kernels, get_kernels
+from rotinv.backend import Kernels
+from rotinv.devices import DEVICES, get_kernels
 from rotinv.errors import UserError
 from rotinv.explanations import Explanation, Question, Study
 from rotinv.files import refuse_existing

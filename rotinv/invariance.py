@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from rotinv import cli, figures, heatmaps, rotation_figures, rules, seeds, sigma_bars, subjects
-from rotinv.backend import DEVICES, get_kernels
+from rotinv.devices import DEVICES, get_kernels
 from rotinv.errors import UserError
 from rotinv.files import refuse_existing, written_whole
 from rotinv.rotation import DDOF

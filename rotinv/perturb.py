@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from rotinv import cli, figures, heatmaps, perturbation, perturbation_figures, rules, subjects
-from rotinv.backend import DEVICES, Kernels, get_kernels
+from rotinv.backend import Kernels
+from rotinv.devices import DEVICES, get_kernels
 from rotinv.errors import UserError
 from rotinv.files import refuse_existing, written_whole
 from rotinv.perturbation import RANDOM

@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from rotinv import cli, dask_cluster, dask_crew, figures, pipeline, subjects
-from rotinv.backend import DEVICES, get_kernels
+from rotinv.devices import DEVICES, get_kernels
 from rotinv.errors import UserError
 from rotinv.paper import plan
 from rotinv.paper.sheets import read, text

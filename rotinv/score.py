@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from rotinv import catalogues, choices, cli, map_files, runs, shards, sources, subjects, thresholds
-from rotinv.backend import DEVICES, get_kernels
 from rotinv.choices import Choice
+from rotinv.devices import DEVICES, get_kernels
 from rotinv.errors import UserError
 from rotinv.files import refuse_existing
 from rotinv.scorer import NOT_SCORED, Scorer, Threshold

@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from rotinv import architectures, cli, locks, runs, side_by_side, survey, training, trials
-from rotinv.backend import DEVICES, get_kernels
+from rotinv.devices import DEVICES, get_kernels
 from rotinv.errors import UserError
 from rotinv.history import Row
 from rotinv.pixels import check_side

@@ -8,7 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from rotinv import cli, rules, subjects, viewer
-from rotinv.backend import DEVICES, get_kernels
+from rotinv.devices import DEVICES, get_kernels
 from rotinv.files import refuse_existing, written_whole
 from rotinv.stamps import SPLITS
 

@@ -7,7 +7,7 @@ import pytest
 from programs import assert_refused, call, run, toy_arrays
 
 from rotinv import explanations, runs, subjects
-from rotinv.backend import get_kernels
+from rotinv.devices import get_kernels
 from rotinv.ledger import LINES
 
 KEYS = {"layer", "received", "passed", *LINES, "closing_error", "deviation"}

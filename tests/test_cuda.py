@@ -13,7 +13,7 @@ from conftest import TOLERANCE
 from cuda_emulation.device import ORDERS, EmulatedDevice, EmulationError, built, why_not
 from programs import ENVIRONMENT, ROOT
 
-from rotinv.backend import cuda_kernels, get_kernels
+from rotinv.devices import cuda_kernels, get_kernels
 from rotinv.kernels.cuda import launch, nvrtc
 
 needs_emulator = pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")

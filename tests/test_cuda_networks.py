@@ -10,9 +10,9 @@ import pytest
 from cuda_emulation.device import EmulatedDevice, emulated, why_not
 from programs import assert_refused, call, toy_arrays
 
-from rotinv import architectures, backend, pack, rules, runs, scoring, side_by_side, training
-from rotinv.backend import get_kernels
+from rotinv import architectures, devices, pack, rules, runs, scoring, side_by_side, training
 from rotinv.batches import Batches
+from rotinv.devices import get_kernels
 from rotinv.layers import Train
 from rotinv.protocol import QUICK, Progress
 from rotinv.stamps import StampStore, create_store
@@ -97,7 +97,7 @@ def test_trials_that_begin_together_do_not_count_on_the_same_memory():
             time.sleep(0.05)  # the other thread asks meanwhile
             return free
 
-    k = backend.cuda_kernels("cuda-emulated", Device("fp32", 4000))
+    k = devices.cuda_kernels("cuda-emulated", Device("fp32", 4000))
     jobs = [lambda stopped: k.resident((10, 5, 5, 2)) or "streamed"] * 2  # 2000 bytes each
     found = side_by_side.run_all(jobs, True, lambda: False)
     assert sorted(each == "streamed" for each in found) == [False, True]
@@ -149,8 +149,8 @@ def gpu(monkeypatch):
         k = emulated(precision)
         return k.__class__(**{**vars(k), "batch": 40})
 
-    monkeypatch.setattr(backend, "_gpu", lambda precision: precision)
-    monkeypatch.setattr(backend, "cuda_kernels", lambda device, precision: get(precision))
+    monkeypatch.setattr(devices, "_gpu", lambda precision: precision)
+    monkeypatch.setattr(devices, "cuda_kernels", lambda device, precision: get(precision))
 
 
 def test_the_programs_run_on_it(gpu, tmp_path):
@@ -181,7 +181,7 @@ def test_a_batch_that_does_not_fit_is_told_with_one_that_does(tmp_path, monkeypa
     store = tmp_path / "toy.h5"
     assert pack.main([str(tmp_path / "toy.npz"), "--out", str(store), "--channels", "difference"]) == 0
     most = 25_000_000
-    monkeypatch.setattr(backend, "_gpu", lambda precision: SmallDevice(precision, most))
+    monkeypatch.setattr(devices, "_gpu", lambda precision: SmallDevice(precision, most))
     arguments = "--data", store, "--iterations", 2, "--device", "cuda", "--precision", "fp32"
     told = call("train", *arguments, "--out", tmp_path / "run", "--batch", 64)
     assert_refused(told, "--batch 64", " does")
@@ -201,14 +201,14 @@ def test_stamps_are_scored_in_batches_that_fit():
     params, found = np.float32(network.initial("he", 1)), []
     for most in (4_000_000, 1_000_000_000):
         device = SmallDevice("fp32", most)
-        k = backend.cuda_kernels("cuda-emulated", device)
+        k = devices.cuda_kernels("cuda-emulated", device)
         found.append(scoring.with_rotation_std(k, network, k.asarray(params), stamps))
         found.append((scoring.probability(k, network, k.asarray(params), stamps), found[-1][1]))
         assert (device.refused > 0) == (most == 4_000_000)
     for p, spread in found:
         np.testing.assert_array_equal(p, found[0][0])
         np.testing.assert_array_equal(spread, found[0][1])
-    k = backend.cuda_kernels("cuda-emulated", SmallDevice("fp32", 100_000))
+    k = devices.cuda_kernels("cuda-emulated", SmallDevice("fp32", 100_000))
     with pytest.raises(MemoryError):
         scoring.probability(k, network, k.asarray(params), stamps)
 

@@ -15,7 +15,7 @@ import pytest
 from programs import ROOT, toy_arrays
 
 from rotinv import heatmaps, rules, runs
-from rotinv.backend import exact_kernels
+from rotinv.devices import exact_kernels
 from rotinv.ledger import LINES, ledger
 from rotinv.linear import Dense
 from rotinv.network import Network

@@ -20,7 +20,7 @@ from rotinv import (
     scoring,
     subjects,
 )
-from rotinv.backend import get_kernels
+from rotinv.devices import get_kernels
 from rotinv.errors import UserError
 
 CHANNELS = ["science", "difference"]

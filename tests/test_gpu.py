@@ -12,7 +12,7 @@ from test_cuda_networks import SHAPES, trained
 from test_network import check_authors_cap
 
 from rotinv import architectures, history, pack, rules, side_by_side, train
-from rotinv.backend import get_kernels
+from rotinv.devices import get_kernels
 from rotinv.errors import UserError
 
 pytestmark = pytest.mark.gpu
@@ -118,7 +118,7 @@ sys.path.insert(0, "tests")
 from pathlib import Path
 from test_cuda_networks import SHAPES, trained
 from test_network import check_authors_cap
-from rotinv.backend import get_kernels
+from rotinv.devices import get_kernels
 for precision in ("fp32", "tf32"):
     trained(get_kernels("cuda", precision=precision), SHAPES[0], Path("."), steps=2)
 """

@@ -15,7 +15,7 @@ from programs import assert_refused, call, toy_arrays
 from test_cuda_networks import SHAPES, batches, begun, trained
 
 from rotinv import training
-from rotinv.backend import get_kernels
+from rotinv.devices import get_kernels
 from rotinv.errors import UserError
 
 needs_emulator = pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")

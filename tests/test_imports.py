@@ -69,7 +69,7 @@ def test_one_module_loads_a_device():
         if not name.startswith("rotinv.kernels"):
             assert not any(found.startswith("rotinv.kernels") for found in of_rotinv(name)), name
     loaders = {name for name, path in MODULES.items() if "rotinv.kernels.{" in path.read_text()}
-    assert loaders == {"rotinv.backend"}
+    assert loaders == {"rotinv.devices"}
 
 
 @pytest.mark.parametrize("name", ["rotinv.metrics", "rotinv.rotation"])

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rotinv import architectures, rules
-from rotinv.backend import exact_kernels, get_kernels
 from rotinv.cyclic import CyclicConcat, CyclicMax, CyclicMean, CyclicRoll, CyclicSlice
+from rotinv.devices import exact_kernels, get_kernels
 from rotinv.layers import Activation, AveragePool2d, Flatten, MaxPool2d, ZeroPad
 from rotinv.ledger import LINES, ledger
 from rotinv.linear import Conv2d, Dense

@@ -14,7 +14,7 @@ import pytest
 from programs import assert_refused, call, toy_arrays
 from test_score import make_run
 
-from rotinv.backend import get_kernels
+from rotinv.devices import get_kernels
 from rotinv.scorer import Threshold
 
 pytest.importorskip("distributed")

@@ -14,7 +14,7 @@ from programs import assert_refused, call, toy_arrays
 
 from rotinv import explain, rules, runs, subjects, viewer
 from rotinv.audits import COLUMNS
-from rotinv.backend import get_kernels
+from rotinv.devices import get_kernels
 from rotinv.errors import UserError
 
 SIDE, CHANNELS, INDICES = 13, ["science", "difference"], [7, 2, 30]

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rotinv import runs
-from rotinv.backend import Kernels, get_kernels
+from rotinv.backend import Kernels
+from rotinv.devices import get_kernels
 from rotinv.paper.published import NAMES
 from rotinv.runs import Model
 

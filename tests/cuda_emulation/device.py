@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from rotinv.backend import Kernels, cuda_kernels
+from rotinv.backend import Kernels
+from rotinv.devices import cuda_kernels
 from rotinv.kernels.cuda import launch
 
 HERE = Path(__file__).resolve().parent
