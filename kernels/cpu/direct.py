@@ -18,7 +18,6 @@ from rotinv.kernels.cpu.simd import (
     store,
     store_bytes,
     store_part,
-    stream,
     where_positive,
     where_wins,
 )
@@ -150,7 +149,7 @@ def _write_row(z, o_pad, bias, leak, y, at, q_y, o):
         for k in range(0, o, LANES):
             value = activate(load(z, q * o_pad + k) + load(bias, k), leak)
             if o % LANES == 0:
-                stream(y, at + q * o + k, value)
+                store(y, at + q * o + k, value)
             else:
                 store_part(y, at + q * o + k, value, o - k)
 

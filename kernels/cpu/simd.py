@@ -105,21 +105,6 @@ def store(typingctx, array, index, vector):
 
 
 @intrinsic
-def stream(typingctx, array, index, vector):
-    """array[index : index + LANES] = vector, past the cache; its address must be a multiple of 64 bytes.
-
-    For what is larger than the cache: an ordinary store would first read the line that it overwrites.
-    """
-
-    def codegen(context, builder, signature, args):
-        done = builder.store(args[2], pointer(context, builder, array, *args[:2], to=VECTOR), align=4 * LANES)
-        done.set_metadata("nontemporal", builder.module.add_metadata([INT32(1)]))
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, f32v), codegen
-
-
-@intrinsic
 def store_part(typingctx, array, index, vector, count):
     """array[index : index + count] = the first lanes of vector."""
 

@@ -37,7 +37,6 @@ from rotinv.kernels.cpu.simd import (
     store,
     store_bytes,
     store_part,
-    stream,
     where_wins,
 )
 from rotinv.kernels.cpu.tile import PANEL, ROWS, tile_tall
@@ -204,7 +203,7 @@ def _write(half, b, leak, y, at, p_count, q_count, q_y, o, count):
         row = _map_a_t(load8(half, i * 8 * LANES, LANES))
         if o % LANES == 0:
             for j in range(q_count):
-                stream(y, at + (i * q_y + j) * o, activate(row[j] + b, leak))
+                store(y, at + (i * q_y + j) * o, activate(row[j] + b, leak))
         else:
             for j in range(q_count):
                 store_part(y, at + (i * q_y + j) * o, activate(row[j] + b, leak), count)

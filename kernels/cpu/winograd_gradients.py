@@ -21,7 +21,6 @@ from rotinv.kernels.cpu.simd import (
     splat,
     store,
     store_part,
-    stream,
     where_byte,
     where_positive,
 )
@@ -48,8 +47,8 @@ _map_g_t = make_linear_map(G.T)  # 8 -> 3
 def backward(x, w, y, index, dy, pad, slope, dw, db, wanted):
     """As Conv2dKernels.backward: the three passes share D, and dz is never written."""
     c, o = w.shape[2:]
-    c_pad, o_pad = -(-c // LANES) * LANES, -(-o // PANEL) * PANEL
-    du = np.empty(SLOTS * PLANES * c_pad * o_pad, np.float32)
+    o_pad = -(-o // PANEL) * PANEL
+    parts_w = np.empty(SLOTS * w.size, np.float32)
     parts_b = np.zeros(SLOTS * o_pad, np.float32)
     u = np.empty(PLANES * o * -(-c // PANEL) * PANEL if wanted else 0, np.float32)
     if wanted:
@@ -58,8 +57,8 @@ def backward(x, w, y, index, dy, pad, slope, dw, db, wanted):
     pool, place = (1, np.empty(0, np.uint8)) if index is None else (2, index.reshape(-1))
     p, q = x.shape[1] + 2 * pad - 2, x.shape[2] + 2 * pad - 2
     _backward(x.reshape(-1), *x.shape, dy.reshape(-1), y.reshape(-1), place, pool, np.float32(slope), p, q, o,
-              pad, du, parts_b, u, dx.reshape(-1))  # fmt: skip
-    _gather_weights(du, c, o, dw.reshape(-1))
+              pad, parts_w, parts_b, u, dx.reshape(-1))  # fmt: skip
+    add_slots(parts_w.reshape(SLOTS, *w.shape), dw)
     add_slots(parts_b.reshape(SLOTS, o_pad)[:, :o], db)
     return dx if wanted else None
 
@@ -134,15 +133,18 @@ def _copy_out(image, dx, start, size):
     """dx[start : start + size] = image."""
     if size % LANES == 0:
         for at in range(0, size, LANES):
-            stream(dx, start + at, load(image, at))
+            store(dx, start + at, load(image, at))
     else:
         for at in range(size):
             dx[start + at] = image[at]
 
 
 @kernel
-def _backward(x, n, h, w, c, dy, y, index, pool, slope, p_z, q_z, o, pad, du, parts_b, u, dx):
-    """Sum V[e]^T D[e] of a slot's tiles into du[slot][e][panel][c][PANEL], and dz; write dx if it has any."""
+def _backward(x, n, h, w, c, dy, y, index, pool, slope, p_z, q_z, o, pad, parts_w, parts_b, u, dx):
+    """The sums of a slot's tiles, of dw into parts_w and of dz into parts_b; write dx if it has any.
+
+    du[e][panel][c][PANEL], the sum of V[e]^T D[e], serves one slot after another and so stays in cache.
+    """
     c_pad, o_pad = (c + LANES - 1) // LANES * LANES, (o + PANEL - 1) // PANEL * PANEL
     n_pad = (c + PANEL - 1) // PANEL * PANEL
     across, tiles = (q_z + 5) // 6, (p_z + 5) // 6 * ((q_z + 5) // 6)
@@ -153,7 +155,7 @@ def _backward(x, n, h, w, c, dy, y, index, pool, slope, p_z, q_z, o, pad, du, pa
         v, d = np.empty(PLANES * v_plane, np.float32), np.zeros(PLANES * d_plane, np.float32)
         half, gathered = np.empty(64 * LANES, np.float32), np.empty(h * w * c, np.float32)
         begin, end = slot * n // SLOTS * tiles, (slot + 1) * n // SLOTS * tiles
-        du0 = slot * PLANES * c_pad * o_pad
+        du = np.empty(PLANES * c_pad * o_pad, np.float32)
         groups = max(1, (end - begin + GROUP - 1) // GROUP)  # one of no tile writes zeros
         for group in range(groups):
             first = begin + group * (end - begin) // groups
@@ -173,7 +175,7 @@ def _backward(x, n, h, w, c, dy, y, index, pool, slope, p_z, q_z, o, pad, du, pa
                     for row in range(0, c_pad, SHORT):
                         tile_short(v, e * v_plane + row, 1, 1, 0, count, n_pad,
                                    d, e * d_plane + panel, 0, o_pad,
-                                   du, du0 + (e * o_pad + panel) * c_pad + row * PANEL, PANEL,
+                                   du, (e * o_pad + panel) * c_pad + row * PANEL, PANEL,
                                    group > 0)  # fmt: skip
                 if dx.size:
                     _rows(d, e * d_plane, o_pad, o, u, e * n_pad * o, v, e * v_plane, n_pad, count)
@@ -186,6 +188,7 @@ def _backward(x, n, h, w, c, dy, y, index, pool, slope, p_z, q_z, o, pad, du, pa
                     _add_input_gradient(v, t * n_pad, v_plane, half, gathered, h, w, c, i, j)
                     if tile == tiles - 1:
                         _copy_out(gathered, dx, image * h * w * c, h * w * c)
+        _weight_gradient(du, c, o, c_pad, o_pad, half, parts_w, slot * 9 * c * o)
 
 
 @inline
@@ -204,27 +207,18 @@ def _rows(d, d0, d_step, o, u, u0, v, v0, v_step, count):
                 t += 4
 
 
-@kernel
-def _gather_weights(du, c, o, dw):
-    """dw = G^T dU G, of the slots' sum in their order."""
-    c_pad, o_pad = (c + LANES - 1) // LANES * LANES, (o + PANEL - 1) // PANEL * PANEL
+@inline
+def _weight_gradient(du, c, o, c_pad, o_pad, half, dw, dw0):
+    """dw = G^T dU G, from dw0 on."""
     plane = c_pad * o_pad
-    for e in prange(PLANES):
-        for at in range(e * plane, (e + 1) * plane, LANES):
-            total = load(du, at)
-            for slot in range(1, SLOTS):
-                total = total + load(du, slot * PLANES * plane + at)
-            store(du, at, total)
-    for channel in prange(c):
-        half = np.empty(24 * LANES, np.float32)
+    for channel in range(c):
         for k in range(0, o, LANES):
+            at = (k // PANEL * c_pad + channel) * PANEL + k % PANEL
             for j in range(8):
-                column = _map_g_t(
-                    load8(du, j * plane + (k // PANEL * c_pad + channel) * PANEL + k % PANEL, 8 * plane)
-                )
+                column = _map_g_t(load8(du, at + j * plane, 8 * plane))
                 for i in range(3):
                     store(half, (i * 8 + j) * LANES, column[i])
             for i in range(3):
                 row = _map_g_t(load8(half, i * 8 * LANES, LANES))
                 for j in range(3):
-                    store_part(dw, ((i * 3 + j) * c + channel) * o + k, row[j], o - k)
+                    store_part(dw, dw0 + ((i * 3 + j) * c + channel) * o + k, row[j], o - k)
