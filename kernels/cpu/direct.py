@@ -91,15 +91,19 @@ def activate(z, slope):
 
 
 @inline
-def copy_padded(x, start, h, w, c, pad, padded, height, width):
-    """padded[i, j] = x[i - pad, j - pad] of the image at `start`, zeros outside it; (height, width, c)."""
-    for i in range(height):
-        for j in range(width):
-            inside = pad <= i < h + pad and pad <= j < w + pad
-            source = start + ((i - pad) * w + j - pad) * c
-            target = (i * width + j) * c
-            for k in range(c):
-                padded[target + k] = x[source + k] if inside else np.float32(0)
+def masked_part(dy, y, at, leak, count):
+    """dz = dy where y > 0, slope dy elsewhere, of so many channels."""
+    d = load_part(dy, at, count)
+    return where_positive(load_part(y, at, count), d, leak * d)
+
+
+@inline
+def copy_padded(x, start, h, w, c, pad, padded, width):
+    """The image (h, w, c) at `start`, within a border of `pad` pixels of padded (…, width, c)."""
+    for i in range(h):
+        source, target = start + i * w * c, ((i + pad) * width + pad) * c
+        for k in range(w * c):
+            padded[target + k] = x[source + k]
 
 
 @kernel
@@ -112,7 +116,7 @@ def _convolve(x, n, h, w, c, weights, si, sj, bias, pad, slope, pool, y, index, 
     for image in prange(n):
         # The last tile of a row may run up to three pixels over: into the next row, or the slack at the end.
         padded = np.zeros((height * width + 4) * c, np.float32)
-        copy_padded(x, image * h * w * c, h, w, c, pad, padded, height, width)
+        copy_padded(x, image * h * w * c, h, w, c, pad, padded, width)
         z = np.zeros(pool * q_pad * o_pad, np.float32)
         for p in range(p_y):
             for r in range(pool):
@@ -217,16 +221,20 @@ def _params(x, n, h, w, c, y, dy, p_z, q_z, o, slope, si, sj, pad, rows, parts_w
         padded = np.zeros((height * width + 4) * c + 8, np.float32)
         dz_padded = np.zeros(p_z * q_z * o_pad, np.float32)
         for image in range(slot * n // SLOTS, (slot + 1) * n // SLOTS):
-            copy_padded(x, image * h * w * c, h, w, c, pad, padded, height, width)
-            for k in range(0, o, LANES):
-                total = splat(np.float32(0))
+            copy_padded(x, image * h * w * c, h, w, c, pad, padded, width)
+            for k in range(0, o_pad, PANEL):
+                low = high = splat(np.float32(0))
                 for pixel in range(p_z * q_z):
-                    at = (image * p_z * q_z + pixel) * o + k
-                    value = load_part(dy, at, o - k)
-                    value = where_positive(load_part(y, at, o - k), value, leak * value)
-                    store(dz_padded, pixel * o_pad + k, value)
-                    total = total + value
-                store(parts_b, slot * o_pad + k, load(parts_b, slot * o_pad + k) + total)
+                    at, to = (image * p_z * q_z + pixel) * o + k, pixel * o_pad + k
+                    value = masked_part(dy, y, at, leak, o - k)
+                    store(dz_padded, to, value)
+                    low = low + value
+                    value = masked_part(dy, y, at + LANES, leak, o - k - LANES)
+                    store(dz_padded, to + LANES, value)
+                    high = high + value
+                at = slot * o_pad + k
+                store(parts_b, at, load(parts_b, at) + low)
+                store(parts_b, at + LANES, load(parts_b, at + LANES) + high)
             for p in range(0, p_z, BAND):
                 band = min(BAND, p_z - p)
                 for i in range(si):

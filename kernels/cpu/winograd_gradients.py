@@ -11,7 +11,7 @@ import numpy as np
 from numba import prange
 
 from rotinv.kernels.cpu import memory
-from rotinv.kernels.cpu.direct import SLOTS, add_slots
+from rotinv.kernels.cpu.direct import SLOTS, add_slots, masked_part
 from rotinv.kernels.cpu.jit import inline, kernel
 from rotinv.kernels.cpu.linear_map import make_linear_map
 from rotinv.kernels.cpu.simd import (
@@ -22,7 +22,6 @@ from rotinv.kernels.cpu.simd import (
     store,
     store_part,
     where_byte,
-    where_positive,
 )
 from rotinv.kernels.cpu.tile import PANEL, ROWS, SHORT, tile_4, tile_short, tile_tall
 from rotinv.kernels.cpu.winograd import (
@@ -64,16 +63,9 @@ def backward(x, w, y, index, dy, pad, slope, dw, db, wanted):
 
 
 @inline
-def _masked(dy, y, at, leak, count):
-    """dz = dy where y > 0, slope dy elsewhere, of so many channels."""
-    d = load_part(dy, at, count)
-    return where_positive(load_part(y, at, count), d, leak * d)
-
-
-@inline
 def _unpooled(dy, y, index, at, place, leak, count):
     """dz at a place of a pooled window: dy where that place won."""
-    return where_byte(index, at, count, place, _masked(dy, y, at, leak, count))
+    return where_byte(index, at, count, place, masked_part(dy, y, at, leak, count))
 
 
 @inline
@@ -91,9 +83,9 @@ def _transform_gradient(dy, y, index, pool, leak, start, p_y, q_y, o, p, q, half
                 store8(half, j * LANES, 6 * LANES, (zero, zero, zero, zero, zero, zero, zero, zero))
             elif pool == 1:
                 column = (
-                    _masked(dy, y, at, leak, n0), _masked(dy, y, at + step, leak, n1),
-                    _masked(dy, y, at + 2 * step, leak, n2), _masked(dy, y, at + 3 * step, leak, n3),
-                    _masked(dy, y, at + 4 * step, leak, n4), _masked(dy, y, at + 5 * step, leak, n5),
+                    masked_part(dy, y, at, leak, n0), masked_part(dy, y, at + step, leak, n1),
+                    masked_part(dy, y, at + 2 * step, leak, n2), masked_part(dy, y, at + 3 * step, leak, n3),
+                    masked_part(dy, y, at + 4 * step, leak, n4), masked_part(dy, y, at + 5 * step, leak, n5),
                 )  # fmt: skip
                 store8(half, j * LANES, 6 * LANES, _map_a(column))
             else:
