@@ -133,6 +133,27 @@ def store_bytes(typingctx, array, index, vector, count):
     return types.void(array, types.intp, f32v, types.intp), codegen
 
 
+def _make_prefetch(write, cache):
+    @intrinsic
+    def emit(typingctx, array, index):
+        def codegen(context, builder, signature, args):
+            address = pointer(context, builder, array, *args, to=INT8)
+            kind = ir.FunctionType(ir.VoidType(), [address.type, INT32, INT32, INT32])
+            function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+            locality, data = INT32(4 - cache), INT32(1)  # LLVM counts caches from the far end, 3 is the first
+            builder.call(function, [address, INT32(int(write)), locality, data])
+            return context.get_dummy_value()
+
+        return types.void(array, types.intp), codegen
+
+    return emit
+
+
+# Ask for the cache line of array[index], which is read, or written, only later; any index is safe.
+prefetch = _make_prefetch(write=False, cache=2)
+prefetch_to_write = _make_prefetch(write=True, cache=1)
+
+
 @intrinsic
 def splat(typingctx, scalar):
     """The scalar in every lane."""

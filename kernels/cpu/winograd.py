@@ -16,6 +16,9 @@ planes of a group stay in cache:
 
     V[e][tile][c] = B^T x B        M[e] = V[e] U[e]        y = A^T M A, then bias, activation, pooling.
 
+While a group's products are summed, the lines of x that the next group reads and those of y that this one
+writes are asked for: a tile's rows are short runs of memory, which a processor does not foresee.
+
 winograd_gradients.py has the adjoints.
 
 Tiles reaching over the edge read zeros and write only what exists, so every size works. Rounding is
@@ -29,6 +32,7 @@ from rotinv.kernels.cpu import memory
 from rotinv.kernels.cpu.direct import activate
 from rotinv.kernels.cpu.jit import inline, kernel
 from rotinv.kernels.cpu.linear_map import make_linear_map
+from rotinv.kernels.cpu.memory import ask_for, ask_to_write
 from rotinv.kernels.cpu.simd import (
     LANES,
     load,
@@ -111,6 +115,12 @@ def within(i, size, count):
     return count if 0 <= i < size else 0
 
 
+@inline
+def row_of(tile, tiles, across, step, offset, height):
+    """A row of the batch's maps of `height` rows each: `offset` below the first of the tile's `step` rows."""
+    return tile // tiles * height + min(max(tile % tiles // across * step + offset, 0), height)
+
+
 @kernel
 def transform_weights(w, c, o, u):
     """U = G w G^T, as u[e][panel][c][PANEL]."""
@@ -162,7 +172,7 @@ def _convolve(x, n, h, w, c, u, bias, pad, slope, pool, y, index, p_z, q_z, o):
     across, tiles = (q_z + 5) // 6, (p_z + 5) // 6 * ((q_z + 5) // 6)
     # Sixteen floats more, or the 64 planes would fall on the same sets of the cache.
     v_plane, m_plane = GROUP * c_pad + 16, GROUP * o_pad + 16
-    leak = splat(slope)
+    leak, side = splat(slope), 6 // pool
     for group in prange((n * tiles + GROUP - 1) // GROUP):
         v, m = np.empty(PLANES * v_plane, np.float32), np.empty(PLANES * m_plane, np.float32)
         half = np.empty(64 * LANES, np.float32)
@@ -171,7 +181,15 @@ def _convolve(x, n, h, w, c, u, bias, pad, slope, pool, y, index, p_z, q_z, o):
             image, tile = (group * GROUP + t) // tiles, (group * GROUP + t) % tiles
             i0, j0 = tile // across * 6 - pad, tile % across * 6 - pad
             transform_input(x, image * h * w * c, h, w, c, i0, j0, half, v, t * c_pad, v_plane)
+        last = group * GROUP + count - 1
+        coming, latest = last + 1, min(last + GROUP, n * tiles - 1)
+        x_begin = row_of(coming, tiles, across, 6, -pad, h) * w * c
+        x_end = row_of(latest, tiles, across, 6, 8 - pad, h) * w * c
+        y_begin = row_of(group * GROUP, tiles, across, side, 0, p_z // pool) * (q_z // pool) * o
+        y_end = row_of(last, tiles, across, side, side, p_z // pool) * (q_z // pool) * o
         for e in range(PLANES):
+            ask_for(x, x_begin, x_end, 4, e, PLANES)
+            ask_to_write(y, y_begin, y_end, e, PLANES)
             for panel in range(0, o_pad, PANEL):
                 for t in range(0, count, ROWS):  # rows beyond count are computed and never read
                     tile_tall(v, e * v_plane + t * c_pad, c_pad, 1, 0, c, 1,

@@ -14,6 +14,7 @@ from rotinv.kernels.cpu import memory
 from rotinv.kernels.cpu.direct import SLOTS, add_slots, masked_part
 from rotinv.kernels.cpu.jit import inline, kernel
 from rotinv.kernels.cpu.linear_map import make_linear_map
+from rotinv.kernels.cpu.memory import ask_for, ask_to_write
 from rotinv.kernels.cpu.simd import (
     LANES,
     load,
@@ -30,13 +31,14 @@ from rotinv.kernels.cpu.winograd import (
     A,
     G,
     load8,
+    row_of,
     store8,
     transform_input,
     transform_weights,
     within,
 )
 
-GROUP = 25  # tiles at most between two additions to dU: fewer cost its traffic, more the cache
+GROUP = 20  # tiles at most between two additions to dU: fewer cost its traffic, more the cache
 
 _map_a = make_linear_map(A)  # 6 -> 8
 _map_b_t = make_linear_map(B_T.T)  # 8 -> 8
@@ -142,7 +144,7 @@ def _backward(x, n, h, w, c, dy, y, index, pool, slope, p_z, q_z, o, pad, parts_
     across, tiles = (q_z + 5) // 6, (p_z + 5) // 6 * ((q_z + 5) // 6)
     p_y, q_y = p_z // pool, q_z // pool
     v_plane, d_plane = (GROUP + 3) * n_pad + 16, (GROUP + 3) * o_pad + 16
-    leak = splat(slope)
+    leak, side = splat(slope), 6 // pool
     for slot in prange(SLOTS):
         v, d = np.empty(PLANES * v_plane, np.float32), np.zeros(PLANES * d_plane, np.float32)
         half, gathered = np.empty(64 * LANES, np.float32), np.empty(h * w * c, np.float32)
@@ -162,7 +164,19 @@ def _backward(x, n, h, w, c, dy, y, index, pool, slope, p_z, q_z, o, pad, parts_
                     # The plane of the points (1, 1) holds the sum of the tile.
                     total = load(parts_b, slot * o_pad + k) + load(d, 9 * d_plane + t * o_pad + k)
                     store(parts_b, slot * o_pad + k, total)
+            coming, latest = first + count, min(first + 2 * count, n * tiles) - 1
+            x_begin = row_of(coming, tiles, across, 6, -pad, h) * w * c
+            x_end = row_of(latest, tiles, across, 6, 8 - pad, h) * w * c
+            y_begin = row_of(coming, tiles, across, side, 0, p_y) * q_y * o
+            y_end = row_of(latest, tiles, across, side, side, p_y) * q_y * o
             for e in range(PLANES):
+                ask_for(x, x_begin, x_end, 4, e, PLANES)
+                ask_for(dy, y_begin, y_end, 4, e, PLANES)
+                ask_for(y, y_begin, y_end, 4, e, PLANES)
+                if dx.size:
+                    ask_to_write(dx, first // tiles * h * w * c, coming // tiles * h * w * c, e, PLANES)
+                if pool == 2:
+                    ask_for(index, y_begin, y_end, 1, e, PLANES)
                 for panel in range(0, o_pad, PANEL):
                     for row in range(0, c_pad, SHORT):
                         tile_short(v, e * v_plane + row, 1, 1, 0, count, n_pad,
