@@ -3,7 +3,7 @@
 import numpy as np
 from numba import prange
 
-from rotinv.kernels.cpu import direct, winograd, winograd_gradients
+from rotinv.kernels.cpu import direct, signed_sums, winograd, winograd_gradients
 from rotinv.kernels.cpu.activation import masked
 from rotinv.kernels.cpu.elementwise import is_negative_anywhere, join_channels, product
 from rotinv.kernels.cpu.jit import kernel
@@ -36,25 +36,25 @@ def backward(x, w, y, index, dy, pad, slope, dw, db, wanted):
 
 
 def _backward_input(dz, w, pad, shape):
-    """The convolution that sends dz back: flipped taps, channels exchanged, padded so that the sizes fit."""
+    """The convolution that sends dz back."""
     if w.shape[2] <= FEW:
         return direct.scatter(dz, w, pad, shape)
-    flipped = np.ascontiguousarray(w[::-1, ::-1].transpose(0, 1, 3, 2))
+    flipped = _flipped(w)
     convolve = winograd.convolve if winograd.suits(flipped) else direct.convolve
     return convolve(dz, flipped, np.float32(0), len(w) - 1 - pad, 1.0, 1, shape)[0]
 
 
+def _flipped(w):
+    """Taps in reverse, channels exchanged: with a padding of size - 1 - pad the sizes fit."""
+    return np.ascontiguousarray(w[::-1, ::-1].transpose(0, 1, 3, 2))
+
+
 def contributions(x, w, b, pad):
     """Direct sums: Winograd would turn the exact 0 of an empty side into noise, by which R is divided."""
-    w_pos, w_neg = _split(w)
-    b_pos, b_neg = _split(b)
-    if is_negative_anywhere(x):  # a negative x has its positive products with w-: [x+, x-] meets [w+, w-]
-        w_pos, w_neg = np.concatenate([w_pos, w_neg], axis=2), np.concatenate([w_neg, w_pos], axis=2)
-        x = np.concatenate(_split(x), axis=3)
-    shape = _shape(x, w, pad)
-    z_pos, _ = direct.convolve(x, w_pos, b_pos, pad, 1.0, 1, shape)
-    z_neg, _ = direct.convolve(x, w_neg, b_neg, pad, 1.0, 1, shape)
-    return z_pos, z_neg
+    if is_negative_anywhere(x):  # x w = x+ w + (-x-)(-w): the products' signs are those of the weights again
+        x, w = np.concatenate(_split(x), axis=3), np.concatenate([w, -w], axis=2)
+        x = np.abs(x, out=x)
+    return signed_sums.contributions(x, w, b, pad, _shape(x, w, pad))
 
 
 def epilogue(z_pos, z_neg, index, slope):
@@ -70,15 +70,26 @@ def epilogue(z_pos, z_neg, index, slope):
 def redistribute(x, w, c_pos, c_neg, pad):
     """R = x+ (c+ w+ + c- w-) + x- (c+ w- + c- w+), each bracket a sum over the outputs that an x feeds."""
     w_pos, w_neg = _split(w)
-    c = join_channels(c_pos, c_neg)
     both = np.concatenate([w_pos, w_neg], axis=3)
     if not is_negative_anywhere(x):
-        return product(x, _backward_input(c, both, pad, x.shape))
+        return _redistribute_positive(x, both, c_pos, c_neg, pad)
     # The brackets side by side, as channels of one convolution: few channels fill a vector badly.
     both = np.concatenate([both, np.concatenate([w_neg, w_pos], axis=3)], axis=2)
-    sums = _backward_input(c, both, pad, (*x.shape[:3], 2 * x.shape[3]))
+    sums = _backward_input(join_channels(c_pos, c_neg), both, pad, (*x.shape[:3], 2 * x.shape[3]))
     x_pos, x_neg = _split(x)
     return x_pos * sums[..., : x.shape[3]] + x_neg * sums[..., x.shape[3] :]
+
+
+def _redistribute_positive(x, both, c_pos, c_neg, pad):
+    """x (c+ w+ + c- w-), without a copy of c+ and c- side by side where a kernel reads them apart."""
+    if both.shape[2] <= FEW:
+        return product(x, direct.scatter(c_pos, both, pad, x.shape, beside=c_neg))
+    flipped = _flipped(both)
+    if winograd.suits(flipped):
+        side = len(both) - 1 - pad
+        none = np.float32(0)
+        return winograd.convolve(c_pos, flipped, none, side, 1.0, 1, x.shape, beside=c_neg, times=x)[0]
+    return product(x, _backward_input(join_channels(c_pos, c_neg), both, pad, x.shape))
 
 
 def _shape(x, w, pad):

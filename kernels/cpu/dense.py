@@ -3,18 +3,19 @@
 import numpy as np
 from numba import prange
 
-from rotinv.kernels.cpu.direct import activate, panels
+from rotinv.kernels.cpu.direct import activate, panels, panels_transposed
+from rotinv.kernels.cpu.elementwise import is_negative_anywhere, product
 from rotinv.kernels.cpu.jit import kernel
 from rotinv.kernels.cpu.simd import LANES, load, load_part, splat, store, store_part
 from rotinv.kernels.cpu.tile import PANEL, ROWS, tile_1, tile_tall
 
 
 def forward(x, w, b, slope):
-    return _product(x, w, b, slope)
+    return _product(x, panels(w), w.shape[1], b, slope)
 
 
 def backward_input(dz, w):
-    return _product(dz, w.T, np.float32(0), 1.0)
+    return _product(dz, panels_transposed(w), len(w), np.float32(0), 1.0)
 
 
 def backward_params(x, dz, dw, db):
@@ -25,29 +26,31 @@ def backward_params(x, dz, dw, db):
 def contributions(x, w, b):
     w_pos, w_neg = _split(w)
     b_pos, b_neg = _split(b)
-    if (x < 0).any():  # a negative x has its positive products with w-: [x+, x-] meets [w+, w-]
+    if is_negative_anywhere(x):  # a negative x has its positive products with w-: [x+, x-] meets [w+, w-]
         w_pos, w_neg = np.concatenate([w_pos, w_neg]), np.concatenate([w_neg, w_pos])
         x = np.concatenate(_split(x), axis=1)
-    return _product(x, w_pos, b_pos, 1.0), _product(x, w_neg, b_neg, 1.0)
+    return forward(x, w_pos, b_pos, 1.0), forward(x, w_neg, b_neg, 1.0)
 
 
 def redistribute(x, w, c_pos, c_neg):
     """R = x+ (c+ w+ + c- w-) + x- (c+ w- + c- w+), each bracket a sum over the outputs."""
     w_pos, w_neg = _split(w)
-    x_pos, x_neg = _split(x)
     c = np.concatenate([c_pos, c_neg], axis=1)
     to_pos = backward_input(c, np.concatenate([w_pos, w_neg], axis=1))
+    if not is_negative_anywhere(x):
+        return product(x, to_pos)
+    x_pos, x_neg = _split(x)
     to_neg = backward_input(c, np.concatenate([w_neg, w_pos], axis=1))
     return x_pos * to_pos + x_neg * to_neg
 
 
-def _product(x, w, b, slope):
-    """act(b + x w)."""
-    (n, c), o = x.shape, w.shape[1]
+def _product(x, weights, o, b, slope):
+    """act(b + x w), w as panels of o outputs."""
+    n, c = x.shape
     bias = np.zeros(-(-o // PANEL) * PANEL, np.float32)
     bias[:o] = b
     y = np.empty((n, o), np.float32)
-    _forward(x.reshape(-1), n, c, panels(w), bias, np.float32(slope), y.reshape(-1), o)
+    _forward(x.reshape(-1), n, c, weights, bias, np.float32(slope), y.reshape(-1), o)
     return y
 
 

@@ -22,21 +22,28 @@ from rotinv.kernels.cpu.simd import (
     where_wins,
 )
 from rotinv.kernels.cpu.tile import PANEL, ROWS, SHORT, tile_1, tile_4, tile_short, tile_tall
+from rotinv.kernels.cpu.transposed import transpose_block
 
 BAND = 6  # rows of pixels between two additions to the weight gradients: few enough to stay in cache
+PIECE = 1024  # weights whose slots a thread adds at a time
 SLOTS = 8  # partial sums of the weight gradients: fixed, so that no bit depends on the threads
 
 
 def panels(w):
     """Weights (…, o) as panels of PANEL output channels, (panels, …, PANEL) and zeros beyond o, flat."""
-    matrix = w.reshape(-1, w.shape[-1])
-    k, o = matrix.shape
-    count = -(-o // PANEL)
-    packed = np.zeros((count, k, PANEL), np.float32)
-    for panel in range(count):
-        part = matrix[:, panel * PANEL : (panel + 1) * PANEL]
-        packed[panel, :, : part.shape[1]] = part
-    return packed.reshape(-1)
+    o = w.shape[-1]
+    k = w.size // o
+    packed = np.empty(-(-o // PANEL) * k * PANEL, np.float32)
+    _pack(np.ascontiguousarray(w).reshape(-1), k, o, packed)
+    return packed
+
+
+def panels_transposed(w):
+    """The same of a matrix (o, k), taken as its transpose."""
+    o, k = w.shape
+    packed = np.empty(-(-o // PANEL) * k * PANEL, np.float32)
+    _pack_transposed(np.ascontiguousarray(w).reshape(-1), k, o, packed)
+    return packed
 
 
 def convolve(x, w, b, pad, slope, pool, shape):
@@ -52,16 +59,18 @@ def convolve(x, w, b, pad, slope, pool, shape):
     return y, index if pool == 2 else None
 
 
-def scatter(dz, w, pad, shape):
-    """As Conv2dKernels.backward_input, for few channels c.
+def scatter(dz, w, pad, shape, beside=None):
+    """The adjoint of the convolution, dx from dz, for few channels c.
 
     The c channels of x would fill a vector badly; the taps (i, j, c) that a pixel of dz reaches fill
     it well: a product of dz's pixels with (o, i j c), whose rows are then added where they belong.
+    An array `beside` dz has as many channels more, which follow those of dz in w.
     """
     si, sj, c, o = w.shape
     dx = np.empty(shape, np.float32)
-    taps = panels(np.ascontiguousarray(w.reshape(-1, o).T))
-    _scatter(dz.reshape(-1), *dz.shape, taps, si, sj, c, pad, dx.reshape(-1), *shape[1:3])
+    taps = panels_transposed(w.reshape(-1, o))
+    beside = np.empty(0, np.float32) if beside is None else beside.reshape(-1)
+    _scatter(dz.reshape(-1), beside, *dz.shape, taps, o, si, sj, c, pad, dx.reshape(-1), *shape[1:3])
     return dx
 
 
@@ -79,9 +88,38 @@ def backward_params(x, y, dy, pad, slope, dw, db):
 
 def add_slots(parts, total):
     """total = the sum of the slots, always in the same order."""
-    np.copyto(total, parts[0])
-    for part in parts[1:]:
-        total += part
+    _add_slots(np.ascontiguousarray(parts).reshape(-1), total.reshape(-1))
+
+
+@kernel
+def _pack(w, k, o, packed):
+    for panel in prange((o + PANEL - 1) // PANEL):
+        first = panel * PANEL
+        for i in range(k):
+            for v in range(0, PANEL, LANES):
+                part = load_part(w, i * o + first + v, o - first - v)
+                store(packed, (panel * k + i) * PANEL + v, part)
+
+
+@kernel
+def _pack_transposed(w, k, o, packed):
+    for panel in prange((o + PANEL - 1) // PANEL):
+        first = panel * PANEL
+        for i in range(0, k, LANES):
+            for v in range(0, PANEL, LANES):
+                transpose_block(w, (first + v) * k + i, k, o - first - v, k - i,
+                                packed, (panel * k + i) * PANEL + v, PANEL, k - i, LANES)  # fmt: skip
+
+
+@kernel
+def _add_slots(parts, total):
+    size = total.size
+    for chunk in prange((size + PIECE - 1) // PIECE):
+        for i in range(chunk * PIECE, min(size, (chunk + 1) * PIECE), LANES):
+            value = load_part(parts, i, size - i)
+            for slot in range(1, SLOTS):
+                value = value + load_part(parts, slot * size + i, size - i)
+            store_part(total, i, value, size - i)
 
 
 @inline
@@ -102,8 +140,8 @@ def copy_padded(x, start, h, w, c, pad, padded, width):
     """The image (h, w, c) at `start`, within a border of `pad` pixels of padded (…, width, c)."""
     for i in range(h):
         source, target = start + i * w * c, ((i + pad) * width + pad) * c
-        for k in range(w * c):
-            padded[target + k] = x[source + k]
+        for k in range(0, w * c, LANES):
+            store_part(padded, target + k, load_part(x, source + k, w * c - k), w * c - k)
 
 
 @kernel
@@ -176,14 +214,17 @@ def _write_pooled_row(z, z_row, o_pad, bias, leak, y, index, at, q_y, o):
 
 
 @kernel
-def _scatter(dz, n, p_z, q_z, o, weights, si, sj, c, pad, dx, h, w):
+def _scatter(dz, beside, n, p_z, q_z, o, weights, o_all, si, sj, c, pad, dx, h, w):
     height, width, run = p_z + si - 1, q_z + sj - 1, sj * c
     step = (si * run + PANEL - 1) // PANEL * PANEL
     for image in prange(n):
         total = np.zeros((height * width + LANES) * c + LANES, np.float32)
         rows = np.empty(q_z * step + LANES, np.float32)
         for p in range(p_z):
-            _product_row(dz, (image * p_z + p) * q_z * o, o, weights, rows, q_z, step)
+            start = (image * p_z + p) * q_z * o
+            _product_row(dz, start, o, weights, 0, o_all, rows, q_z, step, False)
+            if beside.size:
+                _product_row(beside, start, o, weights, o * PANEL, o_all, rows, q_z, step, True)
             for q in range(q_z):
                 for i in range(si):
                     at, source = ((p + i) * width + q) * c, q * step + i * run
@@ -196,18 +237,18 @@ def _scatter(dz, n, p_z, q_z, o, weights, si, sj, c, pad, dx, h, w):
 
 
 @inline
-def _product_row(dz, start, o, weights, rows, q_z, step):
-    """rows (q, i j c) = dz (q, o) times the weights (o, i j c), for a row of pixels."""
+def _product_row(dz, start, o, weights, w0, o_all, rows, q_z, step, add):
+    """rows (q, i j c) (+)= dz (q, o) times the weights (o, i j c) from w0 on, for a row of pixels."""
     for panel in range(0, step, PANEL):
-        q = 0
+        q, w_panel = 0, w0 + panel * o_all
         while q < q_z:
             if q + ROWS <= q_z:
-                tile_tall(dz, start + q * o, o, 1, 0, o, 1, weights, panel * o, 0, PANEL,
-                          rows, q * step + panel, step, False)  # fmt: skip
+                tile_tall(dz, start + q * o, o, 1, 0, o, 1, weights, w_panel, 0, PANEL,
+                          rows, q * step + panel, step, add)  # fmt: skip
                 q += ROWS
             else:
-                tile_1(dz, start + q * o, o, 1, 0, o, 1, weights, panel * o, 0, PANEL,
-                       rows, q * step + panel, step, False)  # fmt: skip
+                tile_1(dz, start + q * o, o, 1, 0, o, 1, weights, w_panel, 0, PANEL,
+                       rows, q * step + panel, step, add)  # fmt: skip
                 q += 1
 
 

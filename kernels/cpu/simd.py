@@ -70,6 +70,18 @@ def zero():
     return ir.Constant(VECTOR, [0.0] * LANES)
 
 
+def load_vector_part(builder, address, count):
+    """The first `count` lanes at an address, zeros beyond."""
+    name, mask = f"llvm.masked.load.v{LANES}f32.p0", _first_lanes(builder, count)
+    return _call(builder, name, VECTOR, [address, INT32(4), mask, zero()])
+
+
+def store_vector_part(builder, vector, address, count):
+    """Write the first `count` lanes to an address."""
+    name, mask = f"llvm.masked.store.v{LANES}f32.p0", _first_lanes(builder, count)
+    _call(builder, name, ir.VoidType(), [vector, address, INT32(4), mask])
+
+
 @intrinsic
 def load(typingctx, array, index):
     """array[index : index + LANES]."""
@@ -85,10 +97,7 @@ def load_part(typingctx, array, index, count):
     """array[index : index + count] and zeros; touches no memory beyond (count <= 0: none at all)."""
 
     def codegen(context, builder, signature, args):
-        address = pointer(context, builder, array, *args[:2], to=VECTOR)
-        mask = _first_lanes(builder, args[2])
-        name = f"llvm.masked.load.v{LANES}f32.p0"
-        return _call(builder, name, VECTOR, [address, INT32(4), mask, zero()])
+        return load_vector_part(builder, pointer(context, builder, array, *args[:2], to=VECTOR), args[2])
 
     return f32v(array, types.intp, types.intp), codegen
 
@@ -110,9 +119,7 @@ def store_part(typingctx, array, index, vector, count):
 
     def codegen(context, builder, signature, args):
         address = pointer(context, builder, array, *args[:2], to=VECTOR)
-        mask = _first_lanes(builder, args[3])
-        name = f"llvm.masked.store.v{LANES}f32.p0"
-        _call(builder, name, ir.VoidType(), [args[2], address, INT32(4), mask])
+        store_vector_part(builder, args[2], address, args[3])
         return context.get_dummy_value()
 
     return types.void(array, types.intp, f32v, types.intp), codegen

@@ -73,8 +73,12 @@ def suits(w):
     return w.shape[:2] == (3, 3) and min(w.shape[2:]) >= 16
 
 
-def convolve(x, w, b, pad, slope, pool, shape):
-    """As direct.convolve, for 3x3 weights."""
+def convolve(x, w, b, pad, slope, pool, shape, beside=None, times=None):
+    """As direct.convolve, for 3x3 weights.
+
+    An array `beside` x has as many channels more, which follow those of x in w. Without pooling y may be
+    multiplied by an array `times`.
+    """
     n, p, q = len(x), shape[1] // pool, shape[2] // pool
     c, o = w.shape[2:]
     o_pad = -(-o // PANEL) * PANEL
@@ -84,8 +88,9 @@ def convolve(x, w, b, pad, slope, pool, shape):
     bias[:o] = b
     y = memory.empty((n, p, q, o))
     index = np.empty((n, p, q, o) if pool == 2 else 0, np.uint8)
-    _convolve(x.reshape(-1), *x.shape, u, bias, pad, np.float32(slope), pool,
-              y.reshape(-1), index.reshape(-1), shape[1], shape[2], o)  # fmt: skip
+    beside, times = (np.empty(0, np.float32) if a is None else a.reshape(-1) for a in (beside, times))
+    _convolve(x.reshape(-1), beside, *x.shape, c, u, bias, pad, np.float32(slope), pool,
+              times, y.reshape(-1), index.reshape(-1), shape[1], shape[2], o)  # fmt: skip
     return y, index if pool == 2 else None
 
 
@@ -167,7 +172,7 @@ def transform_input(x, start, h, w, c, i0, j0, half, v, v0, plane):
 
 
 @kernel
-def _convolve(x, n, h, w, c, u, bias, pad, slope, pool, y, index, p_z, q_z, o):
+def _convolve(x, beside, n, h, w, c_x, c, u, bias, pad, slope, pool, times, y, index, p_z, q_z, o):
     c_pad, o_pad = (c + LANES - 1) // LANES * LANES, (o + PANEL - 1) // PANEL * PANEL
     across, tiles = (q_z + 5) // 6, (p_z + 5) // 6 * ((q_z + 5) // 6)
     # Sixteen floats more, or the 64 planes would fall on the same sets of the cache.
@@ -180,15 +185,22 @@ def _convolve(x, n, h, w, c, u, bias, pad, slope, pool, y, index, p_z, q_z, o):
         for t in range(count):
             image, tile = (group * GROUP + t) // tiles, (group * GROUP + t) % tiles
             i0, j0 = tile // across * 6 - pad, tile % across * 6 - pad
-            transform_input(x, image * h * w * c, h, w, c, i0, j0, half, v, t * c_pad, v_plane)
+            start = image * h * w * c_x
+            transform_input(x, start, h, w, c_x, i0, j0, half, v, t * c_pad, v_plane)
+            if beside.size:  # may begin within the last vector of x's channels
+                transform_input(beside, start, h, w, c_x, i0, j0, half, v, t * c_pad + c_x, v_plane)
         last = group * GROUP + count - 1
         coming, latest = last + 1, min(last + GROUP, n * tiles - 1)
-        x_begin = row_of(coming, tiles, across, 6, -pad, h) * w * c
-        x_end = row_of(latest, tiles, across, 6, 8 - pad, h) * w * c
+        x_begin = row_of(coming, tiles, across, 6, -pad, h) * w * c_x
+        x_end = row_of(latest, tiles, across, 6, 8 - pad, h) * w * c_x
         y_begin = row_of(group * GROUP, tiles, across, side, 0, p_z // pool) * (q_z // pool) * o
         y_end = row_of(last, tiles, across, side, side, p_z // pool) * (q_z // pool) * o
         for e in range(PLANES):
             ask_for(x, x_begin, x_end, 4, e, PLANES)
+            if beside.size:
+                ask_for(beside, x_begin, x_end, 4, e, PLANES)
+            if times.size:
+                ask_for(times, y_begin, y_end, 4, e, PLANES)
             ask_to_write(y, y_begin, y_end, e, PLANES)
             for panel in range(0, o_pad, PANEL):
                 for t in range(0, count, ROWS):  # rows beyond count are computed and never read
@@ -206,7 +218,8 @@ def _convolve(x, n, h, w, c, u, bias, pad, slope, pool, y, index, p_z, q_z, o):
                         store(half, (i * 8 + j) * LANES, column[i])
                 if pool == 1:
                     at = ((image * p_z + p) * q_z + q) * o + k
-                    _write(half, load(bias, k), leak, y, at, min(6, p_z - p), min(6, q_z - q), q_z, o, o - k)
+                    _write(half, load(bias, k), leak, times, y, at,
+                           min(6, p_z - p), min(6, q_z - q), q_z, o, o - k)  # fmt: skip
                 else:
                     p_y, q_y = p_z // 2, q_z // 2
                     at = ((image * p_y + p // 2) * q_y + q // 2) * o + k
@@ -215,16 +228,18 @@ def _convolve(x, n, h, w, c, u, bias, pad, slope, pool, y, index, p_z, q_z, o):
 
 
 @inline
-def _write(half, b, leak, y, at, p_count, q_count, q_y, o, count):
-    """Rows of A^T M A from its columns in `half`, with bias and activation."""
+def _write(half, b, leak, times, y, at, p_count, q_count, q_y, o, count):
+    """Rows of A^T M A from its columns in `half`, with bias and activation, and times `times`."""
     for i in range(p_count):
         row = _map_a_t(load8(half, i * 8 * LANES, LANES))
-        if o % LANES == 0:
-            for j in range(q_count):
-                store(y, at + (i * q_y + j) * o, activate(row[j] + b, leak))
-        else:
-            for j in range(q_count):
-                store_part(y, at + (i * q_y + j) * o, activate(row[j] + b, leak), count)
+        for j in range(q_count):
+            to, value = at + (i * q_y + j) * o, activate(row[j] + b, leak)
+            if times.size:
+                value = value * load_part(times, to, count)
+            if o % LANES == 0:
+                store(y, to, value)
+            else:
+                store_part(y, to, value, count)
 
 
 @inline
