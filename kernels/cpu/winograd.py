@@ -45,7 +45,7 @@ from rotinv.kernels.cpu.simd import (
 )
 from rotinv.kernels.cpu.tile import PANEL, ROWS, tile_tall
 
-GROUP = 12  # tiles computed together, a multiple of ROWS: their planes and U fit the second cache
+GROUP = 12  # tiles computed together, a multiple of all tiles' rows: their planes fit the second cache
 PLANES = 64
 
 B_T = np.array([

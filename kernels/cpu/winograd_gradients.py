@@ -27,6 +27,7 @@ from rotinv.kernels.cpu.simd import (
 from rotinv.kernels.cpu.tile import PANEL, ROWS, SHORT, tile_4, tile_short, tile_tall
 from rotinv.kernels.cpu.winograd import (
     B_T,
+    GROUP,
     PLANES,
     A,
     G,
@@ -37,8 +38,6 @@ from rotinv.kernels.cpu.winograd import (
     transform_weights,
     within,
 )
-
-GROUP = 20  # tiles at most between two additions to dU: fewer cost its traffic, more the cache
 
 _map_a = make_linear_map(A)  # 6 -> 8
 _map_b_t = make_linear_map(B_T.T)  # 8 -> 8
@@ -143,7 +142,7 @@ def _backward(x, n, h, w, c, dy, y, index, pool, slope, p_z, q_z, o, pad, parts_
     n_pad = (c + PANEL - 1) // PANEL * PANEL
     across, tiles = (q_z + 5) // 6, (p_z + 5) // 6 * ((q_z + 5) // 6)
     p_y, q_y = p_z // pool, q_z // pool
-    v_plane, d_plane = (GROUP + 3) * n_pad + 16, (GROUP + 3) * o_pad + 16
+    v_plane, d_plane = GROUP * n_pad + 16, GROUP * o_pad + 16
     leak, side = splat(slope), 6 // pool
     for slot in prange(SLOTS):
         v, d = np.empty(PLANES * v_plane, np.float32), np.zeros(PLANES * d_plane, np.float32)
