@@ -7,12 +7,13 @@ import numpy as np
 from numba import prange
 
 from rotinv.kernels.cpu.jit import inline, kernel
+from rotinv.kernels.cpu.simd import LANES, load_part, store_part
 
 
 def slice(x):
     n, h, _, c = x.shape
     y = np.empty((4 * n, h, h, c), np.float32)
-    _turn(x, 0, 1, y)
+    _turn(x.reshape(-1), n, h, c, 0, 1, y.reshape(-1))
     return y
 
 
@@ -99,8 +100,8 @@ def _quarter(x, dtype):
 
 def _turned(x, direction):
     """The quarter k of x turned by k quarters counter-clockwise, times direction."""
-    y = np.empty(x.shape, np.float32)
-    _turn(x, len(x) // 4, direction, y)
+    y, (n, h, _, c) = np.empty(x.shape, np.float32), x.shape
+    _turn(x.reshape(-1), n // 4, h, c, n // 4, direction, y.reshape(-1))
     return y
 
 
@@ -117,16 +118,18 @@ def _source(k, i, j, last):
 
 
 @kernel
-def _turn(x, stride, direction, y):
+def _turn(x, n, h, channels, stride, direction, y):
     """y_k = r^(direction k) x_k, where x_k begins at image k stride of x (0: all four are turns of one x)."""
-    n, h = len(y) // 4, y.shape[1]
-    for image in prange(len(y)):
+    for image in prange(4 * n):
         k = image // n
         for i in range(h):
             for j in range(h):
                 si, sj = _source(direction * k % 4, i, j, h - 1)
-                for c in range(y.shape[3]):
-                    y[image, i, j, c] = x[k * stride + image % n, si, sj, c]
+                source = (((k * stride + image % n) * h + si) * h + sj) * channels
+                target = ((image * h + i) * h + j) * channels
+                for c in range(0, channels, LANES):
+                    part = load_part(x, source + c, channels - c)
+                    store_part(y, target + c, part, channels - c)
 
 
 @kernel
