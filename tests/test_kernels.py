@@ -24,6 +24,7 @@ CONVOLUTIONS = [
     (1, 9, 2, 3, 5, 2),
     (2, 7, 3, 4, 1, 0),
     (1, 13, 4, 6, 2, 1),
+    (19, 9, 20, 24, 3, 1),  # images and channels that fill no whole vectors
 ]
 SLOPES = [0.0, 0.01, 1.0]
 
@@ -176,6 +177,14 @@ def test_convolution_contributions_and_redistribute(k, reference, rng, case, neg
     assert abs(np.sum(r, dtype=float) - total) < 1e-5 * np.sum(np.abs(r))
 
 
+def test_contributions_of_an_image_do_not_depend_on_the_others(k, rng):
+    x, w, b = np.abs(draw(k, rng, 19, 13, 13, 5)), draw(k, rng, 3, 3, 5, 18), draw(k, rng, 18)
+    together = k.conv2d.contributions(x, w, b, 1)
+    for some in (slice(0, 1), slice(15, 17), slice(18, 19)):
+        for part, whole in zip(k.conv2d.contributions(x[some], w, b, 1), together, strict=True):
+            np.testing.assert_array_equal(part, whole[some])
+
+
 def test_an_empty_side_of_the_contributions_is_exactly_zero(k, rng):
     x = np.abs(draw(k, rng, 2, 12, 12, 8))
     w = np.abs(draw(k, rng, 3, 3, 8, 16))
@@ -203,9 +212,11 @@ def test_dense(k, rng, n, c, o):
     assert_close(db, dz64.sum(axis=0))
 
 
+@pytest.mark.parametrize("negative", [False, True])
 @pytest.mark.parametrize("n, c, o", [(1, 1, 1), (3, 7, 5), (20, 300, 64), (5, 33, 2)])
-def test_dense_contributions_and_redistribute(k, rng, n, c, o):
+def test_dense_contributions_and_redistribute(k, rng, n, c, o, negative):
     x, w, b = draw(k, rng, n, c), draw(k, rng, c, o), draw(k, rng, o)
+    x = x if negative else np.abs(x)
     c_pos, c_neg = draw(k, rng, n, o), draw(k, rng, n, o)
     x64, w64, b64 = (np.asarray(a, np.float64) for a in (x, w, b))
     z = x64[:, :, None] * w64  # z_ij, (n, i, j)
