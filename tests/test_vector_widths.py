@@ -25,14 +25,15 @@ def environment(lanes, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not llvm.get_host_cpu_features().get("avx2"), reason="the vectors here are narrow already")
+@pytest.mark.skipif(not llvm.get_host_cpu_features().get("avx2"), reason="vectors are narrow here already")
 @pytest.mark.parametrize("lanes", WITHOUT)
 def test_the_kernels_tests_pass_with_narrower_vectors(lanes, tmp_path):
     env = environment(lanes, tmp_path)
     asked = subprocess.run([sys.executable, "-c", ASK], env=env, capture_output=True, text=True, check=True)
     assert int(asked.stdout) == lanes
-    chosen = [str(ROOT / "tests" / "test_kernels.py"), "-k", "cpu and (convolution or contributions or dense)"]
-    command = [sys.executable, "-m", "pytest", "-q", "-x", *chosen]
+    chosen = "cpu and (convolution or contributions or dense)"
+    file = str(ROOT / "tests" / "test_kernels.py")
+    command = [sys.executable, "-m", "pytest", "-q", "-x", file, "-k", chosen]
     done = subprocess.run(command, env=env | {"COLUMNS": "100"}, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout[-2000:]
     assert os.listdir(tmp_path)  # it compiled, and did not find this machine's own kernels
