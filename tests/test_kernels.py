@@ -9,6 +9,7 @@ from conftest import DEVICES, assert_close, kernels_of
 from scipy import signal, special
 
 from rotinv import backend
+from rotinv.devices import get_kernels
 
 # n, side, channels in, filters, size, pad
 CONVOLUTIONS = [
@@ -24,7 +25,10 @@ CONVOLUTIONS = [
     (1, 9, 2, 3, 5, 2),
     (2, 7, 3, 4, 1, 0),
     (1, 13, 4, 6, 2, 1),
-    (19, 9, 20, 24, 3, 1),  # images and channels that fill no whole vectors
+    (18, 13, 17, 21, 3, 1),  # images and channels that fill no whole vectors
+    (2, 9, 10, 6, 4, 2),  # too many channels to scatter, no 3x3 taps
+    (2, 9, 12, 5, 1, 1),  # padded by more than the taps reach
+    (2, 12, 3, 5, 11, 5),
 ]
 SLOPES = [0.0, 0.01, 1.0]
 
@@ -107,6 +111,17 @@ def test_convolution_backward_is_the_adjoint(k, reference, rng, case):
         assert_close(found, expected)
 
 
+def test_convolution_backward_of_groups_of_eleven_tiles(cpu, reference, rng):
+    """A slot of 11 images of one tile each: no multiple of the rows that the tiles compute."""
+    x, w, _, dz = conv_case(cpu, rng, 88, 6, 16, 16, 3, 1)
+    found, exact = [cpu.zeros(w.shape), cpu.zeros((16,))], [np.zeros(w.shape), np.zeros(16)]
+    found.append(cpu.conv2d.backward(x, w, dz, None, dz, 1, 1.0, *found, True))
+    x, w, dz = np.float64(x), np.float64(w), np.float64(dz)
+    exact.append(reference.conv2d.backward(x, w, dz, None, dz, 1, 1.0, *exact, True))
+    for one, other in zip(found, exact, strict=True):
+        assert_close(one, other)
+
+
 @pytest.mark.parametrize("pool", [1, 2])
 @pytest.mark.parametrize("slope", SLOPES)
 @pytest.mark.parametrize("case", [(3, 7, 3, 5, 3, 1), (3, 13, 16, 33, 3, 1), (9, 12, 20, 16, 3, 0)])
@@ -177,12 +192,24 @@ def test_convolution_contributions_and_redistribute(k, reference, rng, case, neg
     assert abs(np.sum(r, dtype=float) - total) < 1e-5 * np.sum(np.abs(r))
 
 
-def test_contributions_of_an_image_do_not_depend_on_the_others(k, rng):
-    x, w, b = np.abs(draw(k, rng, 19, 13, 13, 5)), draw(k, rng, 3, 3, 5, 18), draw(k, rng, 18)
-    together = k.conv2d.contributions(x, w, b, 1)
+@pytest.mark.parametrize("negative", [False, True])
+@pytest.mark.parametrize("c, size", [(4, 4), (6, 3), (10, 3), (12, 3), (20, 3), (64, 3)])
+def test_relevance_of_an_image_does_not_depend_on_the_others(cpu, rng, c, size, negative):
+    """Nor on their number or signs, nor on the threads: to the last bit."""
+    x, w, b, c_pos = conv_case(cpu, rng, 19, 13, c, 18, size, 1)
+    x, c_neg = np.abs(x), draw(cpu, rng, *c_pos.shape)
+    x[3] *= -1 if negative else 1
+
+    def passes(k, some):
+        r = k.conv2d.redistribute(x[some], w, c_pos[some], c_neg[some], 1)
+        return [*k.conv2d.contributions(x[some], w, b, 1), r]
+
+    together = passes(cpu, slice(None))
     for some in (slice(0, 1), slice(15, 17), slice(18, 19)):
-        for part, whole in zip(k.conv2d.contributions(x[some], w, b, 1), together, strict=True):
+        for part, whole in zip(passes(cpu, some), together, strict=True):
             np.testing.assert_array_equal(part, whole[some])
+    for one, other in zip(passes(get_kernels("cpu", 1), slice(None)), together, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_an_empty_side_of_the_contributions_is_exactly_zero(k, rng):

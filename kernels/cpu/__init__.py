@@ -1,6 +1,6 @@
 """Numba float32: the reference's equations, written by hand for the vector units of a CPU.
 
-jit.py compiles and caches, simd.py is the vector type and the register tile; then a module a family.
+jit.py compiles and caches, simd.py is the vector type, tile.py the register tile; then a module a family.
 """
 
 from rotinv.kernels.cpu import memory

@@ -5,7 +5,7 @@ from numba import prange
 
 from rotinv.kernels.cpu import direct, signed_sums, winograd, winograd_gradients
 from rotinv.kernels.cpu.activation import masked
-from rotinv.kernels.cpu.elementwise import is_negative_anywhere, join_channels, product
+from rotinv.kernels.cpu.elementwise import is_negative_anywhere, join_channels, product, split_signs
 from rotinv.kernels.cpu.jit import kernel
 
 FEW = 8  # channels of x that would leave most of a vector empty as outputs of a convolution
@@ -52,7 +52,7 @@ def _flipped(w):
 def contributions(x, w, b, pad):
     """Direct sums: Winograd would turn the exact 0 of an empty side into noise, by which R is divided."""
     if is_negative_anywhere(x):  # x w = x+ w + (-x-)(-w): the products' signs are those of the weights again
-        x, w = np.concatenate(_split(x), axis=3), np.concatenate([w, -w], axis=2)
+        x, w = np.concatenate(split_signs(x), axis=3), np.concatenate([w, -w], axis=2)
         x = np.abs(x, out=x)
     return signed_sums.contributions(x, w, b, pad, _shape(x, w, pad))
 
@@ -69,37 +69,33 @@ def epilogue(z_pos, z_neg, index, slope):
 
 def redistribute(x, w, c_pos, c_neg, pad):
     """R = x+ (c+ w+ + c- w-) + x- (c+ w- + c- w+), each bracket a sum over the outputs that an x feeds."""
-    w_pos, w_neg = _split(w)
-    both = np.concatenate([w_pos, w_neg], axis=3)
+    w_pos, w_neg = split_signs(w)
+    c, both = x.shape[3], np.concatenate([w_pos, w_neg], axis=3)
     if not is_negative_anywhere(x):
-        return _redistribute_positive(x, both, c_pos, c_neg, pad)
+        return _brackets(c_pos, c_neg, both, c, pad, x.shape, x)
     # The brackets side by side, as channels of one convolution: few channels fill a vector badly.
     both = np.concatenate([both, np.concatenate([w_neg, w_pos], axis=3)], axis=2)
-    sums = _backward_input(join_channels(c_pos, c_neg), both, pad, (*x.shape[:3], 2 * x.shape[3]))
-    x_pos, x_neg = _split(x)
-    return x_pos * sums[..., : x.shape[3]] + x_neg * sums[..., x.shape[3] :]
+    sums = _brackets(c_pos, c_neg, both, c, pad, (*x.shape[:3], 2 * c))
+    x_pos, x_neg = split_signs(x)
+    return x_pos * sums[..., :c] + x_neg * sums[..., c:]
 
 
-def _redistribute_positive(x, both, c_pos, c_neg, pad):
-    """x (c+ w+ + c- w-), without a copy of c+ and c- side by side where a kernel reads them apart."""
-    if both.shape[2] <= FEW:
-        return product(x, direct.scatter(c_pos, both, pad, x.shape, beside=c_neg))
-    flipped = _flipped(both)
-    if winograd.suits(flipped):
-        side = len(both) - 1 - pad
-        none = np.float32(0)
-        return winograd.convolve(c_pos, flipped, none, side, 1.0, 1, x.shape, beside=c_neg, times=x)[0]
-    return product(x, _backward_input(join_channels(c_pos, c_neg), both, pad, x.shape))
+def _brackets(c_pos, c_neg, both, c, pad, shape, times=None):
+    """[c+ | c-] sent back through `both`. The kernel is that for c channels, so that x's signs change no bit."""
+    if c <= FEW:
+        r = direct.scatter(c_pos, both, pad, shape, beside=c_neg)
+    else:
+        flipped, none, side = _flipped(both), np.float32(0), len(both) - 1 - pad
+        if winograd.suits(flipped[..., :c]):
+            return winograd.convolve(c_pos, flipped, none, side, 1.0, 1, shape, c_neg, times)[0]
+        r = direct.convolve(join_channels(c_pos, c_neg), flipped, none, side, 1.0, 1, shape)[0]
+    return r if times is None else product(times, r)
 
 
 def _shape(x, w, pad):
     """The shape of z."""
     n, height, width, _ = x.shape
     return n, height + 2 * pad - w.shape[0] + 1, width + 2 * pad - w.shape[1] + 1, w.shape[3]
-
-
-def _split(a):
-    return np.maximum(a, np.float32(0)), np.minimum(a, np.float32(0))
 
 
 @kernel

@@ -4,7 +4,7 @@ import numpy as np
 from numba import prange
 
 from rotinv.kernels.cpu.direct import activate, panels, panels_transposed
-from rotinv.kernels.cpu.elementwise import is_negative_anywhere, product
+from rotinv.kernels.cpu.elementwise import is_negative_anywhere, product, split_signs
 from rotinv.kernels.cpu.jit import kernel
 from rotinv.kernels.cpu.simd import LANES, load, load_part, splat, store, store_part
 from rotinv.kernels.cpu.tile import PANEL, ROWS, tile_1, tile_tall
@@ -24,22 +24,22 @@ def backward_params(x, dz, dw, db):
 
 
 def contributions(x, w, b):
-    w_pos, w_neg = _split(w)
-    b_pos, b_neg = _split(b)
+    w_pos, w_neg = split_signs(w)
+    b_pos, b_neg = split_signs(b)
     if is_negative_anywhere(x):  # a negative x has its positive products with w-: [x+, x-] meets [w+, w-]
         w_pos, w_neg = np.concatenate([w_pos, w_neg]), np.concatenate([w_neg, w_pos])
-        x = np.concatenate(_split(x), axis=1)
+        x = np.concatenate(split_signs(x), axis=1)
     return forward(x, w_pos, b_pos, 1.0), forward(x, w_neg, b_neg, 1.0)
 
 
 def redistribute(x, w, c_pos, c_neg):
     """R = x+ (c+ w+ + c- w-) + x- (c+ w- + c- w+), each bracket a sum over the outputs."""
-    w_pos, w_neg = _split(w)
+    w_pos, w_neg = split_signs(w)
     c = np.concatenate([c_pos, c_neg], axis=1)
     to_pos = backward_input(c, np.concatenate([w_pos, w_neg], axis=1))
     if not is_negative_anywhere(x):
         return product(x, to_pos)
-    x_pos, x_neg = _split(x)
+    x_pos, x_neg = split_signs(x)
     to_neg = backward_input(c, np.concatenate([w_neg, w_pos], axis=1))
     return x_pos * to_pos + x_neg * to_neg
 
@@ -52,10 +52,6 @@ def _product(x, weights, o, b, slope):
     y = np.empty((n, o), np.float32)
     _forward(x.reshape(-1), n, c, weights, bias, np.float32(slope), y.reshape(-1), o)
     return y
-
-
-def _split(a):
-    return np.maximum(a, np.float32(0)), np.minimum(a, np.float32(0))
 
 
 @kernel

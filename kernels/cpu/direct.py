@@ -138,10 +138,12 @@ def masked_part(dy, y, at, leak, count):
 @inline
 def copy_padded(x, start, h, w, c, pad, padded, width):
     """The image (h, w, c) at `start`, within a border of `pad` pixels of padded (…, width, c)."""
-    for i in range(h):
-        source, target = start + i * w * c, ((i + pad) * width + pad) * c
-        for k in range(0, w * c, LANES):
-            store_part(padded, target + k, load_part(x, source + k, w * c - k), w * c - k)
+    cut = max(0, -pad)
+    run = (w - 2 * cut) * c
+    for i in range(cut, h - cut):
+        source, target = start + (i * w + cut) * c, ((i + pad) * width + pad + cut) * c
+        for k in range(0, run, LANES):
+            store_part(padded, target + k, load_part(x, source + k, run - k), run - k)
 
 
 @kernel

@@ -27,6 +27,11 @@ def join_channels(a, b):
     return out
 
 
+def split_signs(a):
+    """a+ and a-, zeros in place of the other sign."""
+    return np.maximum(a, np.float32(0)), np.minimum(a, np.float32(0))
+
+
 @kernel
 def _any_negative(x):
     chunks = (x.size + _CHUNK - 1) // _CHUNK

@@ -17,6 +17,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from rotinv.kernels.cpu import memory
+from rotinv.kernels.cpu.elementwise import split_signs
 from rotinv.kernels.cpu.jit import inline, kernel
 from rotinv.kernels.cpu.memory import ask_to_write
 from rotinv.kernels.cpu.simd import INT32, LANES, VECTOR, fused, pointer, splat, splatted, store, zero
@@ -32,13 +33,14 @@ def contributions(x, w, b, pad, shape):
     si, sj, c, o = w.shape
     p, q = shape[1:3]
     width = _padded(q) + sj - 1
-    chunks = -(-c // max(1, CACHE // (si * (TILE + sj - 1) * LANES * 4)))
-    chunk = -(-c // chunks)  # channels, alike in all chunks as far as they go
+    # Channels of a chunk, whatever c is: so the other sign's channels, zeros to this image, change no bit.
+    chunk = 1 << max(1, CACHE // (si * (TILE + sj - 1) * LANES * 4)).bit_length() - 1
+    chunks = -(-c // chunk)
     offset, value = np.empty(w.size, np.int32), np.empty(w.size, np.float32)
     start = np.empty(chunks * (2 * o + 1), np.int32)
     _list(np.ascontiguousarray(w).reshape(-1), si, sj, c, o, width, chunk, offset, value, start)
     z_pos, z_neg = memory.empty(shape), memory.empty(shape)
-    bias = np.stack([np.maximum(b, np.float32(0)), np.minimum(b, np.float32(0))]).reshape(-1)
+    bias = np.concatenate(split_signs(b))
     _sum(x.reshape(-1), *x.shape, offset, value, start, chunks, bias, pad, si, width,
          z_pos.reshape(-1), z_neg.reshape(-1), p, q, o)  # fmt: skip
     return z_pos, z_neg
@@ -51,11 +53,12 @@ def _padded(q):
 
 @kernel
 def _list(w, si, sj, c, o, width, chunk, offset, value, start):
-    """Each chunk's entries, output by output, the positive weights (and NaN) before the negative ones.
+    """Each chunk's entries, output by output, the positive weights before the negative ones.
+
+    NaN counts as positive; a weight of 0 is in no list, whatever x is.
 
     start[k (2 o + 1) + 2 out + side] is the first entry of a list, and the next one its end.
     """
-    c_pad = (c + LANES - 1) // LANES * LANES
     for k in prange((c + chunk - 1) // chunk):
         begin, end = k * chunk, min(c, (k + 1) * chunk)
         at = begin * si * sj * o
@@ -67,7 +70,7 @@ def _list(w, si, sj, c, o, width, chunk, offset, value, start):
                         for channel in range(begin, end):
                             weight = w[((i * sj + j) * c + channel) * o + out]
                             if weight < 0 if side else not weight <= 0:
-                                offset[at] = ((i * c_pad + channel) * width + j) * LANES
+                                offset[at] = ((i * c + channel) * width + j) * LANES
                                 value[at] = weight
                                 at += 1
         start[(k + 1) * (2 * o + 1) - 1] = at
@@ -113,16 +116,15 @@ _sum_wide, _sum_narrow = _make_sum_along(TILE), _make_sum_along(NARROW)
 @kernel
 def _sum(x, n, h, w, c, offset, value, start, chunks, bias, pad, si, width, z_pos, z_neg, p_z, q_z, o):
     """A piece of work is a band of rows of a block of images; it copies the rows of x that it needs."""
-    c_pad, o_pad = (c + LANES - 1) // LANES * LANES, (o + LANES - 1) // LANES * LANES
-    bands, side_size = (p_z + BAND - 1) // BAND, o_pad * TILE * LANES
+    bands, side_size = (p_z + BAND - 1) // BAND, (o + LANES - 1) // LANES * LANES * TILE * LANES
     for piece in prange((n + LANES - 1) // LANES * bands):
         first, p_first = piece // bands * LANES, piece % bands * BAND
         images, rows = min(LANES, n - first), min(BAND, p_z - p_first)
-        x_t = np.zeros((rows + si - 1) * c_pad * width * LANES, np.float32)
+        x_t = np.zeros((rows + si - 1) * c * width * LANES, np.float32)
         z_t = np.empty(2 * side_size, np.float32)
         for i in range(max(0, pad - p_first), min(rows + si - 1, h + pad - p_first)):
             at = (first * h + p_first + i - pad) * w * c
-            _copy_row(x, at, w, c, h * w * c, images, x_t, (i * c_pad * width + pad) * LANES, width)
+            _copy_row(x, at, w, c, h * w * c, images, x_t, (i * c * width + pad) * LANES, width)
         for p in range(rows):
             q = 0
             while q < q_z:
@@ -136,7 +138,7 @@ def _sum(x, n, h, w, c, offset, value, start, chunks, bias, pad, si, width, z_po
                         at = z0 + m * p_z * q_z * o
                         ask_to_write(z_pos, at, at + pixels * o, k, chunks)
                         ask_to_write(z_neg, at, at + pixels * o, k, chunks)
-                    x0 = (p * c_pad * width + q) * LANES
+                    x0 = (p * c * width + q) * LANES
                     _sum_lists(x_t, x0, offset, value, start, k * (2 * o + 1), o, tile, z_t, side_size)
                 for r in range(pixels):
                     at = z0 + r * o
@@ -151,7 +153,7 @@ def _copy_row(x, at, w, c, image_size, images, x_t, x_t0, width):
     for j in range(w):
         for k in range(0, c, LANES):
             transpose_block(x, at + j * c + k, image_size, images, c - k,
-                            x_t, x_t0 + (k * width + j) * LANES, width * LANES, LANES, LANES)  # fmt: skip
+                            x_t, x_t0 + (k * width + j) * LANES, width * LANES, c - k, LANES)  # fmt: skip
 
 
 @inline

@@ -2,7 +2,8 @@
 
 Numba vectorises simple loops only. Here the code says itself what is a vector: an F32V is LANES floats
 (LLVM's <LANES x float>: 16 with AVX-512, 8 with AVX, 4 elsewhere), read and written at an offset of
-a flat array. The source is the same for every width; Numba's cache keeps hosts apart by their features.
+a flat array (float32 and contiguous, which nothing checks). The source is the same for every width; Numba's
+cache keeps hosts apart by their features.
 """
 
 import operator

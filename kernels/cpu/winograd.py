@@ -45,7 +45,7 @@ from rotinv.kernels.cpu.simd import (
 )
 from rotinv.kernels.cpu.tile import PANEL, ROWS, tile_tall
 
-GROUP = 12  # tiles computed together, a multiple of all tiles' rows: their planes fit the second cache
+GROUP = 12  # tiles computed together, a multiple of ROWS: few enough that their planes stay in cache
 PLANES = 64
 
 B_T = np.array([
@@ -122,7 +122,7 @@ def within(i, size, count):
 
 @inline
 def row_of(tile, tiles, across, step, offset, height):
-    """A row of the batch's maps of `height` rows each: `offset` below the first of the tile's `step` rows."""
+    """The row, of all maps one below another, `offset` below a tile's first; not outside the tile's map."""
     return tile // tiles * height + min(max(tile % tiles // across * step + offset, 0), height)
 
 
@@ -175,9 +175,10 @@ def transform_input(x, start, h, w, c, i0, j0, half, v, v0, plane):
 def _convolve(x, beside, n, h, w, c_x, c, u, bias, pad, slope, pool, times, y, index, p_z, q_z, o):
     c_pad, o_pad = (c + LANES - 1) // LANES * LANES, (o + PANEL - 1) // PANEL * PANEL
     across, tiles = (q_z + 5) // 6, (p_z + 5) // 6 * ((q_z + 5) // 6)
-    # Sixteen floats more, or the 64 planes would fall on the same sets of the cache.
+    # Sixteen floats more, or the 64 planes would fall on the same sets of the cache;
+    # the last vector of `beside` may end in them.
     v_plane, m_plane = GROUP * c_pad + 16, GROUP * o_pad + 16
-    leak, side = splat(slope), 6 // pool
+    leak, rows = splat(slope), 6 // pool
     for group in prange((n * tiles + GROUP - 1) // GROUP):
         v, m = np.empty(PLANES * v_plane, np.float32), np.empty(PLANES * m_plane, np.float32)
         half = np.empty(64 * LANES, np.float32)
@@ -187,14 +188,14 @@ def _convolve(x, beside, n, h, w, c_x, c, u, bias, pad, slope, pool, times, y, i
             i0, j0 = tile // across * 6 - pad, tile % across * 6 - pad
             start = image * h * w * c_x
             transform_input(x, start, h, w, c_x, i0, j0, half, v, t * c_pad, v_plane)
-            if beside.size:  # may begin within the last vector of x's channels
+            if beside.size:  # from within x's last vector into the next tile's row, which is written after it
                 transform_input(beside, start, h, w, c_x, i0, j0, half, v, t * c_pad + c_x, v_plane)
         last = group * GROUP + count - 1
         coming, latest = last + 1, min(last + GROUP, n * tiles - 1)
         x_begin = row_of(coming, tiles, across, 6, -pad, h) * w * c_x
         x_end = row_of(latest, tiles, across, 6, 8 - pad, h) * w * c_x
-        y_begin = row_of(group * GROUP, tiles, across, side, 0, p_z // pool) * (q_z // pool) * o
-        y_end = row_of(last, tiles, across, side, side, p_z // pool) * (q_z // pool) * o
+        y_begin = row_of(group * GROUP, tiles, across, rows, 0, p_z // pool) * (q_z // pool) * o
+        y_end = row_of(last, tiles, across, rows, rows, p_z // pool) * (q_z // pool) * o
         for e in range(PLANES):
             ask_for(x, x_begin, x_end, 4, e, PLANES)
             if beside.size:

@@ -143,7 +143,7 @@ def _backward(x, n, h, w, c, dy, y, index, pool, slope, p_z, q_z, o, pad, parts_
     across, tiles = (q_z + 5) // 6, (p_z + 5) // 6 * ((q_z + 5) // 6)
     p_y, q_y = p_z // pool, q_z // pool
     v_plane, d_plane = GROUP * n_pad + 16, GROUP * o_pad + 16
-    leak, side = splat(slope), 6 // pool
+    leak, rows = splat(slope), 6 // pool
     for slot in prange(SLOTS):
         v, d = np.empty(PLANES * v_plane, np.float32), np.zeros(PLANES * d_plane, np.float32)
         half, gathered = np.empty(64 * LANES, np.float32), np.empty(h * w * c, np.float32)
@@ -166,8 +166,8 @@ def _backward(x, n, h, w, c, dy, y, index, pool, slope, p_z, q_z, o, pad, parts_
             coming, latest = first + count, min(first + 2 * count, n * tiles) - 1
             x_begin = row_of(coming, tiles, across, 6, -pad, h) * w * c
             x_end = row_of(latest, tiles, across, 6, 8 - pad, h) * w * c
-            y_begin = row_of(coming, tiles, across, side, 0, p_y) * q_y * o
-            y_end = row_of(latest, tiles, across, side, side, p_y) * q_y * o
+            y_begin = row_of(coming, tiles, across, rows, 0, p_y) * q_y * o
+            y_end = row_of(latest, tiles, across, rows, rows, p_y) * q_y * o
             for e in range(PLANES):
                 ask_for(x, x_begin, x_end, 4, e, PLANES)
                 ask_for(dy, y_begin, y_end, 4, e, PLANES)
@@ -202,7 +202,7 @@ def _rows(d, d0, d_step, o, u, u0, v, v0, v_step, count):
     for panel in range(0, v_step, PANEL):
         t = 0
         while t < count:
-            if t + ROWS <= count:
+            if count - t > ROWS - 4:  # a tall one does not reach beyond GROUP, a 4 after it could
                 tile_tall(d, d0 + t * d_step, d_step, 1, 0, o, 1, u, u0 + panel * o, 0, PANEL,
                           v, v0 + t * v_step + panel, v_step, False)  # fmt: skip
                 t += ROWS
