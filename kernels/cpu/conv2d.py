@@ -81,7 +81,7 @@ def redistribute(x, w, c_pos, c_neg, pad):
 
 
 def _brackets(c_pos, c_neg, both, c, pad, shape, times=None):
-    """[c+ | c-] sent back through `both`. The kernel is that for c channels, so that x's signs change no bit."""
+    """[c+ | c-] sent back through `both`, by the kernel for c channels: x's signs must change no bit."""
     if c <= FEW:
         r = direct.scatter(c_pos, both, pad, shape, beside=c_neg)
     else:
