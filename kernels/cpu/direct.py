@@ -137,7 +137,7 @@ def masked_part(dy, y, at, leak, count):
 
 @inline
 def copy_padded(x, start, h, w, c, pad, padded, width):
-    """The image (h, w, c) at `start`, within a border of `pad` pixels of padded (…, width, c); pad < 0 crops."""
+    """The image (h, w, c) at `start`, in a border of `pad` pixels of padded (…, width, c); pad < 0 crops."""
     cut = max(0, -pad)
     run = (w - 2 * cut) * c
     for i in range(cut, h - cut):
