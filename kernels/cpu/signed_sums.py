@@ -1,10 +1,14 @@
 """z+ and z- of a convolution of x >= 0, each summed over the weights of one sign only.
 
-With the halves w+ and w- of the weights, every other product would be with a 0. So an output channel has two
-lists, of its positive and of its negative weights, and a sum runs along one of them: half the work, and an
-empty side is exactly 0. As the lists differ from channel to channel, the lanes of a vector are images.
+With the halves w+ and w- of the weights, every other product would be with a 0. So the weights are sorted
+into lists by their signs, a sum runs along its own lists only, and an empty side is exactly 0. As lists
+differ from channel to channel, the lanes of a vector are images.
 
-    z[side][o][q][lane] = b[side][o] + sum over the list of (side, o): w_l x[i_l, c_l, q + j_l][lane]
+Two output channels share their lists, so that a pixel that is loaded serves both: of the taps where both
+weights are positive, both negative, and the two kinds where they differ.
+
+    z[side][o][q][lane] = b[side][o] + sum over the entries l of the lists where o has that side:
+                          w_l[o] x[i_l, c_l, q + j_l][lane]
 
 A block of LANES images is copied as x[row][c][column][lane]: the pixels q of a tile then follow one another
 for any tap (i, j, c), which is an offset. Channels are taken in chunks whose x stays in the first cache.
@@ -23,7 +27,9 @@ from rotinv.kernels.cpu.memory import ask_to_write
 from rotinv.kernels.cpu.simd import INT32, LANES, VECTOR, fused, pointer, splat, splatted, store, zero
 from rotinv.kernels.cpu.transposed import transpose_block
 
-TILE, NARROW = 12, 4  # neighbouring pixels whose sums are in registers together
+# Neighbouring pixels: the sums of two outputs fill three quarters of the registers. NARROW for a row's rest.
+TILE, NARROW = 12 if LANES == 16 else 6, 4
+SIDES = (0, 0), (0, 1), (1, 1), (1, 0)  # of the two outputs of a list; only one of them changes at a time
 BAND = 6  # rows of pixels to a piece of work: as many threads as images x rows / (LANES x BAND) have some
 CACHE = 24 << 10  # bytes of the first cache that a chunk's x may take
 
@@ -36,8 +42,10 @@ def contributions(x, w, b, pad, shape):
     # Channels of a chunk, whatever c is: so the other sign's channels, zeros to this image, change no bit.
     chunk = 1 << max(1, CACHE // (si * (TILE + sj - 1) * LANES * 4)).bit_length() - 1
     chunks = -(-c // chunk)
-    offset, value = np.empty(w.size, np.int32), np.empty(w.size, np.float32)
-    start = np.empty(chunks * (2 * o + 1), np.int32)
+    pairs = (o + 1) // 2
+    offset = np.empty(si * sj * c * pairs, np.int32)
+    value = np.empty(2 * offset.size, np.float32)
+    start = np.empty(chunks * (4 * pairs + 1), np.int32)
     _list(np.ascontiguousarray(w).reshape(-1), si, sj, c, o, width, chunk, offset, value, start)
     z_pos, z_neg = memory.empty(shape), memory.empty(shape)
     bias = np.concatenate(split_signs(b))
@@ -53,59 +61,85 @@ def _padded(q):
 
 @kernel
 def _list(w, si, sj, c, o, width, chunk, offset, value, start):
-    """Each chunk's entries, output by output, the positive weights before the negative ones.
+    """Each chunk's entries, pair by pair of outputs, by SIDES: where x is, and the weights of both outputs.
 
-    NaN counts as positive; a weight of 0 is in no list, whatever x is.
+    NaN counts as positive, and so does a 0, but what is 0 for both is in no list. If o is odd, the last
+    output's other has zeros.
 
-    start[k (2 o + 1) + 2 out + side] is the first entry of a list, and the next one its end.
+    start[k (4 pairs + 1) + 4 pair + kind] is the first entry of a list, and the next one its end.
     """
+    pairs = (o + 1) // 2
     for k in prange((c + chunk - 1) // chunk):
-        begin, end = k * chunk, min(c, (k + 1) * chunk)
-        at = begin * si * sj * o
-        for out in range(o):
-            for side in range(2):
-                start[k * (2 * o + 1) + 2 * out + side] = at
+        begin, end, first = k * chunk, min(c, (k + 1) * chunk), k * (4 * pairs + 1)
+        at = begin * si * sj * pairs
+        for out in range(0, o, 2):
+            for kind in range(4):
+                start[first + 2 * out + kind] = at
                 for i in range(si):
                     for j in range(sj):
                         for channel in range(begin, end):
-                            weight = w[((i * sj + j) * c + channel) * o + out]
-                            if weight < 0 if side else not weight <= 0:
+                            tap = ((i * sj + j) * c + channel) * o + out
+                            one, other = w[tap], w[tap + 1] if out + 1 < o else np.float32(0)
+                            here = (one < 0) == SIDES[kind][0] and (other < 0) == SIDES[kind][1]
+                            if here and (one != 0 or other != 0):
                                 offset[at] = ((i * c + channel) * width + j) * LANES
-                                value[at] = weight
+                                value[2 * at], value[2 * at + 1] = one, other
                                 at += 1
-        start[(k + 1) * (2 * o + 1) - 1] = at
+        start[first + 4 * pairs] = at
 
 
 def _make_sum_along(tile):
-    """z[r] += sum over entries e of [begin, end): value[e] x[offset[e] + r], r < tile vectors; an intrinsic
+    """z[side][out][r] += sum over the entries with out on that side: value x[offset + r], r < tile vectors.
 
-    sum_along(x, x0, offset, value, begin, end, z, z0), its `tile` accumulators named one by one.
+    An intrinsic sum_along(x, x0, offset, value, start, first, z, z0, side_size) for two outputs, the first
+    one's places from z0 on; `first` is the first of their lists. The accumulators are named one by one.
     """
 
     def codegen(context, builder, signature, args):
-        x, x0, offset, value, begin, end, z, z0 = args
+        x, x0, offset, value, start, first, z, z0, side_size = args
         kinds = signature.args
-        where = pointer(context, builder, kinds[6], z, z0, to=VECTOR)
-        places = [builder.gep(where, [INT32(r)]) for r in range(tile)]
-        sums = [cgutils.alloca_once(builder, VECTOR) for _ in places]
-        for total in sums:
+
+        def number(k, array, index):
+            return builder.load(pointer(context, builder, kinds[k], array, index))
+
+        def list_start(kind):
+            return builder.sext(number(4, start, builder.add(first, ir.Constant(first.type, kind))), x0.type)
+
+        def add_to(out, side):
+            """Add an output's sums to z, and begin anew. Block sums round less than one long chain."""
+            at = builder.add(z0, builder.mul(side_size, ir.Constant(z0.type, side)))
+            at = builder.add(at, ir.Constant(z0.type, out * TILE * LANES))
+            where = pointer(context, builder, kinds[6], z, at, to=VECTOR)
+            for r, total in enumerate(sums[out]):
+                place = builder.gep(where, [INT32(r)])
+                more = builder.fadd(builder.load(place, align=4), builder.load(total))
+                builder.store(more, place, align=4)
+                builder.store(zero(), total)
+
+        sums = [[cgutils.alloca_once(builder, VECTOR) for _ in range(tile)] for _ in range(2)]
+        for total in sums[0] + sums[1]:
             builder.store(zero(), total)
-        with cgutils.for_range_slice(builder, begin, end, ir.Constant(begin.type, 1)) as (e, _):
-            step = builder.load(pointer(context, builder, kinds[2], offset, e))
-            at = builder.add(x0, builder.sext(step, x0.type))
-            pixels = pointer(context, builder, kinds[0], x, at, to=VECTOR)
-            weight = splatted(builder, builder.load(pointer(context, builder, kinds[3], value, e)))
-            for r, total in enumerate(sums):
-                pixel = builder.load(builder.gep(pixels, [INT32(r)]), align=4)
-                builder.store(fused(builder, pixel, weight, builder.load(total)), total)
-        for total, place in zip(sums, places, strict=True):  # block sums round less than one long chain
-            builder.store(builder.fadd(builder.load(place, align=4), builder.load(total)), place, align=4)
+        for kind, sides in enumerate(SIDES):
+            begin, end, step = list_start(kind), list_start(kind + 1), ir.Constant(x0.type, 1)
+            with cgutils.for_range_slice(builder, begin, end, step) as (e, _):
+                at = builder.add(x0, builder.sext(number(2, offset, e), x0.type))
+                pixels = pointer(context, builder, kinds[0], x, at, to=VECTOR)
+                twice = builder.add(e, e)
+                places = [builder.add(twice, ir.Constant(e.type, out)) for out in range(2)]
+                weights = [splatted(builder, number(3, value, place)) for place in places]
+                for r in range(tile):
+                    pixel = builder.load(builder.gep(pixels, [INT32(r)]), align=4)
+                    for weight, totals in zip(weights, sums, strict=True):
+                        builder.store(fused(builder, pixel, weight, builder.load(totals[r])), totals[r])
+            for out, following in enumerate(SIDES[kind + 1] if kind < 3 else (None, None)):
+                if following != sides[out]:
+                    add_to(out, sides[out])
         return context.get_dummy_value()
 
     @intrinsic
-    def sum_along(typingctx, x, x0, offset, value, begin, end, z, z0):
+    def sum_along(typingctx, x, x0, offset, value, start, first, z, z0, side_size):
         n = types.intp
-        return types.void(x, n, offset, value, n, n, z, n), codegen
+        return types.void(x, n, offset, value, start, n, z, n, n), codegen
 
     return sum_along
 
@@ -139,7 +173,8 @@ def _sum(x, n, h, w, c, offset, value, start, chunks, bias, pad, si, width, z_po
                         ask_to_write(z_pos, at, at + pixels * o, k, chunks)
                         ask_to_write(z_neg, at, at + pixels * o, k, chunks)
                     x0 = (p * c * width + q) * LANES
-                    _sum_lists(x_t, x0, offset, value, start, k * (2 * o + 1), o, tile, z_t, side_size)
+                    first_list = k * (2 * (o + o % 2) + 1)
+                    _sum_lists(x_t, x0, offset, value, start, first_list, o, tile, z_t, side_size)
                 for r in range(pixels):
                     at = z0 + r * o
                     _write_pixel(z_t, r * LANES, o, images, z_pos, at, p_z * q_z * o)
@@ -159,13 +194,12 @@ def _copy_row(x, at, w, c, image_size, images, x_t, x_t0, width):
 @inline
 def _sum_lists(x_t, x0, offset, value, start, first, o, tile, z_t, side_size):
     """Add a chunk's sums of a tile, both sides of each output channel; `first` its first list."""
-    for row in range(2 * o):
-        begin, end = start[first + row], start[first + row + 1]
-        to = row % 2 * side_size + row // 2 * TILE * LANES
+    for out in range(0, o, 2):
+        lists, to = first + 2 * out, out * TILE * LANES
         if tile == TILE:
-            _sum_wide(x_t, x0, offset, value, begin, end, z_t, to)
+            _sum_wide(x_t, x0, offset, value, start, lists, z_t, to, side_size)
         else:
-            _sum_narrow(x_t, x0, offset, value, begin, end, z_t, to)
+            _sum_narrow(x_t, x0, offset, value, start, lists, z_t, to, side_size)
 
 
 @inline
