@@ -37,8 +37,10 @@ def _any_negative(x):
     chunks = (x.size + _CHUNK - 1) // _CHUNK
     found = np.zeros(chunks, np.bool_)
     for chunk in prange(chunks):
+        negative = np.int32(0)  # as wide as x, and no element of an array: so it becomes vectors
         for i in range(chunk * _CHUNK, min(x.size, (chunk + 1) * _CHUNK)):
-            found[chunk] |= x[i] < 0
+            negative = np.int32(negative | np.int32(x[i] < 0))
+        found[chunk] = negative != 0
     return found.any()
 
 
