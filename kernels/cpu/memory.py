@@ -25,6 +25,14 @@ def empty(shape):
     return spare[start : start + size].reshape(shape)
 
 
+@inline
+def scratch(size):
+    """The same inside of a kernel, flat; not filled."""
+    spare = np.empty(size + LINE // 4, np.float32)
+    start = -spare.ctypes.data // 4 % (LINE // 4)
+    return spare[start : start + size]
+
+
 def keep_freed_pages() -> None:
     """Serve large blocks from the heap and never shrink it; nothing where there is no glibc."""
     try:

@@ -23,7 +23,7 @@ from numba.extending import intrinsic
 from rotinv.kernels.cpu import memory
 from rotinv.kernels.cpu.elementwise import split_signs
 from rotinv.kernels.cpu.jit import inline, kernel
-from rotinv.kernels.cpu.memory import ask_to_write
+from rotinv.kernels.cpu.memory import ask_to_write, scratch
 from rotinv.kernels.cpu.simd import INT32, LANES, VECTOR, fused, pointer, splat, splatted, store, zero
 from rotinv.kernels.cpu.transposed import transpose_block
 
@@ -154,8 +154,8 @@ def _sum(x, n, h, w, c, offset, value, start, chunks, bias, pad, si, width, z_po
     for piece in prange((n + LANES - 1) // LANES * bands):
         first, p_first = piece // bands * LANES, piece % bands * BAND
         images, rows = min(LANES, n - first), min(BAND, p_z - p_first)
-        x_t = np.zeros((rows + si - 1) * c * width * LANES, np.float32)
-        z_t = np.empty(2 * side_size, np.float32)
+        x_t, z_t = scratch((rows + si - 1) * c * width * LANES), scratch(2 * side_size)
+        x_t[:] = 0
         for i in range(max(0, pad - p_first), min(rows + si - 1, h + pad - p_first)):
             at = (first * h + p_first + i - pad) * w * c
             _copy_row(x, at, w, c, h * w * c, images, x_t, (i * c * width + pad) * LANES, width)
