@@ -5,7 +5,7 @@ A run is a function of its configuration and its data: batches come from (seed, 
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -97,7 +97,7 @@ def _check_unbegun(folder: Path) -> None:
 
 
 def step(run: Run, stamps: Array, label: Array) -> Array:
-    """One step of SGD on a batch; gives each stamp's cross-entropy, on the device.
+    """One step of SGD on a batch; gives each stamp's cross-entropy, on the device until the next step.
 
     They are not brought back, for a GPU would wait for its own answer.
     """
@@ -105,7 +105,7 @@ def step(run: Run, stamps: Array, label: Array) -> Array:
     batch = run.k.asarray(stamps), run.k.asindex(label)
     loss = run.arithmetic(*batch, run.seed, run.iteration, rate)
     run.iteration += 1
-    return loss.copy()
+    return loss
 
 
 def _step(
@@ -166,20 +166,22 @@ def train(
     was stopped.
     Raises UserError if the loss is not finite any more, or if the disk does not take a checkpoint.
     """
-    losses: list[Array] = []  # of the steps since the last row
+    losses = run.k.zeros((HISTORY_EVERY, run.schedule.batch))  # brought back together: each costs a wait
+    taken = 0  # steps since the last row
     saved = time.monotonic()
     stream = iter(batches)
-    while run.iteration < run.progress.limit and (losses or not stopped()):
+    while run.iteration < run.progress.limit and (taken or not stopped()):
         started = time.perf_counter()
-        losses.append(step(run, *next(stream)))
+        losses[taken] = step(run, *next(stream))
+        taken += 1
         due = _validation_due(run)
         row_due = due or run.iteration % HISTORY_EVERY == 0
-        loss = _mean_loss(run, losses) if row_due else 0.0
+        loss = _mean_loss(run, losses[:taken]) if row_due else 0.0
         run.seconds += time.perf_counter() - started
         if row_due:
             _record(run, loss, validation if due else None, observer)
-            losses = []
-        if due or (not losses and time.monotonic() - saved > CHECKPOINT_EVERY):
+            taken = 0
+        if due or (taken == 0 and time.monotonic() - saved > CHECKPOINT_EVERY):
             checkpoints.save(run.folder / runs.LAST, run.network, run.checkpoint())
             saved = time.monotonic()
     checkpoints.save(run.folder / runs.LAST, run.network, run.checkpoint())
@@ -213,9 +215,9 @@ def _validation_due(run: Run) -> bool:
     return run.iteration % run.schedule.validate_every == 0 or run.iteration == run.progress.limit
 
 
-def _mean_loss(run: Run, losses: Sequence[Array]) -> float:
-    """The mean over the last steps. Raises UserError if that of any is not finite."""
-    means = [float(run.k.to_host(loss).mean()) for loss in losses]
+def _mean_loss(run: Run, losses: Array) -> float:
+    """The mean over the last steps, a row each. Raises UserError if that of any is not finite."""
+    means = [float(loss.mean()) for loss in run.k.to_host(losses)]
     if not np.isfinite(means).all():
         first = int(np.argmin(np.isfinite(means)))
         iteration = run.iteration - len(means) + first + 1

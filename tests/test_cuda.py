@@ -65,8 +65,8 @@ def _as_list(found):
     return list(found) if isinstance(found, (tuple, list)) else [found]
 
 
-def index_of(shape, most):
-    return np.random.default_rng(1).integers(0, most, shape).astype(np.uint8)
+def index_of(k, shape, most):
+    return k.asindex(np.random.default_rng(1).integers(0, most, shape)).astype(np.uint8)
 
 
 def taken(k, stamps):
@@ -106,16 +106,16 @@ CASES = {
     "conv2d_gradients_32": convolution("gradients", 8, 5, 7, 4, 0),
     "conv2d_gradients_sum": convolution("gradients", 15, 4, 32, 3, 1),
     "conv2d_epilogue": drawn((2, 7, 7, 3), (2, 7, 7, 3))(
-        lambda k, a, b: k.conv2d.epilogue(a, b, index_of((2, 3, 3, 3), 4), 0.1)
+        lambda k, a, b: k.conv2d.epilogue(a, b, index_of(k, (2, 3, 3, 3), 4), 0.1)
     ),
     "conv2d_epilogue_backward": drawn((2, 3, 3, 3), (2, 3, 3, 3))(
-        lambda k, dy, y: k.conv2d.epilogue_backward(dy, y, index_of(y.shape, 4), 0.1, (2, 7, 7, 3))
+        lambda k, dy, y: k.conv2d.epilogue_backward(dy, y, index_of(k, y.shape, 4), 0.1, (2, 7, 7, 3))
     ),
     "dense_forward": drawn((11, 75), (75, 40), (40,))(lambda k, x, w, b: k.dense.forward(x, w, b, 0.1)),
     "dense_contributions": drawn((11, 75), (75, 40), (40,))(lambda k, *a: k.dense.contributions(*a)),
     "pool2d_max_forward": drawn((2, 7, 7, 3))(lambda k, x: k.pool2d.max_forward(x, 3)),
     "pool2d_max_backward": drawn((2, 2, 2, 3))(
-        lambda k, dy: k.pool2d.max_backward(dy, index_of(dy.shape, 9), 3, (2, 7, 7, 3))
+        lambda k, dy: k.pool2d.max_backward(dy, index_of(k, dy.shape, 9), 3, (2, 7, 7, 3))
     ),
     "pool2d_average_forward": drawn((2, 7, 7, 3))(lambda k, x: k.pool2d.average_forward(x, 3)),
     "pool2d_average_backward": drawn((2, 2, 2, 3))(
@@ -137,7 +137,7 @@ CASES = {
     "cyclic_mean_backward": drawn(QUARTER)(lambda k, dy: k.cyclic.mean_backward(dy)),
     "cyclic_mean_relevance": drawn(MAPS, QUARTER)(lambda k, x, r: k.cyclic.mean_relevance(abs(x), r)),
     "cyclic_max": drawn(MAPS)(lambda k, x: k.cyclic.max(x)),
-    "cyclic_max_backward": drawn(QUARTER)(lambda k, dy: k.cyclic.max_backward(dy, index_of(QUARTER, 4))),
+    "cyclic_max_backward": drawn(QUARTER)(lambda k, dy: k.cyclic.max_backward(dy, index_of(k, QUARTER, 4))),
     "cyclic_rms": drawn(MAPS)(lambda k, x: k.cyclic.rms(x)),
     "cyclic_rms_backward": drawn(QUARTER, MAPS)(
         lambda k, dy, x: k.cyclic.rms_backward(dy, x, k.cyclic.rms(x))
@@ -210,7 +210,7 @@ def test_arguments_that_a_kernel_does_not_take_are_refused():
     x, y = on.zeros((4,)), on.zeros((4,))
     with pytest.raises(TypeError, match="takes 3 arguments"):
         on.launch("fill", 1, 32, x, 0.0)
-    with pytest.raises(TypeError, match="array of float32, got float64"):
+    with pytest.raises(TypeError, match="array of float32 on the device, got float64"):
         on.launch("fill", 1, 32, np.zeros(4), 0.0, 4)
     with pytest.raises(TypeError, match="count is a int32"):
         on.launch("fill", 1, 32, x, 0.0, 4.0)
@@ -228,8 +228,8 @@ def test_arguments_that_a_kernel_does_not_take_are_refused():
 DEFECTS = {
     "no barrier in the product": (
         "conv2d",
-        "            __syncthreads();\n        if (tile",
-        "            ;\n        if (tile",
+        "        __syncthreads();\n        if (tile",
+        "        if (tile",
         "conv2d_forward_64",
     ),
     "no barrier in the dense sums": (
@@ -250,7 +250,7 @@ DEFECTS = {
         "    if (warp > 0",
         "conv2d_gradients_sum",
     ),
-    "a tap too far": ("conv2d", "y[r] + t.step * tap.i,", "y[r] + t.step * tap.i + 1,", "conv2d_forward_32"),
+    "a tap too far": ("conv2d", "row = y[r] + t.step * tap.i", "row = y[r] + 1 + t.step * tap.i", "conv2d_forward_32"),
     "one row too few": ("conv2d_gradients", "m >= last", "m >= last - 1", "conv2d_gradients_32"),
     "an element not written": (
         "cyclic",

@@ -8,9 +8,9 @@
 
 template <int COLUMNS, int TALL>
 __device__ inline void forward(FORWARD_PARAMETERS) {
-    const Product t = {x, nullptr, w, height, width, c, p, q, size, -pad, 1, o, pool, rows, false};
-    float z[TALL][4], unused[TALL][4];
-    multiply<SUM, COLUMNS, TALL>(t, false, z, unused);
+    const Product t = {x, w, height, width, c, p, q, size, -pad, 1, o, pool, rows, false};
+    float z[TALL][4] = {};
+    multiply<WHOLE, COLUMNS, TALL>(t, ALL, ALL, z);
     const int top = blockIdx.x * ROWS + threadIdx.x / (COLUMNS / 4) * TALL;
     const int left = blockIdx.y * COLUMNS + threadIdx.x % (COLUMNS / 4) * 4;
 #pragma unroll
@@ -72,9 +72,9 @@ extern "C" __global__ void conv2d_epilogue_backward(const float* __restrict__ dy
 
 template <int COLUMNS, int TALL>
 __device__ inline void backward_input(BACKWARD_INPUT_PARAMETERS) {
-    const Product t = {dz, nullptr, w, p, q, o, height, width, size, pad, -1, c, 1, rows, true};
-    float sum[TALL][4], unused[TALL][4];
-    multiply<SUM, COLUMNS, TALL>(t, false, sum, unused);
+    const Product t = {dz, w, p, q, o, height, width, size, pad, -1, c, 1, rows, true};
+    float sum[TALL][4] = {};
+    multiply<WHOLE, COLUMNS, TALL>(t, ALL, ALL, sum);
     const int top = blockIdx.x * ROWS + threadIdx.x / (COLUMNS / 4) * TALL;
     const int left = blockIdx.y * COLUMNS + threadIdx.x % (COLUMNS / 4) * 4;
 #pragma unroll
@@ -105,19 +105,23 @@ extern "C" __global__ void __launch_bounds__(64) conv2d_backward_input_8(BACKWAR
 
 template <int COLUMNS, int TALL>
 __device__ inline void contributions(CONTRIBUTIONS_PARAMETERS) {
-    const Product t = {x, nullptr, w, height, width, c, p, q, size, -pad, 1, o, 1, rows, false};
-    float pos[TALL][4], neg[TALL][4];
-    multiply<SIDES, COLUMNS, TALL>(t, false, pos, neg);
+    const Product t = {x, w, height, width, c, p, q, size, -pad, 1, o, 1, rows, false};
     const int top = blockIdx.x * ROWS + threadIdx.x / (COLUMNS / 4) * TALL;
     const int left = blockIdx.y * COLUMNS + threadIdx.x % (COLUMNS / 4) * 4;
+    bool mixed = false;  // where no x is negative there is half of the work
+#pragma unroll 1
+    for (int side = 0; side < 2; ++side) {  // z+ = x+ w+ + x- w-, then z- = x+ w- + x- w+
+        float sum[TALL][4] = {};
+        mixed |= multiply<PARTS, COLUMNS, TALL>(t, POSITIVE, side ? NEGATIVE : POSITIVE, sum);
+        if (mixed) multiply<PARTS, COLUMNS, TALL>(t, NEGATIVE, side ? POSITIVE : NEGATIVE, sum);
+        float* z = side ? z_neg : z_pos;
 #pragma unroll
-    for (int r = 0; r < TALL; ++r) {
+        for (int r = 0; r < TALL; ++r) {
 #pragma unroll
-        for (int k = 0; k < 4; ++k) {
-            if (top + r >= rows || left + k >= o) continue;
-            const size_t at = (size_t)(top + r) * o + left + k;
-            z_pos[at] = pos[r][k] + positive(b[left + k]);
-            z_neg[at] = neg[r][k] + negative(b[left + k]);
+            for (int k = 0; k < 4; ++k) {
+                if (top + r >= rows || left + k >= o) continue;
+                z[(size_t)(top + r) * o + left + k] = sum[r][k] + (side ? negative(b[left + k]) : positive(b[left + k]));
+            }
         }
     }
 }
@@ -128,8 +132,8 @@ extern "C" __global__ void __launch_bounds__(256) conv2d_contributions_64(CONTRI
 extern "C" __global__ void __launch_bounds__(128) conv2d_contributions_32(CONTRIBUTIONS_PARAMETERS) {
     contributions<32, 8>(CONTRIBUTIONS_ARGUMENTS);
 }
-extern "C" __global__ void __launch_bounds__(64) conv2d_contributions_8(CONTRIBUTIONS_PARAMETERS) {
-    contributions<8, 4>(CONTRIBUTIONS_ARGUMENTS);
+extern "C" __global__ void __launch_bounds__(128) conv2d_contributions_8(CONTRIBUTIONS_PARAMETERS) {
+    contributions<8, 2>(CONTRIBUTIONS_ARGUMENTS);
 }
 
 // ---- R = x+ (c+ w+ + c- w-) + x- (c+ w- + c- w+), each bracket a sum over the outputs that an x feeds
@@ -142,23 +146,28 @@ extern "C" __global__ void __launch_bounds__(64) conv2d_contributions_8(CONTRIBU
 
 template <int COLUMNS, int TALL>
 __device__ inline void redistribute(REDISTRIBUTE_PARAMETERS) {
-    const Product t = {c_pos, c_neg, w, p, q, o, height, width, size, pad, -1, c, 1, rows, true};
+    Product t = {c_pos, w, p, q, o, height, width, size, pad, -1, c, 1, rows, true};
     const int top = blockIdx.x * ROWS + threadIdx.x / (COLUMNS / 4) * TALL;
     const int left = blockIdx.y * COLUMNS + threadIdx.x % (COLUMNS / 4) * 4;
-    int below = 0;  // where no x is negative the second bracket is not needed
-    for (int r_ = 0; r_ < TALL; ++r_)
+    const bool side = blockIdx.z;  // a block is due to x >= 0 or to x < 0: mostly there is no such x, and it ends here
+    int wanted = 0;
+    for (int row = 0; row < TALL; ++row)
         for (int k = 0; k < 4; ++k)
-            if (top + r_ < rows && left + k < c) below |= x[(size_t)(top + r_) * c + left + k] < 0.0f;
-    const bool mixed = __syncthreads_or(below);
-    float to_pos[TALL][4], to_neg[TALL][4];
-    multiply<SHARES, COLUMNS, TALL>(t, mixed, to_pos, to_neg);
+            if (top + row < rows && left + k < c) wanted |= (x[(size_t)(top + row) * c + left + k] < 0.0f) == side;
+    if (!__syncthreads_or(wanted)) return;
+    float sum[TALL][4] = {};
+#pragma unroll 1
+    for (int of = 0; of < 2; ++of) {
+        t.a = of ? c_neg : c_pos;
+        multiply<PART_OF_B, COLUMNS, TALL>(t, ALL, side == of ? POSITIVE : NEGATIVE, sum);
+    }
 #pragma unroll
-    for (int r_ = 0; r_ < TALL; ++r_) {
+    for (int row = 0; row < TALL; ++row) {
 #pragma unroll
         for (int k = 0; k < 4; ++k) {
-            if (top + r_ >= rows || left + k >= c) continue;
-            const size_t at = (size_t)(top + r_) * c + left + k;
-            r[at] = x[at] * (x[at] < 0.0f ? to_neg[r_][k] : to_pos[r_][k]);
+            if (top + row >= rows || left + k >= c) continue;
+            const size_t at = (size_t)(top + row) * c + left + k;
+            if ((x[at] < 0.0f) == side) r[at] = x[at] * sum[row][k];
         }
     }
 }
@@ -169,6 +178,7 @@ extern "C" __global__ void __launch_bounds__(256) conv2d_redistribute_64(REDISTR
 extern "C" __global__ void __launch_bounds__(128) conv2d_redistribute_32(REDISTRIBUTE_PARAMETERS) {
     redistribute<32, 8>(REDISTRIBUTE_ARGUMENTS);
 }
-extern "C" __global__ void __launch_bounds__(64) conv2d_redistribute_8(REDISTRIBUTE_PARAMETERS) {
-    redistribute<8, 4>(REDISTRIBUTE_ARGUMENTS);
+// 1: without it the compiler saves registers for more blocks, and spills.
+extern "C" __global__ void __launch_bounds__(128, 1) conv2d_redistribute_8(REDISTRIBUTE_PARAMETERS) {
+    redistribute<8, 2>(REDISTRIBUTE_ARGUMENTS);
 }

@@ -9,7 +9,6 @@ import numpy as np
 from rotinv.kernels.cuda.launch import THREADS, blocks_for
 
 _ROWS, _DEPTH, _TAPS, _SUMMED = 128, 16, 64, 32  # of a block: see tiles.cuh, gradients.cuh and .cu
-_THREADS = {64: 256, 32: 128, 8: 64}  # by the columns of a block
 _BLOCKS = 512  # in which the pixels are shared out for the gradients: the same on every GPU, so the same bits
 
 
@@ -89,7 +88,8 @@ def epilogue(on, z_pos, z_neg, index, slope):
 def redistribute(on, x, w, c_pos, c_neg, pad):
     r = on.empty(x.shape)
     rows, sizes = _adjoint_sizes(c_pos, w, x.shape)
-    _product(on, "redistribute", "fp32", rows, x.shape[3], x, w, c_pos, c_neg, r, pad, rows, *sizes)
+    args = x, w, c_pos, c_neg, r, pad, rows, *sizes
+    _product(on, "redistribute", "fp32", rows, x.shape[3], *args, sides=2)  # x >= 0, x < 0
     return r
 
 
@@ -99,12 +99,13 @@ def _adjoint_sizes(dz, w, shape):
     return n * height * width, (*dz.shape[1:], len(w), height, width, c)
 
 
-def _product(on, name, precision, rows, columns, *args):
-    """Launch a product of `rows` x `columns`, in blocks as wide as fits."""
+def _product(on, name, precision, rows, columns, *args, sides=1):
+    """Launch a product of `rows` x `columns`, in blocks as wide as fits; one for each of the sides."""
     least = 32 if precision == "tf32" else 8
     wide = next(wide for wide in (8, 32, 64) if wide >= least and (columns <= wide or wide == 64))
-    grid = -(-rows // _ROWS), -(-columns // wide)
-    on.launch(f"conv2d_{name}{_suffix(precision)}_{wide}", grid, _THREADS[wide], *args)
+    grid = -(-rows // _ROWS), -(-columns // wide), sides
+    kernel = f"conv2d_{name}{_suffix(precision)}_{wide}"
+    on.launch(kernel, grid, on.declared[kernel].bound, *args)
 
 
 def _suffix(precision):

@@ -6,23 +6,24 @@ __device__ inline void gradients(GRADIENT_PARAMETERS) {
     SHARED(float, xs, [2][DEPTH][TAPS + 4]);
     SHARED(float, ds, [2][DEPTH][COLUMNS + 4]);
     Pixels<COLUMNS> t = pixels_of<COLUMNS>(GRADIENT_ARGUMENTS);
+    OnTheWay<COLUMNS> next;
     const int top = threadIdx.x / (COLUMNS / 4) * TALL, left = threadIdx.x % (COLUMNS / 4) * 4;
     float sum[TALL][4] = {};
     const auto store = [&](int side) {
 #pragma unroll
         for (int r = 0; r < t.OF_X; ++r)
-            store4(&xs[side][threadIdx.x / (TAPS / 4) + r * 8][threadIdx.x % (TAPS / 4) * 4], t.of_x[r]);
+            store4(&xs[side][threadIdx.x / (TAPS / 4) + r * 8][threadIdx.x % (TAPS / 4) * 4], next.x[r]);
 #pragma unroll
         for (int r = 0; r < t.OF_DZ; ++r)
-            store4(&ds[side][threadIdx.x / t.ACROSS + r * t.DOWN][threadIdx.x % t.ACROSS * 4], t.of_dz[r]);
+            store4(&ds[side][threadIdx.x / t.ACROSS + r * t.DOWN][threadIdx.x % t.ACROSS * 4], next.dz[r]);
     };
     const int first = blockIdx.z * rows_of_split;
-    t.fetch(first);
+    t.fetch(first, next);
     store(0);
     int side = 0;
     for (int m = first; m < t.last; m += DEPTH) {
         __syncthreads();
-        if (m + DEPTH < t.last) t.fetch(m + DEPTH);
+        if (m + DEPTH < t.last) t.fetch(m + DEPTH, next);
 #pragma unroll
         for (int d = 0; d < DEPTH; ++d) {
             const float4 of_dz = load4(&ds[side][d][left]);

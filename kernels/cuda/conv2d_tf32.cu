@@ -6,7 +6,7 @@
 
 template <int COLUMNS>
 __device__ inline void forward_tf32(FORWARD_PARAMETERS) {
-    const Product t = {x, nullptr, w, height, width, c, p, q, size, -pad, 1, o, pool, rows, false};
+    const Product t = {x, w, height, width, c, p, q, size, -pad, 1, o, pool, rows, false};
     float sum[2][4][4];
     multiply_tf32<COLUMNS>(t, sum);
     const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, l = threadIdx.x % 4;
@@ -33,7 +33,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_forward_tf32_32(FORWARD
 
 template <int COLUMNS>
 __device__ inline void backward_input_tf32(BACKWARD_INPUT_PARAMETERS) {
-    const Product t = {dz, nullptr, w, p, q, o, height, width, size, pad, -1, c, 1, rows, true};
+    const Product t = {dz, w, p, q, o, height, width, size, pad, -1, c, 1, rows, true};
     float sum[2][4][4];
     multiply_tf32<COLUMNS>(t, sum);
     const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, l = threadIdx.x % 4;
@@ -68,37 +68,46 @@ __device__ inline void gradients_tf32(GRADIENT_PARAMETERS) {
     const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, l = threadIdx.x % 4;
     const int top = warp % 2 * 32, left = warp / 2 * (COLUMNS / 2);
     float sum[2][ACROSS][4] = {};
+    OnTheWay<COLUMNS> next[2];  // two tiles, as in multiply_tf32
+    const auto fetch = [&](int m, int side) {
+        if (m < t.last) t.fetch(m, next[side]);
+    };
     const auto store = [&](int side) {
 #pragma unroll
         for (int r = 0; r < t.OF_X; ++r)
-            store4(&xs[side][threadIdx.x / (TAPS / 4) + r * 8][threadIdx.x % (TAPS / 4) * 4], rounded4(t.of_x[r]));
+            store4(&xs[side][threadIdx.x / (TAPS / 4) + r * 8][threadIdx.x % (TAPS / 4) * 4], rounded4(next[side].x[r]));
 #pragma unroll
         for (int r = 0; r < t.OF_DZ; ++r)
-            store4(&ds[side][threadIdx.x / t.ACROSS + r * t.DOWN][threadIdx.x % t.ACROSS * 4], rounded4(t.of_dz[r]));
+            store4(&ds[side][threadIdx.x / t.ACROSS + r * t.DOWN][threadIdx.x % t.ACROSS * 4],
+                   rounded4(next[side].dz[r]));
     };
     const int first = blockIdx.z * rows_of_split;
-    t.fetch(first);
+    fetch(first, 0);
+    fetch(first + DEPTH, 1);
     store(0);
-    int side = 0;
-    for (int m = first; m < t.last; m += DEPTH) {
-        __syncthreads();
-        if (m + DEPTH < t.last) t.fetch(m + DEPTH);
+    for (int two = first; two < t.last; two += 2 * DEPTH) {
 #pragma unroll
-        for (int d = 0; d < DEPTH; d += 8) {
-            unsigned a[2][4], b[ACROSS][2];
+        for (int side = 0; side < 2; ++side) {
+            const int m = two + side * DEPTH;
+            if (m >= t.last) break;
+            __syncthreads();
+            fetch(m + 2 * DEPTH, side);
 #pragma unroll
-            for (int i = 0; i < 2; ++i)
-                for (int e = 0; e < 4; ++e)
-                    a[i][e] = __float_as_uint(xs[side][d + e / 2 * 4 + l][top + i * 16 + e % 2 * 8 + g]);
+            for (int d = 0; d < DEPTH; d += 8) {
+                unsigned a[2][4], b[ACROSS][2];
 #pragma unroll
-            for (int j = 0; j < ACROSS; ++j)
-                for (int e = 0; e < 2; ++e) b[j][e] = __float_as_uint(ds[side][d + e * 4 + l][left + j * 8 + g]);
+                for (int i = 0; i < 2; ++i)
+                    for (int e = 0; e < 4; ++e)
+                        a[i][e] = __float_as_uint(xs[side][d + e / 2 * 4 + l][top + i * 16 + e % 2 * 8 + g]);
 #pragma unroll
-            for (int i = 0; i < 2; ++i)
-                for (int j = 0; j < ACROSS; ++j) mma_tf32(sum[i][j], a[i], b[j]);
+                for (int j = 0; j < ACROSS; ++j)
+                    for (int e = 0; e < 2; ++e) b[j][e] = __float_as_uint(ds[side][d + e * 4 + l][left + j * 8 + g]);
+#pragma unroll
+                for (int i = 0; i < 2; ++i)
+                    for (int j = 0; j < ACROSS; ++j) mma_tf32(sum[i][j], a[i], b[j]);
+            }
+            if (m + DEPTH < t.last) store(side ^ 1);
         }
-        side ^= 1;
-        if (m + DEPTH < t.last) store(side);
     }
 #pragma unroll
     for (int i = 0; i < 2; ++i) {

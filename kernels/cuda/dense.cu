@@ -6,9 +6,9 @@
 
 constexpr int DENSE_ROWS = 8, DENSE_COLUMNS = 32, WARPS = 16;
 
-template <Kind KIND>
+template <bool SIDES>
 __device__ inline void add_row(float x, float w, float& first, float& second) {
-    if (KIND == SUM) {
+    if (!SIDES) {
         first += x * w;
     } else {
         const float above = positive(w), below = negative(w), up = positive(x), down = negative(x);
@@ -20,7 +20,7 @@ __device__ inline void add_row(float x, float w, float& first, float& second) {
 }
 
 // The warp's own sums over its part of c.
-template <Kind KIND>
+template <bool SIDES>
 __device__ inline void dense_sums(const float* x, const float* w, int n, int c, int o, float (&first)[DENSE_ROWS],
                                   float (&second)[DENSE_ROWS]) {
     const int warp = threadIdx.x / 32, column = blockIdx.y * DENSE_COLUMNS + threadIdx.x % 32;
@@ -34,7 +34,7 @@ __device__ inline void dense_sums(const float* x, const float* w, int n, int c, 
         const float weight = w[(size_t)k * o + column];
 #pragma unroll
         for (int r = 0; r < DENSE_ROWS; ++r)
-            if (row + r < n) add_row<KIND>(x[(size_t)(row + r) * c + k], weight, first[r], second[r]);
+            if (row + r < n) add_row<SIDES>(x[(size_t)(row + r) * c + k], weight, first[r], second[r]);
     }
 }
 
@@ -56,7 +56,7 @@ extern "C" __global__ void __launch_bounds__(512) dense_forward(const float* __r
                                                                 float* __restrict__ y, int n, int c, int o) {
     SHARED(float, all, [WARPS][DENSE_ROWS][DENSE_COLUMNS]);
     float sums[DENSE_ROWS], unused[DENSE_ROWS];
-    dense_sums<SUM>(x, w, n, c, o, sums, unused);
+    dense_sums<false>(x, w, n, c, o, sums, unused);
     const float z = sum_over_warps(sums, all);
     const int row = blockIdx.x * DENSE_ROWS + threadIdx.x / 32, column = blockIdx.y * DENSE_COLUMNS + threadIdx.x % 32;
     if (threadIdx.x / 32 < DENSE_ROWS && row < n && column < o)
@@ -72,7 +72,7 @@ extern "C" __global__ void __launch_bounds__(512) dense_contributions(const floa
     SHARED(float, of_pos, [WARPS][DENSE_ROWS][DENSE_COLUMNS]);
     SHARED(float, of_neg, [WARPS][DENSE_ROWS][DENSE_COLUMNS]);
     float first[DENSE_ROWS], second[DENSE_ROWS];
-    dense_sums<SIDES>(x, w, n, c, o, first, second);
+    dense_sums<true>(x, w, n, c, o, first, second);
     const float pos = sum_over_warps(first, of_pos), neg = sum_over_warps(second, of_neg);
     const int row = blockIdx.x * DENSE_ROWS + threadIdx.x / 32, column = blockIdx.y * DENSE_COLUMNS + threadIdx.x % 32;
     if (threadIdx.x / 32 < DENSE_ROWS && row < n && column < o) {

@@ -13,7 +13,13 @@ constexpr int TAPS = 64;  // k of a block
         int rows, int rows_of_split, int height, int width, int c, int size, int p, int q, int o
 #define GRADIENT_ARGUMENTS x, dz, partial, pad, rows, rows_of_split, height, width, c, size, p, q, o
 
-// The tiles of x (DEPTH pixels x TAPS) and of dz (DEPTH x COLUMNS) on their way to shared memory.
+// A thread's part of the tiles of x (DEPTH pixels x TAPS) and of dz (DEPTH x COLUMNS), on its way to shared memory.
+template <int COLUMNS>
+struct OnTheWay {
+    float4 x[2], dz[COLUMNS / 32];
+};
+
+// The block's pixels, which fetch() goes through.
 template <int COLUMNS>
 struct Pixels {
     static constexpr int THREADS = 128, OF_X = 2, OF_DZ = COLUMNS / 32, ACROSS = COLUMNS / 4, DOWN = THREADS / ACROSS;
@@ -21,16 +27,15 @@ struct Pixels {
     int height, width, c, size, p, q, o, pad, last;
     int k, total;
     Tap tap;                                      // of k
-    int image[OF_X], row[OF_X], column[OF_X];     // the pixels of of_x; they go up by DEPTH, without divisions
+    int image[OF_X], row[OF_X], column[OF_X];     // the next pixels; they go up by DEPTH, without divisions
     bool x_by_four, dz_by_four;
-    float4 of_x[OF_X], of_dz[OF_DZ];
     float4 bias;  // the thread's own part of db: four columns, every DOWN-th pixel
 
     // The next DEPTH pixels, which begin at `first`.
-    __device__ void fetch(int first) {
+    __device__ void fetch(int first, OnTheWay<COLUMNS>& next) {
 #pragma unroll
         for (int r = 0; r < OF_X; ++r) {
-            of_x[r] = window_part(r, first + threadIdx.x / (TAPS / 4) + r * 8);
+            next.x[r] = window_part(r, first + threadIdx.x / (TAPS / 4) + r * 8);
             for (column[r] += DEPTH; column[r] >= q; column[r] -= q) {
                 if (++row[r] == p) row[r] = 0, ++image[r];
             }
@@ -41,16 +46,16 @@ struct Pixels {
             float v[4] = {0.0f, 0.0f, 0.0f, 0.0f};
             const float* from = dz + (size_t)m * o + at;
             if (dz_by_four && m < last && at < o) {
-                of_dz[r] = load4(from);
+                next.dz[r] = load4(from);
             } else {
                 for (int e = 0; e < 4; ++e)
                     if (!dz_by_four && m < last && at + e < o) v[e] = from[e];
-                of_dz[r] = make_float4(v[0], v[1], v[2], v[3]);
+                next.dz[r] = make_float4(v[0], v[1], v[2], v[3]);
             }
-            bias.x += of_dz[r].x;
-            bias.y += of_dz[r].y;
-            bias.z += of_dz[r].z;
-            bias.w += of_dz[r].w;
+            bias.x += next.dz[r].x;
+            bias.y += next.dz[r].y;
+            bias.z += next.dz[r].z;
+            bias.w += next.dz[r].w;
         }
     }
 

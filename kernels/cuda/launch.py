@@ -22,7 +22,7 @@ _TYPES = {
     "unsigned long long": np.uint64,
 }
 _KERNEL = re.compile(
-    r'extern "C" __global__ void\s+(?:__launch_bounds__\((\d+)\)\s*)?(\w+)\s*\(([^)]*)\)', re.DOTALL
+    r'extern "C" __global__ void\s+(?:__launch_bounds__\((\d+)(?:, \d+)?\)\s*)?(\w+)\s*\(([^)]*)\)', re.DOTALL
 )
 _PARAMETER = re.compile(r"(const )?([a-z ]+?)\s*(\*?)\s*(?:__restrict__ )?(\w+)")
 
@@ -158,7 +158,8 @@ class Device:
         if value is None:
             return np.uint64(0)
         if not isinstance(value, self.xp.ndarray) or value.dtype != parameter.dtype:
-            raise TypeError(f"{where} is an array of {parameter.dtype}, got {getattr(value, 'dtype', value)}")
+            got = f"{value.dtype} of {type(value).__module__}" if hasattr(value, "dtype") else repr(value)
+            raise TypeError(f"{where} is an array of {parameter.dtype} on the device, got {got}")
         if not value.flags.c_contiguous:
             raise ValueError(f"{where} is not contiguous")
         return value

@@ -27,8 +27,9 @@ __device__ inline float4 rounded4(float4 v) {
     return make_float4(rounded(v.x), rounded(v.y), rounded(v.z), rounded(v.w));
 }
 
-// The block's sums, as multiply<SUM> in tiles.cuh. A warp owns 32 rows x 32 columns: sum[i][j][e] is, of its tile
-// of 16 rows i and 8 columns j, element e as mma_tf32 has it. Strides are such that a warp's reads meet no bank twice.
+// The block's sums. A warp owns 32 rows x 32 columns: sum[i][j][e] is, of its tile of 16 rows i and 8 columns j,
+// element e as mma_tf32 has it. Strides are such that a warp's reads meet no bank twice. Tensor cores are done with
+// a tile long before the next one has come from global memory, so two of them are on their way.
 template <int COLUMNS>
 __device__ inline void multiply_tf32(const Product& t, float (&sum)[2][4][4]) {
     constexpr int THREADS = COLUMNS * 4;
@@ -42,44 +43,50 @@ __device__ inline void multiply_tf32(const Product& t, float (&sum)[2][4][4]) {
     const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, l = threadIdx.x % 4;
     const int top = warp % 4 * 32, left = warp / 4 * 32;
     Tap tap = tap_of(4 * quad, t.size, t.depth);
-    float4 next[Rows::QUADS], next_weights;
+    float4 next[2][Rows::QUADS], next_weights[2];
 
-    const auto fetch = [&](int tile) {
-        gather.fetch(t, t.a, by_four, tap, next);
-        next_weights = fetch_weights<COLUMNS>(t, weights_by_four, tile * DEPTH, tap);
+    const auto fetch = [&](int tile, int side) {
+        if (tile >= tiles) return;
+        gather.fetch(t, by_four, tap, next[side]);
+        next_weights[side] = fetch_weights<COLUMNS>(t, weights_by_four, tile * DEPTH, tap);
         tap.advance(DEPTH, t.size, t.depth);
     };
     const auto store = [&](int side) {
 #pragma unroll
         for (int r = 0; r < Rows::QUADS; ++r)
-            store4(&as[side][row + r * (THREADS / 4)][4 * quad], rounded4(next[r]));
-        store_weights<COLUMNS>(bs[side], t.flip, rounded4(next_weights));
+            store4(&as[side][row + r * (THREADS / 4)][4 * quad], rounded4(next[side][r]));
+        store_weights<COLUMNS>(bs[side], t.flip, rounded4(next_weights[side]));
     };
 
 #pragma unroll
     for (int i = 0; i < 2; ++i)
         for (int j = 0; j < 4; ++j)
             for (int e = 0; e < 4; ++e) sum[i][j][e] = 0.0f;
-    fetch(0);
+    fetch(0, 0);
+    fetch(1, 1);
     store(0);
-    for (int tile = 0; tile < tiles; ++tile) {
-        __syncthreads();
-        if (tile + 1 < tiles) fetch(tile + 1);
-        const int side = tile & 1;
+    for (int first = 0; first < tiles; first += 2) {
 #pragma unroll
-        for (int k = 0; k < DEPTH; k += 8) {
-            unsigned a[2][4], b[4][2];
+        for (int side = 0; side < 2; ++side) {
+            const int tile = first + side;
+            if (tile >= tiles) break;
+            __syncthreads();
+            fetch(tile + 2, side);
 #pragma unroll
-            for (int i = 0; i < 2; ++i)
-                for (int e = 0; e < 4; ++e)
-                    a[i][e] = __float_as_uint(as[side][top + i * 16 + e % 2 * 8 + g][k + e / 2 * 4 + l]);
+            for (int k = 0; k < DEPTH; k += 8) {
+                unsigned a[2][4], b[4][2];
 #pragma unroll
-            for (int j = 0; j < 4; ++j)
-                for (int e = 0; e < 2; ++e) b[j][e] = __float_as_uint(bs[side][k + e * 4 + l][left + j * 8 + g]);
+                for (int i = 0; i < 2; ++i)
+                    for (int e = 0; e < 4; ++e)
+                        a[i][e] = __float_as_uint(as[side][top + i * 16 + e % 2 * 8 + g][k + e / 2 * 4 + l]);
 #pragma unroll
-            for (int i = 0; i < 2; ++i)
-                for (int j = 0; j < 4; ++j) mma_tf32(sum[i][j], a[i], b[j]);
+                for (int j = 0; j < 4; ++j)
+                    for (int e = 0; e < 2; ++e) b[j][e] = __float_as_uint(bs[side][k + e * 4 + l][left + j * 8 + g]);
+#pragma unroll
+                for (int i = 0; i < 2; ++i)
+                    for (int j = 0; j < 4; ++j) mma_tf32(sum[i][j], a[i], b[j]);
+            }
+            if (tile + 1 < tiles) store(side ^ 1);
         }
-        if (tile + 1 < tiles) store(side ^ 1);
     }
 }

@@ -5,7 +5,7 @@
 // A block owns ROWS x COLUMNS of z and goes through k in tiles of DEPTH, of which the next one is on its way from
 // global memory while the present one is multiplied (two buffers of shared memory, one barrier a tile). A
 // thread owns TALL rows x 4 columns. The order of a sum depends on k alone, so an image's bits do not depend on
-// its place in the batch. Nothing is added atomically.
+// its place in the batch. Nothing is added atomically. Sums of one sign are products of parts of a and b.
 #pragma once
 #include "common.cuh"
 
@@ -14,7 +14,6 @@ constexpr int ROWS = 128, DEPTH = 16;
 // A product: which map is gathered from, where a tap lies, and the matrix of weights w (i, j, c, o).
 struct Product {
     const float* a;      // (n, height, width, depth)
-    const float* also;   // a second map of that shape (c- beside c+), or null
     const float* w;      // as (k, columns), or with `flip` (tap, columns, depth), read transposed
     int height, width, depth;
     int p, q;            // pixels of the result, the odd last dropped where pool is 2
@@ -61,43 +60,47 @@ __device__ inline Tap tap_of(int k, int size, int depth) {
 template <int THREADS, bool SPREAD>
 struct Gather {
     static constexpr int QUADS = ROWS * DEPTH / 4 / THREADS;
-    size_t image[QUADS];
+    long long at[QUADS];  // where the first tap of the row's window lies: it may be outside of the map
     int y[QUADS], x[QUADS];
 
     __device__ Gather(const Product& t) {
 #pragma unroll
         for (int r = 0; r < QUADS; ++r) {
-            const Pixel at = pixel_of<SPREAD>(t, blockIdx.x * ROWS + threadIdx.x / 4 + r * (THREADS / 4));
-            image[r] = (size_t)at.image * t.height * t.width * t.depth;
-            y[r] = at.inside ? at.y + t.origin : -(1 << 30);  // such a row reads zeros
-            x[r] = at.x + t.origin;
+            const Pixel of = pixel_of<SPREAD>(t, blockIdx.x * ROWS + threadIdx.x / 4 + r * (THREADS / 4));
+            y[r] = of.inside ? of.y + t.origin : -(1 << 30);  // such a row reads zeros
+            x[r] = of.x + t.origin;
+            at[r] = (((long long)of.image * t.height + y[r]) * t.width + x[r]) * t.depth;
         }
     }
 
-    __device__ float one(const Product& t, const float* a, int r, Tap tap) const {
+    __device__ bool inside(const Product& t, int r, Tap tap) const {
         const int row = y[r] + t.step * tap.i, column = x[r] + t.step * tap.j;
-        const bool inside = tap.i < t.size && row >= 0 && row < t.height && column >= 0 && column < t.width;
-        return inside ? a[image[r] + ((size_t)row * t.width + column) * t.depth + tap.c] : 0.0f;
+        return tap.i < t.size && (unsigned)row < (unsigned)t.height && (unsigned)column < (unsigned)t.width;
     }
 
-    __device__ void fetch(const Product& t, const float* a, bool by_four, Tap tap, float4 (&found)[QUADS]) const {
+    __device__ void fetch(const Product& t, bool by_four, Tap tap, float4 (&found)[QUADS]) const {
+        if (by_four) {
+            const int shift = offset(t, tap);
+#pragma unroll
+            for (int r = 0; r < QUADS; ++r)
+                found[r] = inside(t, r, tap) ? load4(t.a + (at[r] + shift)) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+            return;
+        }
 #pragma unroll
         for (int r = 0; r < QUADS; ++r) {
-            if (by_four) {
-                const int row = y[r] + t.step * tap.i, column = x[r] + t.step * tap.j;
-                const bool inside = tap.i < t.size && row >= 0 && row < t.height && column >= 0 && column < t.width;
-                const size_t at = image[r] + ((size_t)row * t.width + column) * t.depth + tap.c;
-                found[r] = inside ? load4(a + at) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-            } else {
-                float v[4];
-                for (int e = 0; e < 4; ++e) {
-                    Tap of_e = tap;
-                    of_e.advance(e, t.size, t.depth);
-                    v[e] = one(t, a, r, of_e);
-                }
-                found[r] = make_float4(v[0], v[1], v[2], v[3]);
+            float v[4];
+            for (int e = 0; e < 4; ++e) {
+                Tap of_e = tap;
+                of_e.advance(e, t.size, t.depth);
+                v[e] = inside(t, r, of_e) ? t.a[at[r] + offset(t, of_e)] : 0.0f;
             }
+            found[r] = make_float4(v[0], v[1], v[2], v[3]);
         }
+    }
+
+    // How far a tap's channel lies from the first tap's first.
+    __device__ static int offset(const Product& t, Tap tap) {
+        return t.step * (tap.i * t.width + tap.j) * t.depth + tap.c;
     }
 };
 
@@ -140,9 +143,7 @@ __device__ inline void store_weights(float (&b)[DEPTH][STRIDE], bool flip, float
     }
 }
 
-__device__ inline bool gathers_by_four(const Product& t) {
-    return t.depth % 4 == 0 && is_aligned(t.a) && (t.also == nullptr || is_aligned(t.also));
-}
+__device__ inline bool gathers_by_four(const Product& t) { return t.depth % 4 == 0 && is_aligned(t.a); }
 
 __device__ inline bool weighs_by_four(const Product& t) {
     return is_aligned(t.w) && (t.flip ? t.depth : t.columns) % 4 == 0;
@@ -152,50 +153,26 @@ __device__ inline bool weighs_by_four(const Product& t) {
 __device__ inline float positive(float v) { return v < 0.0f ? 0.0f : v; }
 __device__ inline float negative(float v) { return v > 0.0f ? 0.0f : v; }
 
-// What is summed: SUM a b. SIDES the positive and the negative a b apart. SHARES, for relevance, with a = c+ and
-// also = c-: first c+ w+ + c- w-, second c+ w- + c- w+.
-enum Kind { SUM, SIDES, SHARES };
+// Which numbers of a factor take part; the others count as 0.
+enum Part { ALL, POSITIVE, NEGATIVE };
 
-template <Kind KIND, int TALL>
-__device__ inline void add_products(const float (&a)[TALL], const float (&also)[TALL], const float4 weights,
-                                    bool mixed, float (&first)[TALL][4], float (&second)[TALL][4]) {
-    const float b[4] = {weights.x, weights.y, weights.z, weights.w};
-#pragma unroll
-    for (int c = 0; c < 4; ++c) {
-        const float above = positive(b[c]), below = negative(b[c]);
-#pragma unroll
-        for (int r = 0; r < TALL; ++r) {
-            if (KIND == SUM) {
-                first[r][c] += a[r] * b[c];
-            } else if (KIND == SHARES) {
-                first[r][c] += a[r] * above;
-                first[r][c] += also[r] * below;
-                if (mixed) {
-                    second[r][c] += a[r] * below;
-                    second[r][c] += also[r] * above;
-                }
-            } else if (!mixed) {
-                first[r][c] += a[r] * above;
-                second[r][c] += a[r] * below;
-            } else {
-                const float up = positive(a[r]), down = negative(a[r]);
-                first[r][c] += up * above;
-                first[r][c] += down * below;
-                second[r][c] += up * below;
-                second[r][c] += down * above;
-            }
-        }
-    }
+__device__ inline float4 part4(Part part, float4 v) {
+    if (part == POSITIVE) return make_float4(positive(v.x), positive(v.y), positive(v.z), positive(v.w));
+    if (part == NEGATIVE) return make_float4(negative(v.x), negative(v.y), negative(v.z), negative(v.w));
+    return v;
 }
 
 __device__ inline bool has_negative(float4 v) { return v.x < 0.0f || v.y < 0.0f || v.z < 0.0f || v.w < 0.0f; }
 
-// The block's sums. Thread t owns the rows t / (COLUMNS / 4) TALL + r and the columns t % (COLUMNS / 4) 4 + c of
-// its tile. `mixed` (of SHARES): whether the second sums are wanted.
-template <Kind KIND, int COLUMNS, int TALL>
-__device__ inline void multiply(const Product& t, bool mixed, float (&first)[TALL][4], float (&second)[TALL][4]) {
-    constexpr int THREADS = COLUMNS / 4 * (ROWS / TALL), MAPS = KIND == SHARES ? 2 : 1;
-    SHARED(float, as, [2][MAPS][DEPTH][ROWS + 4]);
+// What a product is of: both factors whole; a part of b, several times in a kernel; parts of both, likewise.
+enum Factors { WHOLE, PART_OF_B, PARTS };
+
+// Add the block's products to `sum`. Thread t owns the rows t / (COLUMNS / 4) TALL + r and the columns
+// t % (COLUMNS / 4) 4 + c of its tile. Of PARTS it says whether any a of the block is negative.
+template <Factors FACTORS, int COLUMNS, int TALL>
+__device__ inline bool multiply(const Product& t, Part of_a, Part of_b, float (&sum)[TALL][4]) {
+    constexpr int THREADS = COLUMNS / 4 * (ROWS / TALL);
+    SHARED(float, as, [2][DEPTH][ROWS + 4]);
     SHARED(float, bs, [2][DEPTH][COLUMNS + 4]);
     using Rows = Gather<THREADS, false>;
     const Rows gather(t);
@@ -204,56 +181,49 @@ __device__ inline void multiply(const Product& t, bool mixed, float (&first)[TAL
     const int quad = threadIdx.x % 4, row = threadIdx.x / 4;
     const int top = threadIdx.x / (COLUMNS / 4) * TALL, left = threadIdx.x % (COLUMNS / 4) * 4;
     Tap tap = tap_of(4 * quad, t.size, t.depth);
-    float4 next[MAPS][Rows::QUADS], next_weights;
+    float4 next[Rows::QUADS], next_weights;
+    bool below = false;
 
     const auto fetch = [&](int tile) {
-        gather.fetch(t, t.a, by_four, tap, next[0]);
-        if (KIND == SHARES) gather.fetch(t, t.also, by_four, tap, next[MAPS - 1]);
+        gather.fetch(t, by_four, tap, next);
         next_weights = fetch_weights<COLUMNS>(t, weights_by_four, tile * DEPTH, tap);
         tap.advance(DEPTH, t.size, t.depth);
     };
-    const auto store = [&](int side) {  // gives whether it has negative numbers
-        bool found = false;
+    const auto store = [&](int side) {
 #pragma unroll
-        for (int map = 0; map < MAPS; ++map) {
-#pragma unroll
-            for (int r = 0; r < Rows::QUADS; ++r) {
-                const float4 v = next[map][r];
-                const int at = row + r * (THREADS / 4);
-                as[side][map][4 * quad][at] = v.x;
-                as[side][map][4 * quad + 1][at] = v.y;
-                as[side][map][4 * quad + 2][at] = v.z;
-                as[side][map][4 * quad + 3][at] = v.w;
-                found |= has_negative(v);
-            }
+        for (int r = 0; r < Rows::QUADS; ++r) {
+            const float4 v = FACTORS == PARTS ? part4(of_a, next[r]) : next[r];
+            const int at = row + r * (THREADS / 4);
+            as[side][4 * quad][at] = v.x;
+            as[side][4 * quad + 1][at] = v.y;
+            as[side][4 * quad + 2][at] = v.z;
+            as[side][4 * quad + 3][at] = v.w;
+            if (FACTORS == PARTS) below |= has_negative(next[r]);
         }
-        store_weights<COLUMNS>(bs[side], t.flip, next_weights);
-        return found;
+        store_weights<COLUMNS>(bs[side], t.flip, FACTORS == WHOLE ? next_weights : part4(of_b, next_weights));
     };
 
-#pragma unroll
-    for (int r = 0; r < TALL; ++r)
-        for (int c = 0; c < 4; ++c) first[r][c] = second[r][c] = 0.0f;
     fetch(0);
-    int below = store(0);
+    store(0);
     for (int tile = 0; tile < tiles; ++tile) {
-        if (KIND == SIDES)
-            mixed = __syncthreads_or(below);
-        else
-            __syncthreads();
+        __syncthreads();
         if (tile + 1 < tiles) fetch(tile + 1);
         const int side = tile & 1;
 #pragma unroll
         for (int k = 0; k < DEPTH; ++k) {
-            float a[TALL], also[TALL];
+            const float4 b = load4(&bs[side][k][left]);
 #pragma unroll
             for (int r = 0; r < TALL; ++r) {
-                a[r] = as[side][0][k][top + r];
-                also[r] = as[side][MAPS - 1][k][top + r];
+                const float a = as[side][k][top + r];
+                sum[r][0] += a * b.x;
+                sum[r][1] += a * b.y;
+                sum[r][2] += a * b.z;
+                sum[r][3] += a * b.w;
             }
-            const float4 weights = load4(&bs[side][k][left]);
-            add_products<KIND, TALL>(a, also, weights, mixed, first, second);
         }
-        if (tile + 1 < tiles) below = store(side ^ 1);
+        if (tile + 1 < tiles) store(side ^ 1);
     }
+    if (FACTORS == PARTS) return __syncthreads_or(below);  // which frees the tiles for the next product
+    if (FACTORS == PART_OF_B) __syncthreads();
+    return false;
 }

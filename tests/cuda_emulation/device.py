@@ -75,7 +75,7 @@ class EmulatedDevice(launch.Device):
         return 1 << 24
 
     def to_host(self, array: np.ndarray) -> np.ndarray:
-        return np.asarray(array)
+        return np.array(array)
 
     def _run(self, name: str, grid: tuple[int, ...], threads: int, args: list[Any]) -> None:
         _check_apart(name, self.declared[name].parameters, args)
