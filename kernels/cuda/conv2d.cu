@@ -18,7 +18,7 @@ __device__ inline void forward(FORWARD_PARAMETERS) {
 #pragma unroll
         for (int k = 0; k < 4; ++k) {
             const float column[4] = {z[four][k], z[four + 1][k], z[four + 2][k], z[four + 3][k]};
-            if (left + k < o) write_four(column, t, b[left + k], slope, top + four, 1, left + k, y, index);
+            if (left + k < o) write_four(column, t, b[left + k], slope, top + four, 2, left + k, y, index);
         }
     }
 }

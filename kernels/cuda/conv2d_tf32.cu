@@ -10,16 +10,16 @@ __device__ inline void forward_tf32(FORWARD_PARAMETERS) {
     float sum[2][4][4];
     multiply_tf32<COLUMNS>(t, sum);
     const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, l = threadIdx.x % 4;
-    const int top = blockIdx.x * ROWS + warp % 4 * 32, left = blockIdx.y * COLUMNS + warp / 4 * 32 + 2 * l;
+    const int top = blockIdx.x * ROWS + warp % 4 * 32, left = blockIdx.y * COLUMNS + warp / 4 * 32 + g;
 #pragma unroll
-    for (int j = 0; j < 4; ++j) {
+    for (int j = 0; j < 4; j += 2) {
+        // Rows 2 l, 2 l + 1, 2 l + 8, 2 l + 9 of 16: the four of window 4 … + l where there are windows.
+        const int row = top + j * 8 + (t.pool == 1 ? 2 : 4) * l;
 #pragma unroll
-        for (int e = 0; e < 2; ++e) {
-            const int column = left + j * 8 + e;
-            const float four[4] = {sum[0][j][e], sum[0][j][e + 2], sum[1][j][e], sum[1][j][e + 2]};
-            // Rows g, g + 8, g + 16, g + 24 of the warp: the four of window top / 4 + g where there are windows.
-            const int row = t.pool == 1 ? top + g : top + 4 * g;
-            if (column < o) write_four(four, t, b[column], slope, row, t.pool == 1 ? 8 : 1, column, y, index);
+        for (int e = 0; e < 4; ++e) {
+            const int i = e / 2, half = e % 2 * 2, column = left + e * 8;
+            const float four[4] = {sum[i][j][half], sum[i][j][half + 1], sum[i][j + 1][half], sum[i][j + 1][half + 1]};
+            if (column < o) write_four(four, t, b[column], slope, row, 8, column, y, index);
         }
     }
 }
@@ -37,14 +37,14 @@ __device__ inline void backward_input_tf32(BACKWARD_INPUT_PARAMETERS) {
     float sum[2][4][4];
     multiply_tf32<COLUMNS>(t, sum);
     const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, l = threadIdx.x % 4;
-    const int top = blockIdx.x * ROWS + warp % 4 * 32 + g, left = blockIdx.y * COLUMNS + warp / 4 * 32 + 2 * l;
+    const int top = blockIdx.x * ROWS + warp % 4 * 32 + 2 * l, left = blockIdx.y * COLUMNS + warp / 4 * 32 + g;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
 #pragma unroll
             for (int e = 0; e < 4; ++e) {
-                const int row = top + i * 16 + e / 2 * 8, column = left + j * 8 + e % 2;
+                const int row = top + j * 8 + e % 2, column = left + i * 16 + e / 2 * 8;
                 if (row < rows && column < c) dx[(size_t)row * c + column] = sum[i][j][e];
             }
         }
@@ -58,7 +58,8 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_backward_input_tf32_32(
     backward_input_tf32<32>(BACKWARD_INPUT_ARGUMENTS);
 }
 
-// A warp owns 32 k x COLUMNS / 2 o; the sum runs over the pixels.
+// A warp owns 32 k x COLUMNS / 2 o; the sum runs over the pixels. Lane (g, l) loads k = 2 g and 2 g + 1 of a pixel by one
+// instruction; they stand for the rows g and g + 8 of a product.
 template <int COLUMNS>
 __device__ inline void gradients_tf32(GRADIENT_PARAMETERS) {
     constexpr int ACROSS = COLUMNS / 16;
@@ -66,7 +67,7 @@ __device__ inline void gradients_tf32(GRADIENT_PARAMETERS) {
     SHARED(float, ds, [2][DEPTH][COLUMNS + 8]);
     Pixels<COLUMNS> t = pixels_of<COLUMNS>(GRADIENT_ARGUMENTS);
     const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, l = threadIdx.x % 4;
-    const int top = warp % 2 * 32, left = warp / 2 * (COLUMNS / 2);
+    const int top = warp % 2 * 32 + 2 * g, left = warp / 2 * (COLUMNS / 2) + g;
     float sum[2][ACROSS][4] = {};
     OnTheWay<COLUMNS> next[2];  // two tiles, as in multiply_tf32
     const auto fetch = [&](int m, int side) {
@@ -94,17 +95,15 @@ __device__ inline void gradients_tf32(GRADIENT_PARAMETERS) {
             fetch(m + 2 * DEPTH, side);
 #pragma unroll
             for (int d = 0; d < DEPTH; d += 8) {
-                unsigned a[2][4], b[ACROSS][2];
+                const float *one = xs[side][d + l], *other = xs[side][d + 4 + l];
 #pragma unroll
-                for (int i = 0; i < 2; ++i)
-                    for (int e = 0; e < 4; ++e)
-                        a[i][e] = __float_as_uint(xs[side][d + e / 2 * 4 + l][top + i * 16 + e % 2 * 8 + g]);
+                for (int i = 0; i < 2; ++i) {
+                    const float2 v = load2(one + top + i * 16), w = load2(other + top + i * 16);
 #pragma unroll
-                for (int j = 0; j < ACROSS; ++j)
-                    for (int e = 0; e < 2; ++e) b[j][e] = __float_as_uint(ds[side][d + e * 4 + l][left + j * 8 + g]);
-#pragma unroll
-                for (int i = 0; i < 2; ++i)
-                    for (int j = 0; j < ACROSS; ++j) mma_tf32(sum[i][j], a[i], b[j]);
+                    for (int j = 0; j < ACROSS; ++j)
+                        mma_tf32(sum[i][j], make_float4(v.x, v.y, w.x, w.y), ds[side][d + l][left + j * 8],
+                                 ds[side][d + 4 + l][left + j * 8]);
+                }
             }
             if (m + DEPTH < t.last) store(side ^ 1);
         }
@@ -115,8 +114,8 @@ __device__ inline void gradients_tf32(GRADIENT_PARAMETERS) {
         for (int j = 0; j < ACROSS; ++j) {
 #pragma unroll
             for (int e = 0; e < 4; ++e) {
-                const int k = blockIdx.x * TAPS + top + i * 16 + e / 2 * 8 + g;
-                const int column = blockIdx.y * COLUMNS + left + j * 8 + 2 * l + e % 2;
+                const int k = blockIdx.x * TAPS + top + i * 16 + e / 2;
+                const int column = blockIdx.y * COLUMNS + left - g + j * 8 + 2 * l + e % 2;
                 if (k < t.total && column < o)
                     partial[((size_t)blockIdx.z * (t.total + 1) + k) * o + column] = sum[i][j][e];
             }

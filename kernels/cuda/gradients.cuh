@@ -26,8 +26,11 @@ struct Pixels {
     const float *x, *dz;
     int height, width, c, size, p, q, o, pad, last;
     int k, total;
-    Tap tap;                                      // of k
-    int image[OF_X], row[OF_X], column[OF_X];     // the next pixels; they go up by DEPTH, without divisions
+    Tap tap;  // of k
+    // The next pixels, where x of their tap lies (it may be outside of the map), and dz: they go up by DEPTH pixels,
+    // without divisions.
+    int row[OF_X], column[OF_X];
+    long long x_at[OF_X], dz_at;
     bool x_by_four, dz_by_four;
     float4 bias;  // the thread's own part of db: four columns, every DOWN-th pixel
 
@@ -36,20 +39,23 @@ struct Pixels {
 #pragma unroll
         for (int r = 0; r < OF_X; ++r) {
             next.x[r] = window_part(r, first + threadIdx.x / (TAPS / 4) + r * 8);
+            x_at[r] += DEPTH * c;
             for (column[r] += DEPTH; column[r] >= q; column[r] -= q) {
-                if (++row[r] == p) row[r] = 0, ++image[r];
+                x_at[r] += (width - q) * c;
+                if (++row[r] == p) row[r] = 0, x_at[r] += (height - p) * width * c;
             }
         }
+        const int left = blockIdx.y * COLUMNS + threadIdx.x % ACROSS * 4;
 #pragma unroll
         for (int r = 0; r < OF_DZ; ++r) {
-            const int m = first + threadIdx.x / ACROSS + r * DOWN, at = blockIdx.y * COLUMNS + threadIdx.x % ACROSS * 4;
+            const int m = first + threadIdx.x / ACROSS + r * DOWN;
+            const float* from = dz + (dz_at + r * DOWN * o);
             float v[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-            const float* from = dz + (size_t)m * o + at;
-            if (dz_by_four && m < last && at < o) {
+            if (dz_by_four && m < last && left < o) {
                 next.dz[r] = load4(from);
             } else {
                 for (int e = 0; e < 4; ++e)
-                    if (!dz_by_four && m < last && at + e < o) v[e] = from[e];
+                    if (!dz_by_four && m < last && left + e < o) v[e] = from[e];
                 next.dz[r] = make_float4(v[0], v[1], v[2], v[3]);
             }
             bias.x += next.dz[r].x;
@@ -57,22 +63,26 @@ struct Pixels {
             bias.z += next.dz[r].z;
             bias.w += next.dz[r].w;
         }
+        dz_at += DEPTH * o;
     }
 
     // x[m, k … k + 3], m the r-th pixel.
     __device__ float4 window_part(int r, int m) const {
         float v[4] = {0.0f, 0.0f, 0.0f, 0.0f};
         if (m >= last || k >= total) return make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        if (x_by_four) return inside(r, tap) ? load4(x + x_at[r]) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
         Tap of_e = tap;
         for (int e = 0; e < 4; ++e) {
-            const int h = row[r] - pad + of_e.i, w = column[r] - pad + of_e.j;
-            const bool inside = of_e.i < size && h >= 0 && h < height && w >= 0 && w < width;
-            const size_t at = (((size_t)image[r] * height + h) * width + w) * c + of_e.c;
-            if (x_by_four) return inside ? load4(x + at) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-            if (inside) v[e] = x[at];
+            const int further = ((of_e.i - tap.i) * width + of_e.j - tap.j) * c + of_e.c - tap.c;
+            if (inside(r, of_e)) v[e] = x[x_at[r] + further];
             of_e.advance(1, size, c);
         }
         return make_float4(v[0], v[1], v[2], v[3]);
+    }
+
+    __device__ bool inside(int r, Tap of) const {
+        const int h = row[r] - pad + of.i, w = column[r] - pad + of.j;
+        return of.i < size && (unsigned)h < (unsigned)height && (unsigned)w < (unsigned)width;
     }
 };
 
@@ -84,11 +94,15 @@ __device__ inline Pixels<COLUMNS> pixels_of(GRADIENT_PARAMETERS) {
     t.k = blockIdx.x * TAPS + threadIdx.x % (TAPS / 4) * 4;
     t.total = size * size * c;
     t.tap = tap_of(t.k, size, c);
+    const int first = blockIdx.z * rows_of_split;
 #pragma unroll
     for (int r = 0; r < t.OF_X; ++r) {
-        const int m = blockIdx.z * rows_of_split + threadIdx.x / (TAPS / 4) + r * 8;
-        t.image[r] = m / (p * q), t.row[r] = m % (p * q) / q, t.column[r] = m % q;
+        const int m = first + threadIdx.x / (TAPS / 4) + r * 8, image = m / (p * q);
+        t.row[r] = m % (p * q) / q, t.column[r] = m % q;
+        const long long down = (long long)image * height + t.row[r] - pad + t.tap.i;
+        t.x_at[r] = (down * width + t.column[r] - pad + t.tap.j) * c + t.tap.c;
     }
+    t.dz_at = (long long)(first + threadIdx.x / t.ACROSS) * o + blockIdx.y * COLUMNS + threadIdx.x % t.ACROSS * 4;
     const int stop = (blockIdx.z + 1) * rows_of_split;
     t.last = stop < rows ? stop : rows;
     t.x_by_four = c % 4 == 0 && is_aligned(x);

@@ -8,14 +8,17 @@
         int height, int width, int c, int size, int p, int q, int o
 #define FORWARD_ARGUMENTS x, w, b, y, index, pad, slope, pool, rows, height, width, c, size, p, q, o
 
-// Of one column o, the rows `row`, row + apart, …: four pixels, or the four of a window, of which the largest is kept.
+// Of one column o, the rows row, row + 1, row + apart, row + apart + 1: four pixels, or the four of the window of row / 4,
+// of which the largest is kept.
 __device__ inline void write_four(const float (&z)[4], const Product& t, float bias, float slope, int row, int apart,
                                   int o, float* y, byte* index) {
     float v[4];
     for (int r = 0; r < 4; ++r) v[r] = activated(z[r] + bias, slope);
     if (t.pool == 1) {
-        for (int r = 0; r < 4; ++r)
-            if (row + r * apart < t.rows) y[(size_t)(row + r * apart) * t.columns + o] = v[r];
+        for (int r = 0; r < 4; ++r) {
+            const int at = row + r / 2 * apart + r % 2;
+            if (at < t.rows) y[(size_t)at * t.columns + o] = v[r];
+        }
     } else if (row < t.rows) {
         int winner = 0;
         float best = v[0];

@@ -10,14 +10,15 @@ __device__ inline unsigned to_tf32(float x) {
     return rounded;
 }
 
-// c += a b. Lane l = 4 g + t holds a: (g, t), (g + 8, t), (g, t + 4), (g + 8, t + 4); b: (t, g), (t + 4, g);
+// c += a b. Lane 4 g + t holds a: (g, t), (g + 8, t), (g, t + 4), (g + 8, t + 4); b: (t, g), (t + 4, g);
 // c: (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).
-__device__ inline void mma_tf32(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+__device__ inline void mma_tf32(float (&c)[4], float4 a, float b0, float b1) {
     asm volatile(
         "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
         "{%0, %1, %2, %3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+        : "r"(__float_as_uint(a.x)), "r"(__float_as_uint(a.y)), "r"(__float_as_uint(a.z)), "r"(__float_as_uint(a.w)),
+          "r"(__float_as_uint(b0)), "r"(__float_as_uint(b1)));
 }
 #endif
 
@@ -27,35 +28,71 @@ __device__ inline float4 rounded4(float4 v) {
     return make_float4(rounded(v.x), rounded(v.y), rounded(v.z), rounded(v.w));
 }
 
-// The block's sums. A warp owns 32 rows x 32 columns: sum[i][j][e] is, of its tile of 16 rows i and 8 columns j,
-// element e as mma_tf32 has it. Strides are such that a warp's reads meet no bank twice. Tensor cores are done with
-// a tile long before the next one has come from global memory, so two of them are on their way.
+// The thread's four weights of a tile, b[k … k + 3, o]: where they go in the block's tile, and what the next ones are.
+template <int COLUMNS>
+struct WeightQuad {
+    int o, quad, left;  // how many k there are from the next one on
+    const float* from;
+
+    __device__ WeightQuad(const Product& t)
+        : o(t.flip ? threadIdx.x / 4 : threadIdx.x % COLUMNS), quad(t.flip ? threadIdx.x % 4 : threadIdx.x / COLUMNS) {
+        const int column = blockIdx.y * COLUMNS + o;
+        left = column < t.columns ? t.size * t.size * t.depth - 4 * quad : 0;
+        from = t.w + ((long long)4 * quad * t.columns + column);
+    }
+
+    __device__ float4 fetch(const Product& t, bool by_four, Tap tap) {
+        if (t.flip) return fetch_weights<COLUMNS>(t, by_four, 0, tap);
+        float v[4];
+#pragma unroll
+        for (int e = 0; e < 4; ++e) v[e] = e < left ? from[(long long)e * t.columns] : 0.0f;
+        left -= DEPTH;
+        from += (long long)DEPTH * t.columns;
+        return make_float4(v[0], v[1], v[2], v[3]);
+    }
+};
+
+// Where lane (g, l)'s four numbers lie: so that neither the lanes of one g nor those of one l meet in a bank.
+__device__ inline int place_of(int g, int l) { return (g * 4 + (l + g / 2) % 4) * 4; }
+
+// The block's sums. A warp owns 32 columns x 32 rows, columns (channels) down and rows (pixels) across: sum[i][j][e] is, of
+// its tile of 16 columns i and 8 rows j, element e as mma_tf32 has it.
+//
+// Both tiles lie in shared memory as the lanes load them, by one instruction for 16 k. Of a row, lane l of four takes the
+// k = 4 l … 4 l + 3; they stand for k = l and l + 4 of a first product of 8 k and of a second one, for a sum may go
+// through its k in any order. Of the columns it takes mma's four numbers of each product: bs[i][product][lane][4].
+// Tensor cores are done with a tile before the next one has come from global memory, so two are on their way.
 template <int COLUMNS>
 __device__ inline void multiply_tf32(const Product& t, float (&sum)[2][4][4]) {
     constexpr int THREADS = COLUMNS * 4;
-    SHARED(float, as, [2][ROWS][DEPTH + 4]);
-    SHARED(float, bs, [2][DEPTH][COLUMNS + 8]);
+    SHARED(float, as, [2][ROWS][DEPTH]);
+    SHARED(float, bs, [2][COLUMNS / 16][2][32 * 4]);
     using Rows = Gather<THREADS, true>;
     const Rows gather(t);
+    WeightQuad<COLUMNS> weights(t);
     const bool by_four = gathers_by_four(t), weights_by_four = weighs_by_four(t);
     const int tiles = (t.size * t.size * t.depth + DEPTH - 1) / DEPTH;
     const int quad = threadIdx.x % 4, row = threadIdx.x / 4;
     const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, l = threadIdx.x % 4;
-    const int top = warp % 4 * 32, left = warp / 4 * 32;
+    const int top = warp % 4 * 32 + g, left = warp / 4 * 2, lane = place_of(g, l);
+    const int to = place_of(weights.o % 8, weights.quad) + weights.o % 16 / 8;
     Tap tap = tap_of(4 * quad, t.size, t.depth);
     float4 next[2][Rows::QUADS], next_weights[2];
 
     const auto fetch = [&](int tile, int side) {
         if (tile >= tiles) return;
         gather.fetch(t, by_four, tap, next[side]);
-        next_weights[side] = fetch_weights<COLUMNS>(t, weights_by_four, tile * DEPTH, tap);
+        next_weights[side] = weights.fetch(t, weights_by_four, tap);
         tap.advance(DEPTH, t.size, t.depth);
     };
     const auto store = [&](int side) {
 #pragma unroll
         for (int r = 0; r < Rows::QUADS; ++r)
             store4(&as[side][row + r * (THREADS / 4)][4 * quad], rounded4(next[side][r]));
-        store_weights<COLUMNS>(bs[side], t.flip, rounded4(next_weights[side]));
+        const float4 w = rounded4(next_weights[side]);
+        float(&both)[2][32 * 4] = bs[side][weights.o / 16];
+        both[0][to] = w.x, both[0][to + 2] = w.y;
+        both[1][to] = w.z, both[1][to + 2] = w.w;
     };
 
 #pragma unroll
@@ -72,20 +109,19 @@ __device__ inline void multiply_tf32(const Product& t, float (&sum)[2][4][4]) {
             if (tile >= tiles) break;
             __syncthreads();
             fetch(tile + 2, side);
+            float4 of_column[2][2], of_row[4];
 #pragma unroll
-            for (int k = 0; k < DEPTH; k += 8) {
-                unsigned a[2][4], b[4][2];
+            for (int i = 0; i < 2; ++i)
+                for (int product = 0; product < 2; ++product)
+                    of_column[i][product] = load4(&bs[side][left + i][product][lane]);
 #pragma unroll
-                for (int i = 0; i < 2; ++i)
-                    for (int e = 0; e < 4; ++e)
-                        a[i][e] = __float_as_uint(as[side][top + i * 16 + e % 2 * 8 + g][k + e / 2 * 4 + l]);
+            for (int j = 0; j < 4; ++j) of_row[j] = load4(&as[side][top + j * 8][4 * l]);
 #pragma unroll
-                for (int j = 0; j < 4; ++j)
-                    for (int e = 0; e < 2; ++e) b[j][e] = __float_as_uint(bs[side][k + e * 4 + l][left + j * 8 + g]);
+            for (int i = 0; i < 2; ++i)
+                for (int j = 0; j < 4; ++j) mma_tf32(sum[i][j], of_column[i][0], of_row[j].x, of_row[j].y);
 #pragma unroll
-                for (int i = 0; i < 2; ++i)
-                    for (int j = 0; j < 4; ++j) mma_tf32(sum[i][j], a[i], b[j]);
-            }
+            for (int i = 0; i < 2; ++i)
+                for (int j = 0; j < 4; ++j) mma_tf32(sum[i][j], of_column[i][1], of_row[j].z, of_row[j].w);
             if (tile + 1 < tiles) store(side ^ 1);
         }
     }

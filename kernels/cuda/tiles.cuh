@@ -29,14 +29,15 @@ struct Pixel {
     bool inside;
 };
 
-// The pixel of row m. SPREAD: a window's four rows are m, m + 8, m + 16, m + 24, as a lane of mma holds them.
+// The pixel of row m. SPREAD: a window's four rows are m, m + 1, m + 8, m + 9, as a lane of mma holds them.
 template <bool SPREAD>
 __device__ inline Pixel pixel_of(const Product& t, int m) {
     if (t.pool == 1) {
         const int rest = m % (t.p * t.q);
         return {m / (t.p * t.q), rest / t.q, rest % t.q, m < t.rows};
     }
-    const int window = SPREAD ? m / 32 * 8 + m % 8 : m / 4, place = SPREAD ? m % 32 / 8 : m % 4;
+    const int window = SPREAD ? m / 16 * 4 + m % 8 / 2 : m / 4;
+    const int place = SPREAD ? m % 16 / 8 * 2 + m % 2 : m % 4;
     const int across = t.q / 2, area = t.p / 2 * across, rest = window % area;
     return {window / area, rest / across * 2 + place / 2, rest % across * 2 + place % 2, window < t.rows / 4};
 }
