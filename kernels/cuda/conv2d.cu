@@ -48,23 +48,39 @@ extern "C" __global__ void conv2d_epilogue(const float* __restrict__ z_pos, cons
     }
 }
 
+// dz[i … i + WIDE - 1], neighbouring channels of a pixel (p, q).
+template <int WIDE>
+__device__ inline void epilogue_backward(const float* dy, const float* y, const byte* index, float slope, float* dz,
+                                         unsigned i, int p, int q, int o) {
+    size_t at = i;
+    int place = -1;  // of the pixel in its window
+    if (index != nullptr) {
+        const int channel = i % o, pixel = i / o, column = pixel % q, row = pixel / q % p;
+        const int across = q / 2, down = p / 2;
+        at = (((size_t)(pixel / q / p) * down + row / 2) * across + column / 2) * o + channel;
+        place = row < 2 * down && column < 2 * across ? row % 2 * 2 + column % 2 : 4;  // 4: in none
+    }
+    float value[WIDE];
+#pragma unroll
+    for (int e = 0; e < WIDE; ++e) {
+        value[e] = 0.0f;
+        if (place < 4 && (place < 0 || index[at + e] == place))
+            value[e] = y[at + e] > 0.0f ? dy[at + e] : slope * dy[at + e];
+    }
+    if constexpr (WIDE == 4)
+        store4(dz + i, make_float4(value[0], value[1], value[2], value[3]));
+    else
+        dz[i] = value[0];
+}
+
 // dz = dy at the winner of its window (or everywhere), times 1 where y > 0 and slope elsewhere.
 extern "C" __global__ void conv2d_epilogue_backward(const float* __restrict__ dy, const float* __restrict__ y,
                                                     const unsigned char* __restrict__ index, float slope,
                                                     float* __restrict__ dz, int p, int q, int o, int count) {
-    EACH(i, count) {
-        size_t at = i;
-        bool won = true;
-        if (index != nullptr) {
-            const int channel = i % o, pixel = i / o, column = pixel % q, row = pixel / q % p;
-            const int across = q / 2, down = p / 2;
-            won = row < 2 * down && column < 2 * across;
-            at = (((size_t)(pixel / q / p) * down + row / 2) * across + column / 2) * o + channel;
-            won = won && index[at] == row % 2 * 2 + column % 2;
-        }
-        float value = 0.0f;
-        if (won) value = y[at] > 0.0f ? dy[at] : slope * dy[at];
-        dz[i] = value;
+    if (o % 4 == 0 && is_aligned(dz)) {
+        EACH(i, count / 4) epilogue_backward<4>(dy, y, index, slope, dz, 4 * i, p, q, o);
+    } else {
+        EACH(i, count) epilogue_backward<1>(dy, y, index, slope, dz, i, p, q, o);
     }
 }
 

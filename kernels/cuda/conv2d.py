@@ -9,7 +9,9 @@ import numpy as np
 from rotinv.kernels.cuda.launch import THREADS, blocks_for
 
 _ROWS, _DEPTH, _TAPS, _SUMMED = 128, 16, 64, 32  # of a block: see tiles.cuh, gradients.cuh and .cu
-_BLOCKS = 512  # in which the pixels are shared out for the gradients: the same on every GPU, so the same bits
+# Blocks in which the pixels are shared out for the gradients, by their columns: about as many as run at once on the
+# largest GPU, but the same on every one, so the same bits.
+_BLOCKS = {64: 512, 32: 768}
 
 
 def forward(on, x, w, b, pad, slope, pool):
@@ -57,7 +59,7 @@ def backward_params(on, x, dz, pad, dw, db):
     size, rows = len(dw), n * p * q
     columns = 32 if o <= 32 else 64
     tiles = -(-size * size * c // _TAPS), -(-o // columns)
-    splits = min(max(1, _BLOCKS // (tiles[0] * tiles[1])), -(-rows // (4 * _DEPTH)))
+    splits = min(max(1, _BLOCKS[columns] // (tiles[0] * tiles[1])), -(-rows // (4 * _DEPTH)))
     rows_of_split = -(-rows // (splits * _DEPTH)) * _DEPTH
     splits = -(-rows // rows_of_split)
     partial = on.empty((splits, size * size * c + 1, o))

@@ -24,7 +24,7 @@ __device__ inline void forward_tf32(FORWARD_PARAMETERS) {
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256) conv2d_forward_tf32_64(FORWARD_PARAMETERS) {
+extern "C" __global__ void __launch_bounds__(256, 2) conv2d_forward_tf32_64(FORWARD_PARAMETERS) {
     forward_tf32<64>(FORWARD_ARGUMENTS);
 }
 extern "C" __global__ void __launch_bounds__(128) conv2d_forward_tf32_32(FORWARD_PARAMETERS) {
@@ -51,7 +51,7 @@ __device__ inline void backward_input_tf32(BACKWARD_INPUT_PARAMETERS) {
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256) conv2d_backward_input_tf32_64(BACKWARD_INPUT_PARAMETERS) {
+extern "C" __global__ void __launch_bounds__(256, 2) conv2d_backward_input_tf32_64(BACKWARD_INPUT_PARAMETERS) {
     backward_input_tf32<64>(BACKWARD_INPUT_ARGUMENTS);
 }
 extern "C" __global__ void __launch_bounds__(128) conv2d_backward_input_tf32_32(BACKWARD_INPUT_PARAMETERS) {
@@ -63,50 +63,56 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_backward_input_tf32_32(
 template <int COLUMNS>
 __device__ inline void gradients_tf32(GRADIENT_PARAMETERS) {
     constexpr int ACROSS = COLUMNS / 16;
-    SHARED(float, xs, [2][DEPTH][TAPS + 8]);
-    SHARED(float, ds, [2][DEPTH][COLUMNS + 8]);
+    SHARED(float, xs, [2][2][DEPTH][TAPS + 8]);
+    SHARED(float, ds, [2][2][DEPTH][COLUMNS + 8]);
     Pixels<COLUMNS> t = pixels_of<COLUMNS>(GRADIENT_ARGUMENTS);
     const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, l = threadIdx.x % 4;
     const int top = warp % 2 * 32 + 2 * g, left = warp / 2 * (COLUMNS / 2) + g;
     float sum[2][ACROSS][4] = {};
-    OnTheWay<COLUMNS> next[2];  // two tiles, as in multiply_tf32
-    const auto fetch = [&](int m, int side) {
-        if (m < t.last) t.fetch(m, next[side]);
+    OnTheWay<COLUMNS> next[2];  // two tiles to a barrier, as in multiply_tf32
+    const auto fetch = [&](int m) {
+        t.fetch(m, next[0]);
+        t.fetch(m + DEPTH, next[1]);
     };
     const auto store = [&](int side) {
 #pragma unroll
-        for (int r = 0; r < t.OF_X; ++r)
-            store4(&xs[side][threadIdx.x / (TAPS / 4) + r * 8][threadIdx.x % (TAPS / 4) * 4], rounded4(next[side].x[r]));
+        for (int tile = 0; tile < 2; ++tile) {
 #pragma unroll
-        for (int r = 0; r < t.OF_DZ; ++r)
-            store4(&ds[side][threadIdx.x / t.ACROSS + r * t.DOWN][threadIdx.x % t.ACROSS * 4],
-                   rounded4(next[side].dz[r]));
+            for (int r = 0; r < t.OF_X; ++r)
+                store4(&xs[side][tile][threadIdx.x / (TAPS / 4) + r * 8][threadIdx.x % (TAPS / 4) * 4],
+                       rounded4(next[tile].x[r]));
+#pragma unroll
+            for (int r = 0; r < t.OF_DZ; ++r)
+                store4(&ds[side][tile][threadIdx.x / t.ACROSS + r * t.DOWN][threadIdx.x % t.ACROSS * 4],
+                       rounded4(next[tile].dz[r]));
+        }
     };
     const int first = blockIdx.z * rows_of_split;
-    fetch(first, 0);
-    fetch(first + DEPTH, 1);
+    fetch(first);
     store(0);
-    for (int two = first; two < t.last; two += 2 * DEPTH) {
+    int side = 0;
+    for (int m = first; m < t.last; m += 2 * DEPTH) {
+        const bool more = m + 2 * DEPTH < t.last;
+        __syncthreads();
+        if (more) fetch(m + 2 * DEPTH);
 #pragma unroll
-        for (int side = 0; side < 2; ++side) {
-            const int m = two + side * DEPTH;
-            if (m >= t.last) break;
-            __syncthreads();
-            fetch(m + 2 * DEPTH, side);
+        for (int tile = 0; tile < 2; ++tile) {
 #pragma unroll
             for (int d = 0; d < DEPTH; d += 8) {
-                const float *one = xs[side][d + l], *other = xs[side][d + 4 + l];
+                const float(&of_x)[DEPTH][TAPS + 8] = xs[side][tile];
+                const float(&of_dz)[DEPTH][COLUMNS + 8] = ds[side][tile];
 #pragma unroll
                 for (int i = 0; i < 2; ++i) {
-                    const float2 v = load2(one + top + i * 16), w = load2(other + top + i * 16);
+                    const float2 v = load2(&of_x[d + l][top + i * 16]), w = load2(&of_x[d + 4 + l][top + i * 16]);
 #pragma unroll
                     for (int j = 0; j < ACROSS; ++j)
-                        mma_tf32(sum[i][j], make_float4(v.x, v.y, w.x, w.y), ds[side][d + l][left + j * 8],
-                                 ds[side][d + 4 + l][left + j * 8]);
+                        mma_tf32(sum[i][j], make_float4(v.x, v.y, w.x, w.y), of_dz[d + l][left + j * 8],
+                                 of_dz[d + 4 + l][left + j * 8]);
                 }
             }
-            if (m + DEPTH < t.last) store(side ^ 1);
         }
+        side ^= 1;
+        if (more) store(side);
     }
 #pragma unroll
     for (int i = 0; i < 2; ++i) {

@@ -61,17 +61,17 @@ __device__ inline int place_of(int g, int l) { return (g * 4 + (l + g / 2) % 4) 
 // Both tiles lie in shared memory as the lanes load them, by one instruction for 16 k. Of a row, lane l of four takes the
 // k = 4 l … 4 l + 3; they stand for k = l and l + 4 of a first product of 8 k and of a second one, for a sum may go
 // through its k in any order. Of the columns it takes mma's four numbers of each product: bs[i][product][lane][4].
-// Tensor cores are done with a tile before the next one has come from global memory, so two are on their way.
+// Tensor cores are soon done with a tile, so there are two to a barrier; what lies beyond the last k is zeros.
 template <int COLUMNS>
 __device__ inline void multiply_tf32(const Product& t, float (&sum)[2][4][4]) {
     constexpr int THREADS = COLUMNS * 4;
-    SHARED(float, as, [2][ROWS][DEPTH]);
-    SHARED(float, bs, [2][COLUMNS / 16][2][32 * 4]);
+    SHARED(float, as, [2][2][ROWS][DEPTH]);
+    SHARED(float, bs, [2][2][COLUMNS / 16][2][32 * 4]);
     using Rows = Gather<THREADS, true>;
     const Rows gather(t);
     WeightQuad<COLUMNS> weights(t);
     const bool by_four = gathers_by_four(t), weights_by_four = weighs_by_four(t);
-    const int tiles = (t.size * t.size * t.depth + DEPTH - 1) / DEPTH;
+    const int total = t.size * t.size * t.depth;
     const int quad = threadIdx.x % 4, row = threadIdx.x / 4;
     const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, l = threadIdx.x % 4;
     const int top = warp % 4 * 32 + g, left = warp / 4 * 2, lane = place_of(g, l);
@@ -79,50 +79,55 @@ __device__ inline void multiply_tf32(const Product& t, float (&sum)[2][4][4]) {
     Tap tap = tap_of(4 * quad, t.size, t.depth);
     float4 next[2][Rows::QUADS], next_weights[2];
 
-    const auto fetch = [&](int tile, int side) {
-        if (tile >= tiles) return;
-        gather.fetch(t, by_four, tap, next[side]);
-        next_weights[side] = weights.fetch(t, weights_by_four, tap);
-        tap.advance(DEPTH, t.size, t.depth);
+    const auto fetch = [&] {
+#pragma unroll
+        for (int tile = 0; tile < 2; ++tile) {
+            gather.fetch(t, by_four, tap, next[tile]);
+            next_weights[tile] = weights.fetch(t, weights_by_four, tap);
+            tap.advance(DEPTH, t.size, t.depth);
+        }
     };
     const auto store = [&](int side) {
 #pragma unroll
-        for (int r = 0; r < Rows::QUADS; ++r)
-            store4(&as[side][row + r * (THREADS / 4)][4 * quad], rounded4(next[side][r]));
-        const float4 w = rounded4(next_weights[side]);
-        float(&both)[2][32 * 4] = bs[side][weights.o / 16];
-        both[0][to] = w.x, both[0][to + 2] = w.y;
-        both[1][to] = w.z, both[1][to + 2] = w.w;
+        for (int tile = 0; tile < 2; ++tile) {
+#pragma unroll
+            for (int r = 0; r < Rows::QUADS; ++r)
+                store4(&as[side][tile][row + r * (THREADS / 4)][4 * quad], rounded4(next[tile][r]));
+            const float4 w = rounded4(next_weights[tile]);
+            float(&both)[2][32 * 4] = bs[side][tile][weights.o / 16];
+            both[0][to] = w.x, both[0][to + 2] = w.y;
+            both[1][to] = w.z, both[1][to + 2] = w.w;
+        }
     };
 
 #pragma unroll
     for (int i = 0; i < 2; ++i)
         for (int j = 0; j < 4; ++j)
             for (int e = 0; e < 4; ++e) sum[i][j][e] = 0.0f;
-    fetch(0, 0);
-    fetch(1, 1);
+    fetch();
     store(0);
-    for (int first = 0; first < tiles; first += 2) {
+    int side = 0;
+    for (int k = 0; k < total; k += 2 * DEPTH) {
+        const bool more = k + 2 * DEPTH < total;
+        __syncthreads();
+        if (more) fetch();
 #pragma unroll
-        for (int side = 0; side < 2; ++side) {
-            const int tile = first + side;
-            if (tile >= tiles) break;
-            __syncthreads();
-            fetch(tile + 2, side);
+        for (int tile = 0; tile < 2; ++tile) {
             float4 of_column[2][2], of_row[4];
 #pragma unroll
             for (int i = 0; i < 2; ++i)
                 for (int product = 0; product < 2; ++product)
-                    of_column[i][product] = load4(&bs[side][left + i][product][lane]);
+                    of_column[i][product] = load4(&bs[side][tile][left + i][product][lane]);
 #pragma unroll
-            for (int j = 0; j < 4; ++j) of_row[j] = load4(&as[side][top + j * 8][4 * l]);
+            for (int j = 0; j < 4; ++j) of_row[j] = load4(&as[side][tile][top + j * 8][4 * l]);
 #pragma unroll
             for (int i = 0; i < 2; ++i)
                 for (int j = 0; j < 4; ++j) mma_tf32(sum[i][j], of_column[i][0], of_row[j].x, of_row[j].y);
 #pragma unroll
             for (int i = 0; i < 2; ++i)
                 for (int j = 0; j < 4; ++j) mma_tf32(sum[i][j], of_column[i][1], of_row[j].z, of_row[j].w);
-            if (tile + 1 < tiles) store(side ^ 1);
         }
+        side ^= 1;
+        if (more) store(side);
     }
 }
