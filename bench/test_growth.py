@@ -8,7 +8,7 @@ import pytest
 @pytest.mark.parametrize("name", growth.SERIES)
 def test_time_and_memory_grow_with(time_beside, curve, name):
     series, threads = growth.SERIES[name], growth.threads()[-1]
-    # The largest first: who is first may compile, and that takes memory.
+    # The largest first: who is first may compile, but takes more itself than the compiler's 400 MB.
     rows = {value: time_beside(series.operation.format(value), threads) for value in reversed(series.values)}
     for value in series.values:
         curve(name, value, rows[value], series.power)

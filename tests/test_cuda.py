@@ -69,6 +69,11 @@ def index_of(k, shape, most):
     return k.asindex(np.random.default_rng(1).integers(0, most, shape)).astype(np.uint8)
 
 
+def epilogue_backward(k, dy, y):
+    index = index_of(k, y.shape, 4)
+    return k.conv2d.epilogue_backward(dy, y, index, 0.1, (2, 7, 7, y.shape[3]))
+
+
 def taken(k, stamps):
     """Stamps of a data set on the device; the reference has none there."""
     rows, there = np.array([8, 0, 3, 3]), k.resident(stamps.shape)
@@ -108,8 +113,8 @@ CASES = {
     "conv2d_epilogue": drawn((2, 7, 7, 3), (2, 7, 7, 3))(
         lambda k, a, b: k.conv2d.epilogue(a, b, index_of(k, (2, 3, 3, 3), 4), 0.1)
     ),
-    "conv2d_epilogue_backward": drawn((2, 3, 3, 3), (2, 3, 3, 3))(
-        lambda k, dy, y: k.conv2d.epilogue_backward(dy, y, index_of(k, y.shape, 4), 0.1, (2, 7, 7, 3))
+    "conv2d_epilogue_backward": drawn((2, 3, 3, 3), (2, 3, 3, 3), (2, 3, 3, 8), (2, 3, 3, 8))(
+        lambda k, dy, y, *wide: [epilogue_backward(k, dy, y), epilogue_backward(k, *wide)]
     ),
     "dense_forward": drawn((11, 75), (75, 40), (40,))(lambda k, x, w, b: k.dense.forward(x, w, b, 0.1)),
     "dense_contributions": drawn((11, 75), (75, 40), (40,))(lambda k, *a: k.dense.contributions(*a)),
@@ -232,6 +237,24 @@ DEFECTS = {
         "        if (tile",
         "conv2d_forward_64",
     ),
+    "no barrier between two products": (
+        "conv2d",
+        "return MORE && __syncthreads_or(below);",
+        "return MORE && below;",
+        "conv2d_redistribute_64",
+    ),
+    "no barrier in tf32's product": (
+        "conv2d_tf32",
+        "        __syncthreads();\n        if (more) fetch();",
+        "        if (more) fetch();",
+        "conv2d_forward_tf32_64",
+    ),
+    "no barrier in tf32's gradients": (
+        "conv2d_tf32",
+        "        __syncthreads();\n        if (more) fetch(m",
+        "        if (more) fetch(m",
+        "conv2d_gradients_tf32_64",
+    ),
     "no barrier in the dense sums": (
         "dense",
         "    __syncthreads();\n    float sum",
@@ -250,7 +273,12 @@ DEFECTS = {
         "    if (warp > 0",
         "conv2d_gradients_sum",
     ),
-    "a tap too far": ("conv2d", "row = y[r] + t.step * tap.i", "row = y[r] + 1 + t.step * tap.i", "conv2d_forward_32"),
+    "a tap too far": (
+        "conv2d",
+        "row = y[r] + t.step * tap.i",
+        "row = y[r] + 1 + t.step * tap.i",
+        "conv2d_forward_32",
+    ),
     "one row too few": ("conv2d_gradients", "m >= last", "m >= last - 1", "conv2d_gradients_32"),
     "an element not written": (
         "cyclic",
@@ -282,7 +310,8 @@ def is_noticed(defect, flags=()):
     family, text, other, name = (DEFECTS | OVERFLOW)[defect]
     source = launch.source(family)
     assert source.count(text) >= 1
-    device = EmulatedDevice(changed={family: source.replace(text, other)}, flags=flags)
+    precision = "tf32" if "_tf32" in name else "fp32"
+    device = EmulatedDevice(precision, changed={family: source.replace(text, other)}, flags=flags)
     built(family, device.changed[family], flags)  # that it compiles is not what is noticed
     exact, found = results(name, get_kernels("reference")), []
     try:
@@ -292,7 +321,8 @@ def is_noticed(defect, flags=()):
     except EmulationError:
         return True
     right = all(
-        np.allclose(a, e, rtol=0, atol=2e-5 * np.abs(e).max()) for a, e in zip(found[0], exact, strict=True)
+        np.allclose(a, e, rtol=0, atol=PRECISION[precision] * np.abs(e).max())
+        for a, e in zip(found[0], exact, strict=True)
     )
     same = all(np.array_equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))
     return not (right and same)

@@ -5,7 +5,7 @@ from typing import get_type_hints
 
 import numpy as np
 import pytest
-from conftest import DEVICES, assert_close, kernels_of
+from conftest import DEVICES, EMULATED, assert_close, kernels_of
 from scipy import signal, special
 
 from rotinv import backend
@@ -192,23 +192,39 @@ def test_convolution_contributions_and_redistribute(k, reference, rng, case, neg
     assert abs(np.sum(r, dtype=float) - total) < 1e-5 * np.sum(np.abs(r))
 
 
-@pytest.mark.parametrize("negative", [False, True])
-@pytest.mark.parametrize("c, size", [(4, 4), (6, 3), (10, 3), (12, 3), (20, 3), (64, 3)])
-def test_relevance_of_an_image_does_not_depend_on_the_others(cpu, rng, c, size, negative):
-    """Nor on their number or signs, nor on the threads: to the last bit."""
-    x, w, b, c_pos = conv_case(cpu, rng, 19, 13, c, 18, size, 1)
-    x, c_neg = np.abs(x), draw(cpu, rng, *c_pos.shape)
+CHANNELS_AND_SIZES = [(4, 4), (6, 3), (10, 3), (12, 3), (20, 3), (64, 3)]
+
+
+def relevance_passes(k, rng, c, size, negative):
+    """contributions and redistribute of some of 19 images, as a function; one may be all negative."""
+    x, w, b, c_pos = conv_case(k, rng, 19, 13, c, 18, size, 1)
+    x, c_neg = np.abs(x), draw(k, rng, *c_pos.shape)
     x[3] *= -1 if negative else 1
 
     def passes(k, some):
         r = k.conv2d.redistribute(x[some], w, c_pos[some], c_neg[some], 1)
         return [*k.conv2d.contributions(x[some], w, b, 1), r]
 
-    together = passes(cpu, slice(None))
-    for some in (slice(0, 1), slice(15, 17), slice(18, 19)):
-        for part, whole in zip(passes(cpu, some), together, strict=True):
+    return passes
+
+
+@pytest.mark.parametrize("k", ["cpu", EMULATED], indirect=True)
+@pytest.mark.parametrize("negative", [False, True])
+@pytest.mark.parametrize("c, size", CHANNELS_AND_SIZES)
+def test_relevance_of_an_image_does_not_depend_on_the_others(k, rng, c, size, negative):
+    """Nor on their number or signs: to the last bit."""
+    passes = relevance_passes(k, rng, c, size, negative)
+    together = passes(k, slice(None))
+    for some in (slice(0, 1), slice(2, 3), slice(15, 17), slice(18, 19)):
+        for part, whole in zip(passes(k, some), together, strict=True):
             np.testing.assert_array_equal(part, whole[some])
-    for one, other in zip(passes(get_kernels("cpu", 1), slice(None)), together, strict=True):
+
+
+@pytest.mark.parametrize("negative", [False, True])
+@pytest.mark.parametrize("c, size", CHANNELS_AND_SIZES)
+def test_relevance_does_not_depend_on_the_threads(cpu, rng, c, size, negative):
+    passes = relevance_passes(cpu, rng, c, size, negative)
+    for one, other in zip(*(passes(k, slice(None)) for k in (cpu, get_kernels("cpu", 1))), strict=True):
         np.testing.assert_array_equal(one, other)
 
 

@@ -19,10 +19,7 @@ LINE = 64  # bytes of a cache line, and of the widest vector
 
 def empty(shape):
     """A fresh float32 array that starts a cache line, so that no vector of it lies across two."""
-    size = int(np.prod(shape))
-    spare = np.empty(size + LINE // 4, np.float32)
-    start = -spare.ctypes.data // 4 % (LINE // 4)
-    return spare[start : start + size].reshape(shape)
+    return scratch.py_func(int(np.prod(shape))).reshape(shape)
 
 
 @inline

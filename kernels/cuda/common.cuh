@@ -1,4 +1,4 @@
-// What all kernels share: grid-stride loops, shared memory, vectors of four, the activation.
+// What all kernels share: grid-stride loops, shared memory, vectors, the activation.
 //
 // SHARED(type, name, dims) declares shared memory; the emulator defines it otherwise and poisons it.
 

@@ -1,7 +1,8 @@
 // Convolution with its epilogue and its adjoints, z = b + sum x w over the taps, in exact float32.
 //
 // x (n, height, width, c), w (size, size, c, o), z and dz (n, p, q, o). Products: a block owns 128 rows (pixels)
-// x 64, 32 or 8 columns (channels) of its result: grid (rows / 128, columns / that). Others: a thread an element.
+// x 64, 32 or 8 columns (channels) of its result: grid (rows / 128, columns / that); redistribute has two such grids, for
+// x >= 0 and x < 0. Others: a thread an element.
 #include "products.cuh"
 
 // ---- z and what is made of it
@@ -10,7 +11,7 @@ template <int COLUMNS, int TALL>
 __device__ inline void forward(FORWARD_PARAMETERS) {
     const Product t = {x, w, height, width, c, p, q, size, -pad, 1, o, pool, rows, false};
     float z[TALL][4] = {};
-    multiply<WHOLE, COLUMNS, TALL>(t, ALL, ALL, z);
+    multiply<false, COLUMNS, TALL>(t, ALL, ALL, z);
     const int top = blockIdx.x * ROWS + threadIdx.x / (COLUMNS / 4) * TALL;
     const int left = blockIdx.y * COLUMNS + threadIdx.x % (COLUMNS / 4) * 4;
 #pragma unroll
@@ -48,7 +49,7 @@ extern "C" __global__ void conv2d_epilogue(const float* __restrict__ z_pos, cons
     }
 }
 
-// dz[i … i + WIDE - 1], neighbouring channels of a pixel (p, q).
+// dz[i … i + WIDE - 1], neighbouring channels of a pixel.
 template <int WIDE>
 __device__ inline void epilogue_backward(const float* dy, const float* y, const byte* index, float slope, float* dz,
                                          unsigned i, int p, int q, int o) {
@@ -90,7 +91,7 @@ template <int COLUMNS, int TALL>
 __device__ inline void backward_input(BACKWARD_INPUT_PARAMETERS) {
     const Product t = {dz, w, p, q, o, height, width, size, pad, -1, c, 1, rows, true};
     float sum[TALL][4] = {};
-    multiply<WHOLE, COLUMNS, TALL>(t, ALL, ALL, sum);
+    multiply<false, COLUMNS, TALL>(t, ALL, ALL, sum);
     const int top = blockIdx.x * ROWS + threadIdx.x / (COLUMNS / 4) * TALL;
     const int left = blockIdx.y * COLUMNS + threadIdx.x % (COLUMNS / 4) * 4;
 #pragma unroll
@@ -128,8 +129,8 @@ __device__ inline void contributions(CONTRIBUTIONS_PARAMETERS) {
 #pragma unroll 1
     for (int side = 0; side < 2; ++side) {  // z+ = x+ w+ + x- w-, then z- = x+ w- + x- w+
         float sum[TALL][4] = {};
-        mixed |= multiply<PARTS, COLUMNS, TALL>(t, POSITIVE, side ? NEGATIVE : POSITIVE, sum);
-        if (mixed) multiply<PARTS, COLUMNS, TALL>(t, NEGATIVE, side ? POSITIVE : NEGATIVE, sum);
+        mixed |= multiply<true, COLUMNS, TALL>(t, POSITIVE, side ? NEGATIVE : POSITIVE, sum);
+        if (mixed) multiply<true, COLUMNS, TALL>(t, NEGATIVE, side ? POSITIVE : NEGATIVE, sum);
         float* z = side ? z_neg : z_pos;
 #pragma unroll
         for (int r = 0; r < TALL; ++r) {
@@ -165,7 +166,7 @@ __device__ inline void redistribute(REDISTRIBUTE_PARAMETERS) {
     Product t = {c_pos, w, p, q, o, height, width, size, pad, -1, c, 1, rows, true};
     const int top = blockIdx.x * ROWS + threadIdx.x / (COLUMNS / 4) * TALL;
     const int left = blockIdx.y * COLUMNS + threadIdx.x % (COLUMNS / 4) * 4;
-    const bool side = blockIdx.z;  // a block is due to x >= 0 or to x < 0: mostly there is no such x, and it ends here
+    const bool side = blockIdx.z;  // the x < 0: mostly there are none, and their block ends here
     int wanted = 0;
     for (int row = 0; row < TALL; ++row)
         for (int k = 0; k < 4; ++k)
@@ -175,7 +176,7 @@ __device__ inline void redistribute(REDISTRIBUTE_PARAMETERS) {
 #pragma unroll 1
     for (int of = 0; of < 2; ++of) {
         t.a = of ? c_neg : c_pos;
-        multiply<PART_OF_B, COLUMNS, TALL>(t, ALL, side == of ? POSITIVE : NEGATIVE, sum);
+        multiply<true, COLUMNS, TALL>(t, ALL, side == of ? POSITIVE : NEGATIVE, sum);
     }
 #pragma unroll
     for (int row = 0; row < TALL; ++row) {

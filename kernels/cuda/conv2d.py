@@ -9,8 +9,8 @@ import numpy as np
 from rotinv.kernels.cuda.launch import THREADS, blocks_for
 
 _ROWS, _DEPTH, _TAPS, _SUMMED = 128, 16, 64, 32  # of a block: see tiles.cuh, gradients.cuh and .cu
-# Blocks in which the pixels are shared out for the gradients, by their columns: about as many as run at once on the
-# largest GPU, but the same on every one, so the same bits.
+# Blocks in which the pixels are shared out for the gradients, by their columns: about as many as run at once on
+# an H200, but the same on every GPU, so the same bits.
 _BLOCKS = {64: 512, 32: 768}
 
 
@@ -29,7 +29,8 @@ def forward(on, x, w, b, pad, slope, pool):
 def epilogue_backward(on, dy, y, index, slope, shape):
     dz = on.empty(shape)
     sizes = (*shape[1:], dz.size)
-    on.launch("conv2d_epilogue_backward", blocks_for(dz.size), THREADS, dy, y, index, slope, dz, *sizes)
+    blocks = blocks_for(dz.size // 4 if shape[3] % 4 == 0 else dz.size)
+    on.launch("conv2d_epilogue_backward", blocks, THREADS, dy, y, index, slope, dz, *sizes)
     return dz
 
 
@@ -56,7 +57,7 @@ def backward_input(on, dz, w, pad, shape):
 def backward_params(on, x, dz, pad, dw, db):
     height, width, c = x.shape[1:]
     n, p, q, o = dz.shape
-    size, rows = len(dw), n * p * q
+    size, rows = len(dw), _counted(n * p * q)
     columns = 32 if o <= 32 else 64
     tiles = -(-size * size * c // _TAPS), -(-o // columns)
     splits = min(max(1, _BLOCKS[columns] // (tiles[0] * tiles[1])), -(-rows // (4 * _DEPTH)))
@@ -105,9 +106,16 @@ def _product(on, name, precision, rows, columns, *args, sides=1):
     """Launch a product of `rows` x `columns`, in blocks as wide as fits; one for each of the sides."""
     least = 32 if precision == "tf32" else 8
     wide = next(wide for wide in (8, 32, 64) if wide >= least and (columns <= wide or wide == 64))
-    grid = -(-rows // _ROWS), -(-columns // wide), sides
+    grid = -(-_counted(rows) // _ROWS), -(-columns // wide), sides
     kernel = f"conv2d_{name}{_suffix(precision)}_{wide}"
     on.launch(kernel, grid, on.declared[kernel].bound, *args)
+
+
+def _counted(rows):
+    """The rows, if an int counts them and the block beyond them."""
+    if rows >= 2**31 - 2 * _ROWS:
+        raise MemoryError(f"{rows} pixels are more than an int counts: the batch is too large")
+    return rows
 
 
 def _suffix(precision):

@@ -13,7 +13,7 @@ __device__ inline void forward_tf32(FORWARD_PARAMETERS) {
     const int top = blockIdx.x * ROWS + warp % 4 * 32, left = blockIdx.y * COLUMNS + warp / 4 * 32 + g;
 #pragma unroll
     for (int j = 0; j < 4; j += 2) {
-        // Rows 2 l, 2 l + 1, 2 l + 8, 2 l + 9 of 16: the four of window 4 … + l where there are windows.
+        // Rows 2 l, 2 l + 1, 2 l + 8, 2 l + 9 of 16: where there are windows the four of window row / 4.
         const int row = top + j * 8 + (t.pool == 1 ? 2 : 4) * l;
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
@@ -24,6 +24,7 @@ __device__ inline void forward_tf32(FORWARD_PARAMETERS) {
     }
 }
 
+// 2: else the compiler takes a few registers more, and one block less runs at once.
 extern "C" __global__ void __launch_bounds__(256, 2) conv2d_forward_tf32_64(FORWARD_PARAMETERS) {
     forward_tf32<64>(FORWARD_ARGUMENTS);
 }
@@ -51,6 +52,7 @@ __device__ inline void backward_input_tf32(BACKWARD_INPUT_PARAMETERS) {
     }
 }
 
+// 2: as above.
 extern "C" __global__ void __launch_bounds__(256, 2) conv2d_backward_input_tf32_64(BACKWARD_INPUT_PARAMETERS) {
     backward_input_tf32<64>(BACKWARD_INPUT_ARGUMENTS);
 }
@@ -62,14 +64,14 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_backward_input_tf32_32(
 // instruction; they stand for the rows g and g + 8 of a product.
 template <int COLUMNS>
 __device__ inline void gradients_tf32(GRADIENT_PARAMETERS) {
-    constexpr int ACROSS = COLUMNS / 16;
+    constexpr int TILES = COLUMNS / 16;  // of 8 o, of a warp
     SHARED(float, xs, [2][2][DEPTH][TAPS + 8]);
     SHARED(float, ds, [2][2][DEPTH][COLUMNS + 8]);
     Pixels<COLUMNS> t = pixels_of<COLUMNS>(GRADIENT_ARGUMENTS);
     const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, l = threadIdx.x % 4;
     const int top = warp % 2 * 32 + 2 * g, left = warp / 2 * (COLUMNS / 2) + g;
-    float sum[2][ACROSS][4] = {};
-    OnTheWay<COLUMNS> next[2];  // two tiles to a barrier, as in multiply_tf32
+    float sum[2][TILES][4] = {};
+    typename Pixels<COLUMNS>::Part next[2];  // two tiles to a barrier, as in multiply_tf32
     const auto fetch = [&](int m) {
         t.fetch(m, next[0]);
         t.fetch(m + DEPTH, next[1]);
@@ -105,7 +107,7 @@ __device__ inline void gradients_tf32(GRADIENT_PARAMETERS) {
                 for (int i = 0; i < 2; ++i) {
                     const float2 v = load2(&of_x[d + l][top + i * 16]), w = load2(&of_x[d + 4 + l][top + i * 16]);
 #pragma unroll
-                    for (int j = 0; j < ACROSS; ++j)
+                    for (int j = 0; j < TILES; ++j)
                         mma_tf32(sum[i][j], make_float4(v.x, v.y, w.x, w.y), of_dz[d + l][left + j * 8],
                                  of_dz[d + 4 + l][left + j * 8]);
                 }
@@ -117,7 +119,7 @@ __device__ inline void gradients_tf32(GRADIENT_PARAMETERS) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
 #pragma unroll
-        for (int j = 0; j < ACROSS; ++j) {
+        for (int j = 0; j < TILES; ++j) {
 #pragma unroll
             for (int e = 0; e < 4; ++e) {
                 const int k = blockIdx.x * TAPS + top + i * 16 + e / 2;

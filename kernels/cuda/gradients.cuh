@@ -13,16 +13,14 @@ constexpr int TAPS = 64;  // k of a block
         int rows, int rows_of_split, int height, int width, int c, int size, int p, int q, int o
 #define GRADIENT_ARGUMENTS x, dz, partial, pad, rows, rows_of_split, height, width, c, size, p, q, o
 
-// A thread's part of the tiles of x (DEPTH pixels x TAPS) and of dz (DEPTH x COLUMNS), on its way to shared memory.
-template <int COLUMNS>
-struct OnTheWay {
-    float4 x[2], dz[COLUMNS / 32];
-};
-
 // The block's pixels, which fetch() goes through.
 template <int COLUMNS>
 struct Pixels {
     static constexpr int THREADS = 128, OF_X = 2, OF_DZ = COLUMNS / 32, ACROSS = COLUMNS / 4, DOWN = THREADS / ACROSS;
+    // A thread's part of the tiles of x (DEPTH pixels x TAPS) and of dz (DEPTH x COLUMNS), on its way to shared memory.
+    struct Part {
+        float4 x[OF_X], dz[OF_DZ];
+    };
     const float *x, *dz;
     int height, width, c, size, p, q, o, pad, last;
     int k, total;
@@ -35,7 +33,7 @@ struct Pixels {
     float4 bias;  // the thread's own part of db: four columns, every DOWN-th pixel
 
     // The next DEPTH pixels, which begin at `first`.
-    __device__ void fetch(int first, OnTheWay<COLUMNS>& next) {
+    __device__ void fetch(int first, Part& next) {
 #pragma unroll
         for (int r = 0; r < OF_X; ++r) {
             next.x[r] = window_part(r, first + threadIdx.x / (TAPS / 4) + r * 8);

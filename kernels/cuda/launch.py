@@ -15,6 +15,7 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 FAMILIES = tuple(sorted(path.stem for path in HERE.glob("*.cu")))
 THREADS = 256  # a block of an elementwise kernel
+_NULL = np.uint64(0)  # a null pointer
 _TYPES = {
     "float": np.float32,
     "int": np.int32,
@@ -147,22 +148,28 @@ class Device:
             self._run(name, grid, threads, held)
 
     def _held(self, kernel: str, parameter: Parameter, value: Any) -> Any:
-        """An argument as the kernel takes it."""
-        where = f"{kernel}: {parameter.name}"
+        """An argument as the kernel takes it; what is right is seen quickly, for a GPU waits for its launches."""
+        dtype = parameter.dtype
+        if parameter.is_array:
+            if value is None:
+                return _NULL
+            if isinstance(value, self.xp.ndarray) and value.dtype == dtype and value.flags.c_contiguous:
+                return value
+        elif is_number(value) and (dtype.kind == "f" or not isinstance(value, float)):
+            if dtype.kind != "i" or -(2**31) <= value < 2**31:
+                return dtype.type(value)
+        raise self._refusal(f"{kernel}: {parameter.name}", parameter, value)
+
+    def _refusal(self, where: str, parameter: Parameter, value: Any) -> Exception:
+        """What is wrong with an argument."""
+        if not parameter.is_array and isinstance(value, (int, np.integer)):
+            return MemoryError(f"{where} is {value}, more than an int counts: the batch is too large")
         if not parameter.is_array:
-            if not is_number(value) or isinstance(value, float) > (parameter.dtype == np.float32):
-                raise TypeError(f"{where} is a {parameter.dtype}, got {value!r}")
-            if parameter.dtype == np.int32 and not -(2**31) <= value < 2**31:
-                raise MemoryError(f"{where} is {value}, more than an int counts: the batch is too large")
-            return parameter.dtype.type(value)
-        if value is None:
-            return np.uint64(0)
-        if not isinstance(value, self.xp.ndarray) or value.dtype != parameter.dtype:
-            got = f"{value.dtype} of {type(value).__module__}" if hasattr(value, "dtype") else repr(value)
-            raise TypeError(f"{where} is an array of {parameter.dtype} on the device, got {got}")
-        if not value.flags.c_contiguous:
-            raise ValueError(f"{where} is not contiguous")
-        return value
+            return TypeError(f"{where} is a {parameter.dtype}, got {value!r}")
+        if isinstance(value, self.xp.ndarray) and value.dtype == parameter.dtype:
+            return ValueError(f"{where} is not contiguous")
+        got = f"{value.dtype} of {type(value).__module__}" if hasattr(value, "dtype") else repr(value)
+        return TypeError(f"{where} is an array of {parameter.dtype} on the device, got {got}")
 
     def _run(self, name: str, grid: tuple[int, ...], threads: int, args: list[Any]) -> None:
         raise NotImplementedError

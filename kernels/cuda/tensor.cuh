@@ -29,6 +29,7 @@ __device__ inline float4 rounded4(float4 v) {
 }
 
 // The thread's four weights of a tile, b[k … k + 3, o]: where they go in the block's tile, and what the next ones are.
+// `left` and `from` are for weights that are not read transposed: a tap then needs no arithmetic.
 template <int COLUMNS>
 struct WeightQuad {
     int o, quad, left;  // how many k there are from the next one on
@@ -42,7 +43,7 @@ struct WeightQuad {
     }
 
     __device__ float4 fetch(const Product& t, bool by_four, Tap tap) {
-        if (t.flip) return fetch_weights<COLUMNS>(t, by_four, 0, tap);
+        if (t.flip) return fetch_weights<COLUMNS>(t, by_four, 0, tap);  // the tap alone tells where
         float v[4];
 #pragma unroll
         for (int e = 0; e < 4; ++e) v[e] = e < left ? from[(long long)e * t.columns] : 0.0f;

@@ -165,12 +165,10 @@ __device__ inline float4 part4(Part part, float4 v) {
 
 __device__ inline bool has_negative(float4 v) { return v.x < 0.0f || v.y < 0.0f || v.z < 0.0f || v.w < 0.0f; }
 
-// What a product is of: both factors whole; a part of b, several times in a kernel; parts of both, likewise.
-enum Factors { WHOLE, PART_OF_B, PARTS };
-
 // Add the block's products to `sum`. Thread t owns the rows t / (COLUMNS / 4) TALL + r and the columns
-// t % (COLUMNS / 4) 4 + c of its tile. Of PARTS it says whether any a of the block is negative.
-template <Factors FACTORS, int COLUMNS, int TALL>
+// t % (COLUMNS / 4) 4 + c of its tile. MORE: the kernel goes on to another product, by the same shared memory; then it
+// says whether the block left out any negative a.
+template <bool MORE, int COLUMNS, int TALL>
 __device__ inline bool multiply(const Product& t, Part of_a, Part of_b, float (&sum)[TALL][4]) {
     constexpr int THREADS = COLUMNS / 4 * (ROWS / TALL);
     SHARED(float, as, [2][DEPTH][ROWS + 4]);
@@ -193,15 +191,15 @@ __device__ inline bool multiply(const Product& t, Part of_a, Part of_b, float (&
     const auto store = [&](int side) {
 #pragma unroll
         for (int r = 0; r < Rows::QUADS; ++r) {
-            const float4 v = FACTORS == PARTS ? part4(of_a, next[r]) : next[r];
+            const float4 v = part4(of_a, next[r]);
             const int at = row + r * (THREADS / 4);
             as[side][4 * quad][at] = v.x;
             as[side][4 * quad + 1][at] = v.y;
             as[side][4 * quad + 2][at] = v.z;
             as[side][4 * quad + 3][at] = v.w;
-            if (FACTORS == PARTS) below |= has_negative(next[r]);
+            if (of_a == POSITIVE) below |= has_negative(next[r]);
         }
-        store_weights<COLUMNS>(bs[side], t.flip, FACTORS == WHOLE ? next_weights : part4(of_b, next_weights));
+        store_weights<COLUMNS>(bs[side], t.flip, part4(of_b, next_weights));
     };
 
     fetch(0);
@@ -224,7 +222,5 @@ __device__ inline bool multiply(const Product& t, Part of_a, Part of_b, float (&
         }
         if (tile + 1 < tiles) store(side ^ 1);
     }
-    if (FACTORS == PARTS) return __syncthreads_or(below);  // which frees the tiles for the next product
-    if (FACTORS == PART_OF_B) __syncthreads();
-    return false;
+    return MORE && __syncthreads_or(below);
 }
