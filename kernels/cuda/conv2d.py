@@ -9,8 +9,8 @@ import numpy as np
 from rotinv.kernels.cuda.launch import THREADS, blocks_for
 
 _ROWS, _DEPTH, _TAPS, _SUMMED = 128, 16, 64, 32  # of a block: see tiles.cuh, gradients.cuh and .cu
-# Blocks in which the pixels are shared out for the gradients, by their columns: about as many as run at once on
-# an H200, but the same on every GPU, so the same bits.
+# Blocks in which the pixels are shared out for the gradients, by their columns: about as many as run at once
+# on an H200, but the same on every GPU, so the same bits.
 _BLOCKS = {64: 512, 32: 768}
 
 

@@ -148,7 +148,7 @@ class Device:
             self._run(name, grid, threads, held)
 
     def _held(self, kernel: str, parameter: Parameter, value: Any) -> Any:
-        """An argument as the kernel takes it; what is right is seen quickly, for a GPU waits for its launches."""
+        """An argument as the kernel takes it; quick to see what is right, for a GPU waits for launches."""
         dtype = parameter.dtype
         if parameter.is_array:
             if value is None:
