@@ -162,8 +162,8 @@ def train(
     """Go on to the protocol's end, or until `stopped()`; says whether the end was reached.
 
     `batches` gives the batch of each step from run.iteration on, of schedule.batch stamps each; `validation`
-    the error of parameters. Where the history has a row it looks at the losses, stops and saves: so the rows do
-    not depend on where it was stopped.
+    the error of parameters. Where the history has a row it looks at the losses, stops and saves: so the rows
+    do not depend on where it was stopped.
     Raises UserError if the loss is not finite any more, or if the disk does not take a checkpoint.
     """
     losses = run.k.zeros((HISTORY_EVERY, run.schedule.batch))  # brought back together: each costs a wait
