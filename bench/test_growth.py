@@ -1,6 +1,7 @@
 """How cost grows: timed with --benchmark only; --picture draws it."""
 
 import growth
+import interleave
 import processes
 import pytest
 
@@ -8,10 +9,11 @@ import pytest
 @pytest.mark.parametrize("name", growth.SERIES)
 def test_time_and_memory_grow_with(time_beside, curve, name):
     series, threads = growth.SERIES[name], growth.threads()[-1]
-    # The largest first: who is first may compile, but takes more itself than the compiler's 400 MB.
-    rows = {value: time_beside(series.operation.format(value), threads) for value in reversed(series.values)}
+    # Whoever is first may compile, and that takes memory.
+    interleave.time_beside(series.operation.format(series.values[0]), threads, None, rounds=1)
     for value in series.values:
-        curve(name, value, rows[value], series.power)
+        row = time_beside(series.operation.format(value), threads)
+        curve(name, value, row, series.power)
 
 
 def test_time_falls_with_threads(time_beside, curve):
