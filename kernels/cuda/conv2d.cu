@@ -1,8 +1,8 @@
 // Convolution with its epilogue and its adjoints, z = b + sum x w over the taps, in exact float32.
 //
 // x (n, height, width, c), w (size, size, c, o), z and dz (n, p, q, o). Products: a block owns 128 rows (pixels)
-// x 64, 32 or 8 columns (channels) of its result: grid (rows / 128, columns / that); redistribute has two such grids, for
-// x >= 0 and x < 0. Others: a thread an element.
+// x 64, 32 or 8 columns (channels) of its result: grid (rows / 128, columns / that); redistribute has two such grids,
+// for x >= 0 and x < 0. Others: a thread an element.
 #include "products.cuh"
 
 // ---- z and what is made of it
@@ -137,7 +137,8 @@ __device__ inline void contributions(CONTRIBUTIONS_PARAMETERS) {
 #pragma unroll
             for (int k = 0; k < 4; ++k) {
                 if (top + r >= rows || left + k >= o) continue;
-                z[(size_t)(top + r) * o + left + k] = sum[r][k] + (side ? negative(b[left + k]) : positive(b[left + k]));
+                const float bias = b[left + k];
+                z[(size_t)(top + r) * o + left + k] = sum[r][k] + (side ? negative(bias) : positive(bias));
             }
         }
     }

@@ -6,7 +6,7 @@ __device__ inline void gradients(GRADIENT_PARAMETERS) {
     SHARED(float, xs, [2][DEPTH][TAPS + 4]);
     SHARED(float, ds, [2][DEPTH][COLUMNS + 4]);
     Pixels<COLUMNS> t = pixels_of<COLUMNS>(GRADIENT_ARGUMENTS);
-    typename Pixels<COLUMNS>::Part next;
+    typename Pixels<COLUMNS>::Next next;
     const int top = threadIdx.x / (COLUMNS / 4) * TALL, left = threadIdx.x % (COLUMNS / 4) * 4;
     float sum[TALL][4] = {};
     const auto store = [&](int side) {

@@ -60,8 +60,8 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_backward_input_tf32_32(
     backward_input_tf32<32>(BACKWARD_INPUT_ARGUMENTS);
 }
 
-// A warp owns 32 k x COLUMNS / 2 o; the sum runs over the pixels. Lane (g, l) loads k = 2 g and 2 g + 1 of a pixel by one
-// instruction; they stand for the rows g and g + 8 of a product.
+// A warp owns 32 k x COLUMNS / 2 o; the sum runs over the pixels. Lane (g, l) loads k = 2 g and 2 g + 1 of a pixel by
+// one instruction; they stand for the rows g and g + 8 of a product.
 template <int COLUMNS>
 __device__ inline void gradients_tf32(GRADIENT_PARAMETERS) {
     constexpr int TILES = COLUMNS / 16;  // of 8 o, of a warp
@@ -71,7 +71,7 @@ __device__ inline void gradients_tf32(GRADIENT_PARAMETERS) {
     const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, l = threadIdx.x % 4;
     const int top = warp % 2 * 32 + 2 * g, left = warp / 2 * (COLUMNS / 2) + g;
     float sum[2][TILES][4] = {};
-    typename Pixels<COLUMNS>::Part next[2];  // two tiles to a barrier, as in multiply_tf32
+    typename Pixels<COLUMNS>::Next next[2];  // two tiles to a barrier, as in multiply_tf32
     const auto fetch = [&](int m) {
         t.fetch(m, next[0]);
         t.fetch(m + DEPTH, next[1]);

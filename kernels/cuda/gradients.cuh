@@ -18,7 +18,7 @@ template <int COLUMNS>
 struct Pixels {
     static constexpr int THREADS = 128, OF_X = 2, OF_DZ = COLUMNS / 32, ACROSS = COLUMNS / 4, DOWN = THREADS / ACROSS;
     // A thread's part of the tiles of x (DEPTH pixels x TAPS) and of dz (DEPTH x COLUMNS), on its way to shared memory.
-    struct Part {
+    struct Next {
         float4 x[OF_X], dz[OF_DZ];
     };
     const float *x, *dz;
@@ -33,7 +33,7 @@ struct Pixels {
     float4 bias;  // the thread's own part of db: four columns, every DOWN-th pixel
 
     // The next DEPTH pixels, which begin at `first`.
-    __device__ void fetch(int first, Part& next) {
+    __device__ void fetch(int first, Next& next) {
 #pragma unroll
         for (int r = 0; r < OF_X; ++r) {
             next.x[r] = window_part(r, first + threadIdx.x / (TAPS / 4) + r * 8);

@@ -8,8 +8,8 @@
         int height, int width, int c, int size, int p, int q, int o
 #define FORWARD_ARGUMENTS x, w, b, y, index, pad, slope, pool, rows, height, width, c, size, p, q, o
 
-// Of one column o, the rows row, row + 1, row + apart, row + apart + 1: four pixels, or the four of the window of row / 4,
-// of which the largest is kept.
+// Of one column o, the rows row, row + 1, row + apart, row + apart + 1: four pixels, or the four of the window of
+// row / 4, of which the largest is kept.
 __device__ inline void write_four(const float (&z)[4], const Product& t, float bias, float slope, int row, int apart,
                                   int o, float* y, byte* index) {
     float v[4];

@@ -28,7 +28,7 @@ __device__ inline float4 rounded4(float4 v) {
     return make_float4(rounded(v.x), rounded(v.y), rounded(v.z), rounded(v.w));
 }
 
-// The thread's four weights of a tile, b[k … k + 3, o]: where they go in the block's tile, and what the next ones are.
+// The thread's four weights of a tile, b[k … k + 3, o]: where they go in the block's tile, and the next ones.
 // `left` and `from` are for weights that are not read transposed: a tap then needs no arithmetic.
 template <int COLUMNS>
 struct WeightQuad {
@@ -56,11 +56,11 @@ struct WeightQuad {
 // Where lane (g, l)'s four numbers lie: so that neither the lanes of one g nor those of one l meet in a bank.
 __device__ inline int place_of(int g, int l) { return (g * 4 + (l + g / 2) % 4) * 4; }
 
-// The block's sums. A warp owns 32 columns x 32 rows, columns (channels) down and rows (pixels) across: sum[i][j][e] is, of
-// its tile of 16 columns i and 8 rows j, element e as mma_tf32 has it.
+// The block's sums. A warp owns 32 columns x 32 rows, columns (channels) down and rows (pixels) across: sum[i][j][e]
+// is, of its tile of 16 columns i and 8 rows j, element e as mma_tf32 has it.
 //
-// Both tiles lie in shared memory as the lanes load them, by one instruction for 16 k. Of a row, lane l of four takes the
-// k = 4 l … 4 l + 3; they stand for k = l and l + 4 of a first product of 8 k and of a second one, for a sum may go
+// Both tiles lie in shared memory as the lanes load them, by one instruction for 16 k. Of a row, lane l of four takes
+// the k = 4 l … 4 l + 3; they stand for k = l and l + 4 of a first product of 8 k and of a second one, for a sum may go
 // through its k in any order. Of the columns it takes mma's four numbers of each product: bs[i][product][lane][4].
 // Tensor cores are soon done with a tile, so there are two to a barrier; what lies beyond the last k is zeros.
 template <int COLUMNS>
