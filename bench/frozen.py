@@ -14,11 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rotinv import architectures, rules
-from rotinv.devices import get_kernels
-from rotinv.files import written_whole
-from rotinv.layers import Train
-from rotinv.network import Network
+from rotinv.lrp import rules
+from rotinv.lrp.relevance import relevance
+from rotinv.nn import architectures
+from rotinv.nn.devices import get_kernels
+from rotinv.nn.layers import Train
+from rotinv.nn.network import Network
+from rotinv.system.files import written_whole
 
 FILE = Path(__file__).resolve().parent / "relevance.npz"
 SEED, STEPS, BATCH, RATE = 2018, 12, 4, 0.04
@@ -54,7 +56,7 @@ def maps() -> dict[str, NDArray[np.float32]]:
     found = {}
     for net, (network, params, stamp) in cases().items():
         for rule in rules.COMPOSITES:
-            trail = network.relevance(k, k.asarray(params), k.asarray(stamp), rules.named(rule))
+            trail = relevance(k, network, k.asarray(params), k.asarray(stamp), rules.named(rule))
             found[f"{net} {rule}"] = trail.relevance[0].astype(np.float32)
     return found
 

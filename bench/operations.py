@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rotinv import architectures, rules
-from rotinv.backend import Array, Kernels
-from rotinv.layers import SCORE, Train
-from rotinv.network import Network
+from rotinv.lrp import rules
+from rotinv.nn import architectures
+from rotinv.nn.contract import Array, Kernels
+from rotinv.nn.layers import SCORE, Train
+from rotinv.nn.network import Network
 
 BATCH = 50
 NETWORKS = ("cap training", "cap scoring", "deephits training", "deephits scoring")
@@ -59,7 +60,7 @@ def _network(k: Kernels, arch: str, what: str, batch: int) -> Operation:
         k.softmax.forward(network.forward(k, params, stamps))
 
     def relevance() -> None:
-        network.relevance(k, params, stamps, rules.named(what))
+        relevance(k, network, params, stamps, rules.named(what))
 
     each = list(_flops(k, network, params, stamps))
     if what == "training":

@@ -6,7 +6,7 @@ from interleave import serve
 from operations import operation
 from peak import peak
 
-from rotinv.devices import get_kernels
+from rotinv.nn.devices import get_kernels
 
 if __name__ == "__main__":
     name, threads = sys.argv[1], int(sys.argv[2])

@@ -7,10 +7,10 @@ import numpy as np
 import operations
 from interleave import serve
 
-from rotinv import architectures
-from rotinv.backend import Kernels
-from rotinv.devices import get_kernels
-from rotinv.layers import Train
+from rotinv.nn import architectures
+from rotinv.nn.contract import Kernels
+from rotinv.nn.devices import get_kernels
+from rotinv.nn.layers import Train
 
 REPEATS = 20  # between two waits for the GPU
 SCORED = 2000  # stamps

@@ -5,7 +5,7 @@ from numba import prange
 from operations import Operation
 
 from rotinv.kernels.cpu.jit import kernel
-from rotinv.kernels.cpu.simd import LANES, fma, splat, store
+from rotinv.kernels.cpu.vector.simd import LANES, fma, splat, store
 
 _ROUNDS = 1_000_000
 _CHAINS = 10  # independent sums: more than latency times units, fewer than registers

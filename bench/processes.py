@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rotinv.stamps import CHANNELS, create_store
+from rotinv.stamps.store import CHANNELS, create_store
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -5,8 +5,9 @@ import numpy as np
 import operations
 import pytest
 
-from rotinv import rules
-from rotinv.devices import get_kernels
+from rotinv.lrp import rules
+from rotinv.lrp.relevance import relevance
+from rotinv.nn.devices import get_kernels
 
 # The largest deviation from the reference, of the largest relevance. Pruned nets have units whose z+ or z-
 # is nearly empty, and rules that divide by z = z+ + z- cancel: both enlarge what float32 rounds.
@@ -41,7 +42,7 @@ def test_relevance_against_the_reference(maps, net, rule):
         pytest.skip("pooling ties are broken by rounding, and this rule is blind to its inputs")
     network, params, stamp = frozen.cases()[net]
     cpu = get_kernels("cpu")
-    trail = network.relevance(cpu, cpu.asarray(params), cpu.asarray(stamp), rules.named(rule))
+    trail = relevance(cpu, network, cpu.asarray(params), cpu.asarray(stamp), rules.named(rule))
     assert deviation(trail.relevance[0], maps[f"{net} {rule}"]) < CANCELS.get(rule, TOLERANCE[net])
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import operations
 import pytest
 
-from rotinv import architectures
-from rotinv.devices import get_kernels
-from rotinv.layers import Train
+from rotinv.nn import architectures
+from rotinv.nn.devices import get_kernels
+from rotinv.nn.layers import Train
 
 
 @pytest.mark.parametrize("arch", architectures.ARCHITECTURES)

@@ -20,9 +20,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import rotinv
-from rotinv import audits, figures, heatmaps, rules, runs, subjects, training, trials
-from rotinv.ledger import LINES, ledger
-from rotinv.protocol import Schedule
+from rotinv.lrp import heatmaps, rules
+from rotinv.lrp.ledger import LINES, audit_exactly, ledger, waterfall
+from rotinv.lrp.relevance import relevance
+from rotinv.runs import training, trials
+from rotinv.runs.folder import METRICS_FILE, Config, create_run_folder
+from rotinv.runs.model import channel_title, open_stamps_for, stamps_as_read
+from rotinv.runs.protocol import Schedule
 
 out = Path(os.environ.get("ROTINV_OUT") or tempfile.mkdtemp(prefix="rotinv-")).resolve()
 out.mkdir(parents=True, exist_ok=True)
@@ -53,12 +57,12 @@ class Quiet:
 
 k = rotinv.get_kernels("cpu")
 folder = out / "cap-mini"
-if not (folder / runs.METRICS).exists():
+if not (folder / METRICS_FILE).exists():
     with rotinv.StampStore(store_path) as store:
         schedule = Schedule(iterations=400, halve_every=200, extend_by=0, validate_every=100, dropout=0.0)
-        config = runs.Config("cap-mini", 13, store.channels, data=str(store_path), crop=13, schedule=schedule)
+        config = Config("cap-mini", 13, store.channels, data=str(store_path), crop=13, schedule=schedule)
         data = trials.check(store, config)
-        run = training.begin(k, config, runs.create_folder(folder, "cap-mini"))
+        run = training.begin(k, config, create_run_folder(folder, "cap-mini"))
         trials.train(run, data, config, Quiet())
         print(f"accuracy on the test stamps: {trials.test(k, folder, data)['accuracy']:.1%}")
 
@@ -74,9 +78,9 @@ for name, shape in zip(network.names, network.out_shapes, strict=True):
 # class, and 0 for the other class.
 
 # %%
-split = subjects.open_for(model, store_path, "test")
+split = open_stamps_for(model, store_path, "test")
 candidates = np.flatnonzero(split.label == 1)
-stamps = subjects.as_read(model, split, candidates)  # as the network reads them: each channel scaled to 0-1
+stamps = stamps_as_read(model, split, candidates)  # as the network reads them: each channel scaled to 0-1
 logits = network.forward(k, params, k.asarray(stamps))
 margin = logits[:, 1] - logits[:, 0]
 x = stamps[np.argmax(margin)][None]
@@ -96,7 +100,7 @@ print(f"stamp {candidates[np.argmax(margin)]}, logits {logits[np.argmax(margin)]
 
 # %%
 rule = rules.named("alpha2beta1")
-trail = network.relevance(k, params, k.asarray(x), rule)
+trail = relevance(k, network, params, k.asarray(x), rule)
 print(
     "layers:", len(network.layers), "  maps on the trail:", len(trail.relevance), "(the logits' is the last)"
 )
@@ -116,10 +120,10 @@ def draw(path, rows):
     axes = figure.subplots(len(rows) + 1, len(channels), squeeze=False)
     for c, channel in enumerate(channels):
         axes[0, c].imshow(x[0, ..., c], cmap="gray")
-        axes[0, c].set_title(subjects.spelled(channel), size=9)
-        for row, relevance in enumerate(rows.values(), 1):
-            reach = np.abs(relevance).max()
-            axes[row, c].imshow(relevance[..., c], cmap="RdBu_r", vmin=-reach, vmax=reach)
+        axes[0, c].set_title(channel_title(channel), size=9)
+        for row, maps in enumerate(rows.values(), 1):
+            reach = np.abs(maps).max()
+            axes[row, c].imshow(maps[..., c], cmap="RdBu_r", vmin=-reach, vmax=reach)
     for row, name in enumerate(["stamp", *rows]):
         axes[row, 0].set_ylabel(name, size=9)
     for one in axes.flat:
@@ -183,9 +187,7 @@ steps = [
 ]
 large = [step for step in steps if abs(step[1]) > 1e-3]
 small = sum(amount for _, amount in steps if abs(amount) <= 1e-3)
-figures.waterfall(
-    out / "waterfall.png", top / abs(top), [*large, ("all smaller lines", small)], "alpha2beta1"
-)
+waterfall(out / "waterfall.png", top / abs(top), [*large, ("all smaller lines", small)], "alpha2beta1")
 
 # %% [markdown]
 # ## Other rules, other accounts
@@ -230,7 +232,7 @@ draw(out / "rules.png", maps)
 # of $R$ that is larger than the logit may mean no more than this.
 
 # %%
-every = subjects.as_read(model, split, np.arange(len(split)))
+every = stamps_as_read(model, split, np.arange(len(split)))
 _, entries = ledger(k, judge, network, params, k.asarray(every), rule)
 one_sided = np.abs(account(entries)[1]["one_sided"])
 print(f"{np.count_nonzero(one_sided)} of {len(every)} stamps have one-sided units")
@@ -250,7 +252,7 @@ for name, reading in {"0/0 = 0": rule, "conserve": conserve}.items():
 # small, 0.
 
 # %%
-((exact_logits, entries, _),) = audits.exact(network, model.params, x, rule, "predicted")
+((exact_logits, entries, _),) = audit_exactly(network, model.params, x, rule, "predicted")
 assert all(entry.closing_error[0] == 0 for entry in entries)
 assert all(entry.lines["rounding"][0] == 0 for entry in entries)
 received = entries[0].received[0]

@@ -22,22 +22,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import rotinv
-from rotinv import (
-    architectures,
-    catalogues,
-    evaluation,
-    figures,
-    metrics,
-    runs,
-    scoring,
-    sources,
-    subjects,
-    training,
-    trials,
-)
-from rotinv.protocol import Schedule
-from rotinv.scorer import Scorer, Threshold
-from rotinv.scores import Scores
+from rotinv.catalogue import formats, sources
+from rotinv.catalogue.scorer import Scorer, Threshold
+from rotinv.metrics import classification_report, curves, rates
+from rotinv.metrics.scores import Scores
+from rotinv.nn import architectures
+from rotinv.runs import training, trials
+from rotinv.runs.folder import METRICS_FILE, Config, create_run_folder
+from rotinv.runs.model import channel_title, score_stamps, score_with_rotation_std
+from rotinv.runs.protocol import Schedule
 
 out = Path(os.environ.get("ROTINV_OUT") or tempfile.mkdtemp(prefix="rotinv-")).resolve()
 out.mkdir(parents=True, exist_ok=True)
@@ -74,7 +67,7 @@ for row, (stamp, label) in enumerate(zip(examples, labels, strict=True)):
     for c, channel in enumerate(store.channels):
         axes = figure.add_subplot(len(examples), len(store.channels), 4 * row + c + 1, xticks=[], yticks=[])
         axes.imshow(stamp[..., c], cmap="gray")
-        axes.set_title(subjects.spelled(channel) if row == 0 else "", size=9)
+        axes.set_title(channel_title(channel) if row == 0 else "", size=9)
         axes.set_ylabel(names[label] if c == 0 else "", size=9)
 figure.savefig(out / "stamps.png", dpi=100)
 
@@ -121,11 +114,11 @@ class Lines:
 k = rotinv.get_kernels("cpu")
 schedule = Schedule(iterations=100, halve_every=50, extend_by=0, validate_every=25)
 folder = out / "cap"
-if not (folder / runs.METRICS).exists():
+if not (folder / METRICS_FILE).exists():
     with rotinv.StampStore(store_path) as store:
-        config = runs.Config("cap", store.size, store.channels, data=str(store_path), schedule=schedule)
+        config = Config("cap", store.size, store.channels, data=str(store_path), schedule=schedule)
         data = trials.check(store, config)
-        run = training.begin(k, config, runs.create_folder(folder, "cap"))
+        run = training.begin(k, config, create_run_folder(folder, "cap"))
         trials.train(run, data, config, Lines())
         trials.test(k, folder, data)
 print(sorted(path.name for path in folder.iterdir()))
@@ -148,7 +141,7 @@ source = sources.open_source(model, [store_path], "test")
 scorer = Scorer(k, [model], Threshold(0.5))
 if not catalogue.exists():
     columns, facts = scorer.columns(source.known), scorer.facts(source.normalisation)
-    with catalogues.create(catalogue, columns, facts) as write:
+    with formats.create(catalogue, columns, facts) as write:
         for block in source.blocks(0, len(source)):
             write(scorer.rows(block))
 print("".join(catalogue.read_text().splitlines(keepends=True)[:4]))
@@ -165,12 +158,12 @@ with catalogue.open() as file:
     rows = list(csv.DictReader(file))
 label = np.array([int(row["label"]) for row in rows])
 p = np.array([float(row["probability"]) for row in rows])
-found = evaluation.evaluate(Scores(label, p))
+found = classification_report.evaluate(Scores(label, p))
 for figure_name in ("accuracy", "precision", "recall"):
     low, high = found["intervals"][figure_name]
     print(f"{figure_name:<10}{found[figure_name]:7.1%}   ({low:.1%} to {high:.1%})")
 print(found["confusion"])
-figures.det_curves(out / "det.png", {model.name: metrics.det_curve(label, p)})
+curves.det_curves(out / "det.png", {model.name: rates.det_curve(label, p)})
 
 # %% [markdown]
 # ## Turn the stamps
@@ -189,7 +182,7 @@ figures.det_curves(out / "det.png", {model.name: metrics.det_curve(label, p)})
 stamps = next(source.blocks(0, 200)).stamps  # as the network reads them: each channel scaled to 0-1
 params = k.asarray(model.params)
 turned = [np.ascontiguousarray(np.rot90(stamps, turn, axes=(1, 2))) for turn in range(4)]
-scores = [scoring.probability(k, model.network, params, one) for one in turned]
+scores = [score_stamps(k, model.network, params, one) for one in turned]
 for turn, score in enumerate(scores):
     print(f"{90 * turn:3} degrees: {score[:4]}  equal bits: {score.tobytes() == scores[0].tobytes()}")
 assert all(score.tobytes() == scores[0].tobytes() for score in scores)
@@ -202,11 +195,11 @@ assert all(score.tobytes() == scores[0].tobytes() for score in scores)
 # %%
 other = rotinv.build("deephits")
 fresh = k.asarray(other.initial("he", seed=0))
-theirs = np.array([scoring.probability(k, other, fresh, one) for one in turned])
+theirs = np.array([score_stamps(k, other, fresh, one) for one in turned])
 ours = np.array(scores)
 print(f"largest change of a score by turning: CAP {np.ptp(ours, axis=0).max():.3g}, ", end="")
 print(f"Deep-HiTS {np.ptp(theirs, axis=0).max():.3g}")
-_, disagreement = scoring.with_rotation_std(k, model.network, params, stamps)
+_, disagreement = score_with_rotation_std(k, model.network, params, stamps)
 print(f"CAP's four orientations before their mean: margins with a std of {disagreement.mean():.2g}")
 
 # %% [markdown]

@@ -1,1 +1,1 @@
-"""Arrays in, arrays out. A folder a device, a module a family; rotinv/backend.py is the contract."""
+"""Arrays in, arrays out. A folder a device, a module a family; rotinv/nn/contract.py is the contract."""

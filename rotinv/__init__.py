@@ -8,16 +8,26 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rotinv.architectures import build
-    from rotinv.devices import get_kernels
-    from rotinv.errors import UserError
-    from rotinv.runs import load_model
-    from rotinv.stamps import StampStore, open_stamps
-    from rotinv.survey import make_survey
+from rotinv.system.version import __version__
 
-__version__ = "0.1.0"
-__all__ = ["StampStore", "UserError", "build", "get_kernels", "load_model", "make_survey", "open_stamps"]
+if TYPE_CHECKING:
+    from rotinv.nn.architectures import build
+    from rotinv.nn.devices import get_kernels
+    from rotinv.runs.model import load_model
+    from rotinv.stamps.store import StampStore, open_stamps
+    from rotinv.survey import make_survey
+    from rotinv.system.errors import UserError
+
+__all__ = [
+    "StampStore",
+    "UserError",
+    "__version__",
+    "build",
+    "get_kernels",
+    "load_model",
+    "make_survey",
+    "open_stamps",
+]
 
 # In a checkout the kernels lie beside this folder, not in it: `rotinv.kernels` is found through
 # the package's path. Installed, setuptools has put them inside.
@@ -26,13 +36,13 @@ if not (_here / "kernels").is_dir():
     __path__.append(str(_here.parent))
 
 _MODULES = {
-    "StampStore": "rotinv.stamps",
-    "UserError": "rotinv.errors",
-    "build": "rotinv.architectures",
-    "get_kernels": "rotinv.devices",
-    "load_model": "rotinv.runs",
+    "StampStore": "rotinv.stamps.store",
+    "UserError": "rotinv.system.errors",
+    "build": "rotinv.nn.architectures",
+    "get_kernels": "rotinv.nn.devices",
+    "load_model": "rotinv.runs.model",
     "make_survey": "rotinv.survey",
-    "open_stamps": "rotinv.stamps",
+    "open_stamps": "rotinv.stamps.store",
 }
 
 if not TYPE_CHECKING:  # it would let a type checker believe in any name

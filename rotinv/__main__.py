@@ -4,7 +4,7 @@ import importlib
 import sys
 
 from rotinv import cli
-from rotinv.errors import UserError
+from rotinv.system.errors import UserError
 
 PROGRAMS = {
     "train": "train a network and test it",

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from rotinv import audits, cli, figures, rules, seeds, subjects
-from rotinv.audits import Audit
-from rotinv.devices import DEVICES, get_kernels
-from rotinv.files import refuse_existing
-from rotinv.ledger import LINES
-from rotinv.runs import Model
-from rotinv.stamps import SPLITS
+from rotinv import cli
+from rotinv.lrp import ledger, rules, targets
+from rotinv.lrp.ledger import LINES, Audit
+from rotinv.nn.devices import DEVICES, get_kernels
+from rotinv.runs.model import CLASS_NAMES, Model, check_indices, open_models, open_stamps_for, stamps_as_read
+from rotinv.stamps.store import SPLITS
+from rotinv.system import pictures
+from rotinv.system.files import refuse_existing
 
 _CLOSES = 1e-9  # of the largest amount in a ledger; float64 leaves about 1e-14
 
@@ -26,15 +27,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.out:
         _check_pictures(options.out, options.index)
     composite = rules.named(options.rule)
-    (model,) = subjects.open_models([options.run])
-    split = subjects.open_for(model, options.stamps, options.split)
-    indices = subjects.chosen(split, options.index)
-    stamps = subjects.as_read(model, split, indices)
+    (model,) = open_models([options.run])
+    split = open_stamps_for(model, options.stamps, options.split)
+    indices = check_indices(split, options.index)
+    stamps = stamps_as_read(model, split, indices)
     if options.exact:
-        answers = audits.exact(model.network, model.params, stamps, composite, options.seed)
+        answers = ledger.audit_exactly(model.network, model.params, stamps, composite, options.target)
     else:
         k = get_kernels(options.device, options.threads)
-        answers = audits.on_device(k, model.network, model.params, stamps, composite, options.seed)
+        answers = ledger.audit_on_device(k, model.network, model.params, stamps, composite, options.target)
     labels = [None if split.label is None else int(split.label[i]) for i in indices]
     found = []
     for index, label, (logits, entries, deviations) in zip(indices, labels, answers, strict=True):
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _print(audit, exact=options.exact)
         if options.out:
             path = _picture(options.out, audit.index, len(indices))
-            figures.waterfall(
+            ledger.waterfall(
                 path, audit.amounts()[0]["received"], _steps(audit), _title(model, audit, options.rule)
             )
     if options.json:
@@ -69,7 +70,7 @@ def _document(options: argparse.Namespace, model: Model, found: list[Audit]) -> 
     return {
         "run": model.name,
         "rule": options.rule,
-        "seed": options.seed,
+        "target": options.target,
         "device": "exact" if options.exact else options.device,
         "stamps": [
             {
@@ -88,7 +89,7 @@ def _document(options: argparse.Namespace, model: Model, found: list[Audit]) -> 
 def _print(audit: Audit, exact: bool) -> None:
     """The table of one stamp, in percent of the output's relevance."""
     print(f"stamp {audit.index}: {_verdict(audit)}; 100% is {audit.output:.6g}, the sum of |R| at the output")
-    layer, *columns = audits.COLUMNS
+    layer, *columns = ledger.AUDIT_COLUMNS
     print(f"{layer:<26}" + "".join(f"{name:>11}" for name in columns))
     for layer, *cells in audit.cells(exact):
         print(f"{layer:<26}" + "".join(f"{cell:>11}" for cell in cells))
@@ -99,8 +100,8 @@ def _verdict(audit: Audit) -> str:
     logits = np.asarray(audit.logits, dtype=np.float64)
     p = np.exp(logits - logits.max())
     predicted = int(np.argmax(audit.logits))
-    truth = "" if audit.label is None else f", labelled {subjects.CLASSES[audit.label]}"
-    return f"predicted {subjects.CLASSES[predicted]} (p {p[predicted] / p.sum():.6f}){truth}"
+    truth = "" if audit.label is None else f", labelled {CLASS_NAMES[audit.label]}"
+    return f"predicted {CLASS_NAMES[predicted]} (p {p[predicted] / p.sum():.6f}){truth}"
 
 
 def _steps(audit: Audit) -> list[tuple[str, float]]:
@@ -123,7 +124,7 @@ def _picture(out: Path, index: int, count: int) -> Path:
 
 def _check_pictures(out: Path, indices: Sequence[int]) -> None:
     """Raise UserError if pictures cannot be drawn or would overwrite."""
-    figures.require()
+    pictures.require_matplotlib()
     for index in indices:
         refuse_existing(_picture(out, index, len(indices)))
 
@@ -135,7 +136,12 @@ def _parser() -> cli.Parser:
     add("stamps", type=Path, metavar="STAMPS", help="stamp store, or .npy or .npz as for score")
     add("--index", type=cli.integer(0), nargs="+", required=True, metavar="I", help="the stamps' indices")
     add("--rule", default="alpha2beta1", help=f"one of {', '.join(rules.COMPOSITES)}")
-    add("--seed", type=seeds.parse, default="predicted", help=f"{', '.join(seeds.SEEDS)}, or a class: 0 or 1")
+    add(
+        "--target",
+        type=targets.parse_target,
+        default="predicted",
+        help=f"{', '.join(targets.TARGETS)}, or a class: 0 or 1",
+    )
     add("--split", choices=SPLITS, default="test", help="of a stamp store")
     add("--device", choices=DEVICES, default="cpu", help="whose relevance is audited")
     add("--threads", type=cli.integer(1), help="threads of the cpu device (default: all)")

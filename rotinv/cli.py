@@ -12,8 +12,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
-from rotinv.devices import PRECISIONS
-from rotinv.errors import UserError
+from rotinv.nn.devices import PRECISIONS
+from rotinv.system.errors import UserError
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter):

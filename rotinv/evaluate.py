@@ -10,26 +10,18 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from rotinv import (
-    cli,
-    ensembles,
-    evaluation,
-    evaluation_figures,
-    evaluation_tables,
-    figures,
-    metrics,
-    scores,
-    scoring,
-    subjects,
-    thresholds,
-)
-from rotinv.devices import DEVICES, get_kernels
-from rotinv.errors import UserError
-from rotinv.files import refuse_existing
-from rotinv.runs import Model
-from rotinv.scores import Scores
-from rotinv.splits import usable
-from rotinv.stamps import SPLITS
+from rotinv import cli
+from rotinv.metrics import classification_report, ensembles, rates, scores
+from rotinv.metrics.curves import evaluation_picture
+from rotinv.metrics.scores import Scores
+from rotinv.nn.devices import DEVICES, get_kernels
+from rotinv.runs import thresholds
+from rotinv.runs.model import Model, open_models, open_stamps_for, score_split, unique_names
+from rotinv.stamps.splits import usable
+from rotinv.stamps.store import SPLITS
+from rotinv.system import pictures
+from rotinv.system.errors import UserError
+from rotinv.system.files import refuse_existing
 
 VOTE = "majority"
 
@@ -40,21 +32,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     *folders, last = options.inputs
     if options.out:
         refuse_existing(options.out)
-        figures.require()
+        pictures.require_matplotlib()
     if folders:
-        models = subjects.open_models(folders)
+        models = open_models(folders)
         each = _scored(models, last, options)
     else:
         each = {last.name: scores.read(last)}
-    found = {name: evaluation.evaluate(one) for name, one in each.items()}
+    found = {name: classification_report.evaluate(one) for name, one in each.items()}
     title, final = last.name + (f", {options.split}" if folders else ""), list(found.values())[-1]
     if options.out:
         curves = {name: _curve(last, one) for name, one in each.items()}
-        evaluation_figures.picture(options.out, curves, final, title)
+        evaluation_picture(options.out, curves, final, title)
     if options.json:
         print(json.dumps({"scored": str(last), **final, "models": found if folders else {}}, indent=1))
     else:
-        print(title, *evaluation_tables.lines(final, found), sep="\n")
+        print(title, *classification_report.report_lines(final, found), sep="\n")
     if folders and options.keep:
         _keep(folders, models, last, options.split, found)
     return 0
@@ -63,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _scored(models: list[Model], path: Path, options: argparse.Namespace) -> dict[str, Scores]:
     """Each model's scores of the stamps, by its name, and those of their vote where there are several."""
     k = get_kernels(options.device, options.threads)
-    split = subjects.open_for(models[0], path, options.split)
+    split = open_stamps_for(models[0], path, options.split)
     if split.label is None:
         raise UserError(f"{path}: has no labels, and an evaluation needs them: add an array 'label'")
     indices = usable(split, options.on_bad, progress=sys.stderr.isatty())
@@ -72,9 +64,9 @@ def _scored(models: list[Model], path: Path, options: argparse.Namespace) -> dic
     kind = None if split.kind is None else split.kind[indices]
     size, each = models[0].config.size, {}
     with tqdm(total=len(models) * len(indices), unit="stamps", disable=not sys.stderr.isatty()) as bar:
-        for name, model in zip(subjects.unique_names(models), models, strict=True):
+        for name, model in zip(unique_names(models), models, strict=True):
             own = k.asarray(model.params)
-            each[name] = scoring.probabilities(k, model.network, own, split, indices, size, bar.update)
+            each[name] = score_split(k, model.network, own, split, indices, size, bar.update)
     if len(models) > 1:
         each[f"{VOTE} of {len(models)}"] = ensembles.majority(np.stack(list(each.values())))
     return {name: Scores(label, p, snr, kind, split.kinds) for name, p in each.items()}
@@ -82,7 +74,7 @@ def _scored(models: list[Model], path: Path, options: argparse.Namespace) -> dic
 
 def _curve(path: Path, one: Scores) -> tuple[np.ndarray, np.ndarray]:
     try:
-        return metrics.det_curve(one.label, one.probability)
+        return rates.det_curve(one.label, one.probability)
     except ValueError as error:
         raise UserError(f"{path}: {error}; leave --out away") from error
 

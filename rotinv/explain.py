@@ -9,26 +9,27 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from rotinv import (
-    cli,
-    explanations,
-    figures,
-    heatmaps,
-    map_figures,
-    map_files,
-    rules,
-    scoring,
-    seeds,
-    subjects,
+from rotinv import cli
+from rotinv.lrp import attribution, heatmaps, map_figures, map_files, rules, targets
+from rotinv.lrp.attribution import Explanation, Question, Study
+from rotinv.nn.contract import Kernels
+from rotinv.nn.devices import DEVICES, get_kernels
+from rotinv.runs.model import (
+    CLASS_NAMES,
+    Model,
+    blocks_as_read,
+    check_indices,
+    open_models,
+    open_stamps_for,
+    score_stamps,
+    stamps_as_read,
+    unique_names,
 )
-from rotinv.backend import Kernels
-from rotinv.devices import DEVICES, get_kernels
-from rotinv.errors import UserError
-from rotinv.explanations import Explanation, Question, Study
-from rotinv.files import refuse_existing
-from rotinv.runs import Model
-from rotinv.splits import Split, usable
-from rotinv.stamps import SPLITS
+from rotinv.stamps.splits import Split, usable
+from rotinv.stamps.store import SPLITS
+from rotinv.system.errors import UserError
+from rotinv.system.files import refuse_existing
+from rotinv.system.pictures import require_matplotlib
 
 PICTURES = (".png", ".pdf")
 
@@ -37,17 +38,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     options = _parser().parse_args(argv)
     _check(options)
-    question = Question(options.method, options.rule or Question.rule, options.seed, options.layer)
-    models = subjects.open_models([options.run] + ([options.compare] if options.compare else []))
+    question = Question(options.method, options.rule or Question.rule, options.target, options.layer)
+    models = open_models([options.run] + ([options.compare] if options.compare else []))
     k = get_kernels(options.device, options.threads)
     for model in models:
-        explanations.check(k, model, question)
-    split = subjects.open_for(models[0], options.stamps, options.split)
+        attribution.check(k, model, question)
+    split = open_stamps_for(models[0], options.stamps, options.split)
     listed: list[str] = []
     if options.disagreements:
         indices, listed = _disagreements(k, models, split, options)
     else:
-        indices = subjects.chosen(split, list(dict.fromkeys(options.index)))
+        indices = check_indices(split, list(dict.fromkeys(options.index)))
     tables = _explain(k, models, split, indices, question, options) if len(indices) else []
     print("\n".join([*listed, *tables]))  # after the files: who reads it with `head` still gets those
     return 0
@@ -63,7 +64,7 @@ def _explain(
 ) -> list[str]:
     """Explain the stamps at `indices`, write the files that are asked for, and give the tables' lines."""
     pictures = _picture_names(options.out, indices)
-    stamps = subjects.as_read(models[0], split, indices)
+    stamps = stamps_as_read(models[0], split, indices)
     answers = _answers(k, models, stamps, question)
     study = Study(split, indices, stamps, models[0].config.channels, question, answers)
     if options.maps:
@@ -90,7 +91,7 @@ def _check(options: Namespace) -> None:
     if options.out and options.out.suffix.lower() not in PICTURES:
         raise UserError(f"{options.out}: is no picture; name it .png or .pdf (--maps writes HDF5)")
     if options.out:
-        figures.require()
+        require_matplotlib()
 
 
 def _disagreements(
@@ -103,20 +104,20 @@ def _disagreements(
     params = [k.asarray(model.params) for model in models]
     each: list[list[NDArray]] = [[] for _ in models]
     with _bar(None, "scoring", "stamps", len(indices)) as bar:
-        for stamps, _ in scoring.blocks(split, indices, models[0].config.size):
+        for stamps, _ in blocks_as_read(split, indices, models[0].config.size):
             for p, model, found in zip(params, models, each, strict=True):
-                found.append(scoring.probability(k, model.network, p, stamps))
+                found.append(score_stamps(k, model.network, p, stamps))
             bar.update(len(stamps))
     first, second = (np.concatenate(found) for found in each)
-    places = explanations.only_second_right(split.label[indices], first, second)
+    places = attribution.only_second_right(split.label[indices], first, second)
     candidates = int(split.label[indices[places]].sum())
-    one, other = subjects.unique_names(models)
+    one, other = unique_names(models)
     listed = [
         f"{other} is right and {one} wrong on {len(places)} of {len(indices)} stamps: "
         f"{candidates} candidates, {len(places) - candidates} artifacts"
     ]
     for place in places:
-        name = explanations.title(split, int(indices[place]))
+        name = attribution.title(split, int(indices[place]))
         listed.append(f"  {name}: p(candidate) {first[place]:.4g} and {second[place]:.4g}")
     return indices[places[: options.count]], [*listed, ""]
 
@@ -127,12 +128,12 @@ def _answers(
     """Each model's answer, the models' names told apart."""
     answers = []
     with _bar(None, "explaining", "stamps", len(models) * len(stamps)) as bar:
-        for model, name in zip(models, subjects.unique_names(models), strict=True):
+        for model, name in zip(models, unique_names(models), strict=True):
             parts = []
-            for part in explanations.explain(k, model, stamps, question):
+            for part in attribution.explain(k, model, stamps, question):
                 parts.append(part)
                 bar.update(len(part.maps))
-            answers.append(explanations.joined(parts, name))
+            answers.append(attribution.joined(parts, name))
     return answers
 
 
@@ -149,7 +150,7 @@ def _tables(study: Study) -> list[str]:
             total = one.maps[i].sum(axis=tuple(range(one.maps.ndim - 2)), dtype=np.float64)
             sums = zip((*channels, "all"), (*total[: len(channels)], total.sum()), strict=True)
             cells = "".join(f"  {value:>{max(10, len(name))}.4g}" for name, value in sums)
-            name = subjects.CLASSES[one.predicted[i]]
+            name = CLASS_NAMES[one.predicted[i]]
             lines.append(f"  {one.name:<{width}}  {name:<9}  {one.probability[i]:>12.4g}{cells}")
     return lines
 
@@ -223,10 +224,10 @@ def _add_what(parser: cli.Parser) -> None:
     parser.add_argument("--method", choices=heatmaps.METHODS, default="lrp", help="how maps are made")
     parser.add_argument("--rule", choices=rules.COMPOSITES, help="of lrp (default: alpha2beta1, the paper's)")
     parser.add_argument(
-        "--seed",
-        type=seeds.parse,
+        "--target",
+        type=targets.parse_target,
         default="predicted",
-        help=f"what is shared out: {', '.join(seeds.SEEDS)}, or a class: 0 artifact, 1 candidate",
+        help=f"what is shared out: {', '.join(targets.TARGETS)}, or a class: 0 artifact, 1 candidate",
     )
     parser.add_argument(
         "--layer",

@@ -6,20 +6,21 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from rotinv import alert_files, alerts, cli
-from rotinv.files import refuse_existing
-from rotinv.sources import raw_blocks
-from rotinv.stamps import CHANNELS, create_store
-from rotinv.tallies import Tally
+from rotinv import cli
+from rotinv.alerts import stamp
+from rotinv.alerts.files import Alerts, find_files, raw_blocks
+from rotinv.alerts.stamp import Tally
+from rotinv.stamps.store import CHANNELS, create_store
+from rotinv.system.files import refuse_existing
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     options = _parser().parse_args(argv)
     refuse_existing(options.out)
-    files = alert_files.Alerts(alert_files.find(options.files))
+    files = Alerts(find_files(options.files))
     tally = Tally()
-    about = {f"flag_{name}": bit for name, bit in alerts.BIT.items()}
+    about = {f"flag_{name}": bit for name, bit in stamp.BIT.items()}
     bar = tqdm(total=len(files), unit="alerts", disable=not sys.stderr.isatty())
     with (
         bar,

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from rotinv import cli, hits
-from rotinv.errors import UserError
-from rotinv.files import refuse_existing
-from rotinv.stamps import CHANNELS, SPLITS, Writer, create_store
-from rotinv.unpickling import refuse_other_files
+from rotinv import cli
+from rotinv.stamps import hits
+from rotinv.stamps.store import CHANNELS, SPLITS, Writer, create_store
+from rotinv.stamps.unpickling import refuse_other_files
+from rotinv.system.errors import UserError
+from rotinv.system.files import refuse_existing
 
 ALL_SIZES = 0
 _MOST_NAMES = 500  # of files that could not be read, kept in the attributes

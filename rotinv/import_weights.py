@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rotinv import architectures, cli, runs, weights
-from rotinv.stamps import CHANNELS
+from rotinv import cli
+from rotinv.nn import architectures
+from rotinv.runs import checkpoints, model
+from rotinv.runs.folder import Config, create_run_folder
+from rotinv.stamps.store import CHANNELS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,10 +24,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(argv)
     channels = [name.strip() for name in options.channels.split(",")]
-    config = runs.Config(arch=options.arch, size=options.size, channels=channels)
-    params = weights.from_named(config.network(), weights.read_named(options.weights), str(options.weights))
-    folder = runs.create_folder(options.out, options.arch)
-    runs.write_weights(folder, config, params)
+    config = Config(arch=options.arch, size=options.size, channels=channels)
+    params = checkpoints.from_named(
+        config.network(), checkpoints.read_named(options.weights), str(options.weights)
+    )
+    folder = create_run_folder(options.out, options.arch)
+    model.write_weights(folder, config, params)
     print(f"{folder}: {config.arch} with {params.size:,} parameters, ready for rotinv score")
     return 0
 

@@ -15,15 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from rotinv import cli, figures, heatmaps, rotation_figures, rules, seeds, sigma_bars, subjects
-from rotinv.devices import DEVICES, get_kernels
-from rotinv.errors import UserError
-from rotinv.files import refuse_existing, written_whole
-from rotinv.rotation import DDOF
-from rotinv.rotation_tables import Group, entry, lines, row
-from rotinv.runs import Model
-from rotinv.splits import Split, usable
-from rotinv.stamps import SPLITS
+from rotinv import cli
+from rotinv.lrp import heatmaps, rules, sigma_bar, sigma_bar_tables, targets
+from rotinv.lrp.sigma_bar_tables import Group, entry, lines, row
+from rotinv.metrics.noncentral_t import DDOF
+from rotinv.nn.devices import DEVICES, get_kernels
+from rotinv.runs.model import Model, open_models, open_stamps_for, unique_names
+from rotinv.stamps.splits import Split, usable
+from rotinv.stamps.store import SPLITS
+from rotinv.system import pictures
+from rotinv.system.errors import UserError
+from rotinv.system.files import refuse_existing, written_whole
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,24 +33,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     _check_files(options)
     rule = rules.named(options.rule)
-    models = subjects.open_models(options.runs)
+    models = open_models(options.runs)
     for model in models:
         heatmaps.first_of_rotations(model.network)
     channels = _channels(models[0], options.channel)
     k = get_kernels(options.device, options.threads)
-    split = subjects.open_for(models[0], options.stamps, options.split)
+    split = open_stamps_for(models[0], options.stamps, options.split)
     indices = usable(split, options.on_bad)[: options.count]
     tables = {}
-    how = sigma_bars.How(options.method, rule, options.seed, options.scale)
-    for name, model in zip(subjects.unique_names(models), models, strict=True):
+    how = sigma_bar.How(options.method, rule, options.target, options.scale)
+    for name, model in zip(unique_names(models), models, strict=True):
         with tqdm(total=len(indices), desc=name, unit="stamps", disable=not sys.stderr.isatty()) as bar:
-            tables[name], blank = sigma_bars.measure(k, model, split, indices, how, bar.update)
+            tables[name], blank = sigma_bar.measure(k, model, split, indices, how, bar.update)
         if blank:
             print(
                 f"{name}: the maps of {blank} stamps are 0 everywhere, so is their sigma-bar", file=sys.stderr
             )
     label = None if split.label is None else split.label[indices]
-    groups = list(sigma_bars.groups(tables, channels, label))
+    groups = list(sigma_bar_tables.groups(tables, channels, label))
     _write(options, split, indices, tables, groups, channels)
     return 0
 
@@ -68,15 +70,15 @@ def _write(
             writer.writeheader()
             writer.writerows(map(row, groups))
     if options.out:
-        rows = sigma_bars.panels(groups)
-        rotation_figures.histograms(
-            options.out, rows, sigma_bars.UNITS[options.scale], _about(options, len(indices))
+        rows = sigma_bar_tables.panels(groups)
+        sigma_bar_tables.histograms(
+            options.out, rows, sigma_bar.UNITS[options.scale], _about(options, len(indices))
         )
     if options.json:
         print(json.dumps(_document(options, split, indices, tables, groups, channels), indent=1))
     else:
         print(_about(options, len(indices)))
-        print(f"sigma-bar is {sigma_bars.UNITS[options.scale]}")
+        print(f"sigma-bar is {sigma_bar.UNITS[options.scale]}")
         print(*lines(groups), sep="\n")
 
 
@@ -89,11 +91,11 @@ def _document(
     channels: dict[str, int],
 ) -> dict[str, Any]:
     """What --json prints; what is undefined is null, and `undefined` says why."""
-    settings = ("split", "method", "rule", "scale", "seed", "device")
+    settings = ("split", "method", "rule", "scale", "target", "device")
     return {
         "stamps": str(options.stamps),
         **{name: getattr(options, name) for name in settings},
-        "unit": sigma_bars.UNITS[options.scale],
+        "unit": sigma_bar.UNITS[options.scale],
         "ddof": DDOF,
         "table": [entry(group) for group in groups],
         "index": indices.tolist(),
@@ -107,8 +109,8 @@ def _document(
 
 def _about(options: argparse.Namespace, count: int) -> str:
     by = f"lrp {options.rule}" if options.method == "lrp" else options.method
-    what = f"class {options.seed}" if isinstance(options.seed, int) else options.seed
-    return f"{options.stamps.name}: {count:,} stamps, maps by {by}, seed {what}, scale {options.scale}"
+    what = f"class {options.target}" if isinstance(options.target, int) else options.target
+    return f"{options.stamps.name}: {count:,} stamps, maps by {by}, target {what}, scale {options.scale}"
 
 
 def _channels(model: Model, wanted: str | None) -> dict[str, int]:
@@ -127,11 +129,11 @@ def _check_files(options: argparse.Namespace) -> None:
         if path:
             refuse_existing(path)
     if options.out:
-        if options.out.suffix.lower() not in rotation_figures.FORMATS:
+        if options.out.suffix.lower() not in sigma_bar_tables.FORMATS:
             raise UserError(
-                f"{options.out}: pictures are {' or '.join(rotation_figures.FORMATS)}; name it so"
+                f"{options.out}: pictures are {' or '.join(sigma_bar_tables.FORMATS)}; name it so"
             )
-        figures.require()
+        pictures.require_matplotlib()
 
 
 def _parser() -> cli.Parser:
@@ -149,7 +151,12 @@ def _parser() -> cli.Parser:
     )
     add("--method", choices=heatmaps.METHODS, default="lrp", help="how the maps are made")
     add("--rule", default="alpha2beta1", help=f"of lrp: one of {', '.join(rules.COMPOSITES)}")
-    add("--seed", type=seeds.parse, default="predicted", help=f"{', '.join(seeds.SEEDS)}, or a class: 0 or 1")
+    add(
+        "--target",
+        type=targets.parse_target,
+        default="predicted",
+        help=f"{', '.join(targets.TARGETS)}, or a class: 0 or 1",
+    )
     add("--scale", choices=heatmaps.SCALES, default="max-abs", help="of a stamp's maps, one for all channels")
     add("--channel", help="show one channel (the paper: snr_difference; default: all)")
     add("--csv", type=Path, metavar="FILE", help="write Table III as CSV")

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv import cli
-from rotinv.arrays import channels_last, read_arrays
-from rotinv.errors import UserError
-from rotinv.files import refuse_existing
-from rotinv.splits import Split, check_labels, check_scaled, usable
-from rotinv.stamps import CHANNELS, SPLITS, create_store
+from rotinv.stamps.arrays import channels_last, read_arrays
+from rotinv.stamps.splits import Split, check_labels, check_scaled, usable
+from rotinv.stamps.store import CHANNELS, SPLITS, create_store
+from rotinv.system.errors import UserError
+from rotinv.system.files import refuse_existing
 
 _BLOCK = 4096  # stamps written at a time
 

@@ -6,42 +6,25 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from rotinv import cli, figures, heatmaps, perturbation, perturbation_figures, rules, subjects
-from rotinv.backend import Kernels
-from rotinv.devices import DEVICES, get_kernels
-from rotinv.errors import UserError
-from rotinv.files import refuse_existing, written_whole
-from rotinv.perturbation import RANDOM
-from rotinv.runs import Model
-from rotinv.splits import Split, usable
-from rotinv.stamps import SPLITS
+from rotinv import cli
+from rotinv.lrp import heatmaps, perturbation, rules
+from rotinv.lrp.perturbation import RANDOM, Result, Way, aopc_rows, maps_of, score_function
+from rotinv.nn.contract import Kernels
+from rotinv.nn.devices import DEVICES, get_kernels
+from rotinv.runs.model import Model, check_indices, open_models, open_stamps_for, stamps_as_read
+from rotinv.stamps.splits import Split, usable
+from rotinv.stamps.store import SPLITS
+from rotinv.system import pictures
+from rotinv.system.errors import UserError
+from rotinv.system.files import refuse_existing, written_whole
 
 STEPS = 30  # regions replaced where no number is asked for
-
-
-class Way(NamedTuple):
-    """A way to rank regions: by a method's maps, and of lrp by a rule's."""
-
-    name: str
-    method: str
-    rule: str
-
-
-class Result(NamedTuple):
-    """What a way reached: the drops (n, steps + 1) of the stamps' scores."""
-
-    name: str
-    drops: NDArray[np.float64]
-
-    def aopc(self) -> NDArray[np.float64]:
-        """(n,): each stamp's own."""
-        return self.drops.mean(axis=1)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,10 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     ways = _ways(options)
     _check_files(options)
-    (model,) = subjects.open_models([options.run])
-    split = subjects.open_for(model, options.stamps, options.split)
+    (model,) = open_models([options.run])
+    split = open_stamps_for(model, options.stamps, options.split)
     indices = _indices(split, options)
-    stamps = subjects.as_read(model, split, indices)
+    stamps = stamps_as_read(model, split, indices)
     regions = perturbation.region_of_pixels(stamps.shape[1], options.region)
     options.steps = _steps(options, int(regions.max()) + 1)
     k = get_kernels(options.device, options.threads)
@@ -66,16 +49,16 @@ def _check_files(options: argparse.Namespace) -> None:
         if path:
             refuse_existing(path)
     if options.out:
-        if options.out.suffix.lower() not in perturbation_figures.FORMATS:
-            formats = " or ".join(perturbation_figures.FORMATS)
+        if options.out.suffix.lower() not in perturbation.PICTURE_FORMATS:
+            formats = " or ".join(perturbation.PICTURE_FORMATS)
             raise UserError(f"{options.out}: pictures are {formats}; name it so")
-        figures.require()
+        pictures.require_matplotlib()
 
 
 def _indices(split: Split, options: argparse.Namespace) -> NDArray[np.int64]:
     """The stamps that are perturbed."""
     if options.index:
-        return subjects.chosen(split, options.index)
+        return check_indices(split, options.index)
     return usable(split, options.on_bad)[: options.count]
 
 
@@ -94,11 +77,11 @@ def _report(
     options: argparse.Namespace, model: Model, indices: NDArray[np.int64], results: list[Result]
 ) -> None:
     """Write the files that are asked for, and print the table as text or JSON."""
-    rows = list(_rows(results))
+    rows = list(aopc_rows(results))
     if options.csv:
         _write(options.csv, rows)
     if options.out:
-        perturbation_figures.curves(
+        perturbation.draw_curves(
             options.out,
             {result.name: result.drops for result in results},
             f"{options.of} of the class predicted at first",
@@ -140,7 +123,7 @@ def _results(
 ) -> Iterator[Result]:
     """The drops by each way, then by random orders, a block of stamps at a time."""
     params = k.asarray(model.params)
-    score = _score(k, model, params, options.of)
+    score = score_function(k, model, params, options.of)
     blocks = [slice(start, start + heatmaps.BATCH) for start in range(0, len(stamps), heatmaps.BATCH)]
     total = (len(ways) + 1) * len(stamps)
     with tqdm(total=total, unit="stamps", disable=not sys.stderr.isatty(), leave=False) as bar:
@@ -148,7 +131,7 @@ def _results(
             parts = []
             for block in blocks:
                 x, here = stamps[block], indices[block]
-                maps = None if way.name == RANDOM else _maps(k, model, params, x, way)
+                maps = None if way.name == RANDOM else maps_of(k, model, params, x, way)
                 parts.append(_drops(score, x, here, maps, way, regions, options))
                 bar.update(len(x))
             yield Result(way.name, np.concatenate(parts))
@@ -173,39 +156,6 @@ def _drops(
         replacement = perturbation.noise(indices, x.shape[1:], options.seed, draw)
         found.append(perturbation.drops(score, x, order, regions, replacement, options.steps))
     return np.mean(found, axis=0)
-
-
-def _maps(k: Kernels, model: Model, params: Any, stamps: NDArray, way: Way) -> NDArray:
-    """The maps (n, h, h, c) of the stamps' own pixels."""
-    rule = rules.named(way.rule)
-    with np.errstate(invalid="ignore"):  # maps that are not numbers are told when they are ranked
-        found = heatmaps.trail(k, model.network, params, k.asarray(stamps), way.method, rule)
-    return k.to_host(found.relevance[0])
-
-
-def _score(k: Kernels, model: Model, params: Any, of: str) -> Callable[[NDArray], NDArray]:
-    """The logits or probabilities (n, classes) of stamps."""
-
-    def score(stamps: NDArray) -> NDArray:
-        logits = model.network.forward(k, params, k.asarray(stamps))
-        return k.to_host(logits if of == "logit" else k.softmax.forward(logits))
-
-    return score
-
-
-def _rows(results: list[Result]) -> Iterator[dict[str, Any]]:
-    """The table: AOPC, and what it is above a random order's, stamp by stamp."""
-    random = results[-1].aopc()
-    for result in results:
-        mean, error = perturbation.mean_and_error(result.aopc())
-        above, above_error = perturbation.mean_and_error(result.aopc() - random)
-        yield {
-            "method": result.name,
-            "aopc": mean,
-            "error": error,
-            "above_random": above,
-            "above_random_error": above_error,
-        }
 
 
 def _lines(

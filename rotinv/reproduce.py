@@ -10,20 +10,22 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from rotinv import cli, dask_cluster, dask_crew, figures, pipeline, subjects
-from rotinv.devices import DEVICES, get_kernels
-from rotinv.errors import UserError
+from rotinv import cli
+from rotinv.nn.devices import DEVICES, get_kernels
 from rotinv.paper import plan
 from rotinv.paper.sheets import read, text
-from rotinv.pipeline import Book, Step
-from rotinv.stamps import StampStore
-from rotinv.workers import employ
+from rotinv.runs import model
+from rotinv.stamps.store import StampStore
+from rotinv.system import dask_cluster, dask_crew, pictures, pipeline
+from rotinv.system.errors import UserError
+from rotinv.system.pipeline import Book, Step
+from rotinv.system.workers import employ
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     options = _parser().parse_args(argv)
-    figures.require("--out")
+    pictures.require_matplotlib("--out")
     known = plan.begun(options.out)
     if options.status and known is None:
         raise UserError(f"{options.out}: holds no reproduction")
@@ -70,7 +72,7 @@ def _check(options: argparse.Namespace, settings: plan.Settings) -> None:
             label = store.split(name).label
             assert label is not None  # a store's splits have labels
             if label.all() or not label.any():
-                only = subjects.CLASSES[int(label[0])]
+                only = model.CLASS_NAMES[int(label[0])]
                 raise UserError(f"{options.data}: split '{name}' has {only}s only; both classes are needed")
 
 

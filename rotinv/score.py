@@ -8,15 +8,17 @@ from pathlib import Path
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from rotinv import catalogues, choices, cli, map_files, runs, shards, sources, subjects, thresholds
-from rotinv.choices import Choice
-from rotinv.devices import DEVICES, get_kernels
-from rotinv.errors import UserError
-from rotinv.files import refuse_existing
-from rotinv.scorer import NOT_SCORED, Scorer, Threshold
-from rotinv.sources import Source
-from rotinv.stamps import SPLITS
-from rotinv.tallies import Tally
+from rotinv import cli
+from rotinv.alerts.stamp import Tally
+from rotinv.catalogue import dask_scoring, formats, sources
+from rotinv.catalogue.scorer import NEAR, NOT_SCORED, QUESTION, Choice, Here, Scorer, Threshold, Work
+from rotinv.catalogue.sources import Source
+from rotinv.lrp import map_files
+from rotinv.nn.devices import DEVICES, get_kernels
+from rotinv.runs import folder, model, thresholds
+from rotinv.stamps.store import SPLITS
+from rotinv.system.errors import UserError
+from rotinv.system.files import refuse_existing
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     folders, paths = _runs_and_stamps(options.inputs)
     maps = _check(options)
-    models = subjects.open_models(folders)
+    models = model.open_models(folders)
     threshold = Threshold()
     if options.at_fpr is not None:
         threshold = Threshold(thresholds.find(folders, models, options.at_fpr), options.at_fpr)
@@ -33,11 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     on_bad = options.on_bad or ("flag" if "object_id" in source.known else "error")
     source.check(on_bad)
     scorer = Scorer(get_kernels(options.device, options.threads, options.precision), models, threshold)
-    work: choices.Work = choices.Here(scorer, source)
+    work: Work = Here(scorer, source)
     if options.dask:
         computing = options.device, options.threads, options.precision
-        plan = shards.Plan(options.dask, options.shard, *computing, options.split)
-        work = shards.Cluster(plan, scorer, source, options.out)
+        plan = dask_scoring.Plan(options.dask, options.shard, *computing, options.split)
+        work = dask_scoring.Cluster(plan, scorer, source, options.out)
     with work:
         tally, scored = _catalogue(options.out, scorer, source, work.rows(), choice, on_bad == "drop")
         where = paths[0] if len(paths) == 1 else f"{len(source.paths):,} files"
@@ -47,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.out:
             _say(f"{options.out}: {scored:,} stamps scored")
         if choice and maps:
-            with map_files.create(maps, choices.QUESTION, {"stamps": str(paths[0])}) as writer:
+            with map_files.create(maps, QUESTION, {"stamps": str(paths[0])}) as writer:
                 with _bar("explaining", len(choice.indices)) as bar:
                     work.explain(choice.indices, writer, bar.update)
             _say(f"{maps}: maps of {len(choice.indices):,} stamps, not scaled")
@@ -56,10 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _runs_and_stamps(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """The runs' folders, which come first, and the rest. Raises UserError if there is no rest."""
-    if not (inputs[0] / runs.CONFIG).is_file():
-        raise UserError(f"{inputs[0]}: holds no run (no {runs.CONFIG}); name runs first, then what to score")
+    if not (inputs[0] / folder.CONFIG_FILE).is_file():
+        raise UserError(
+            f"{inputs[0]}: holds no run (no {folder.CONFIG_FILE}); name runs first, then what to score"
+        )
     count = 1
-    while count < len(inputs) and (inputs[count] / runs.CONFIG).is_file():
+    while count < len(inputs) and (inputs[count] / folder.CONFIG_FILE).is_file():
         count += 1
     if count == len(inputs):
         raise UserError(f"{inputs[-1]}: no stamps are named after it; name a stamp store, an array or alerts")
@@ -68,7 +72,7 @@ def _runs_and_stamps(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 def _check(options: Namespace) -> Path | None:
     """Raise UserError for outputs that cannot be, before anything is computed; gives the maps' file."""
-    catalogues.check(options.out)
+    formats.check(options.out)
     if options.out is None and (options.explain or options.dask):
         raise UserError(f"--{'explain' if options.explain else 'dask'} needs --out, a file for the scores")
     if not options.explain:
@@ -90,7 +94,7 @@ def _catalogue(
     tally, scored = Tally(), 0
     columns = scorer.columns(source.known)
     with (
-        catalogues.create(out, columns, scorer.facts(source.normalisation)) as write,
+        formats.create(out, columns, scorer.facts(source.normalisation)) as write,
         _bar("scoring", len(source)) as bar,
     ):
         for rows in parts:
@@ -137,7 +141,7 @@ def _parser() -> cli.Parser:
         nargs="+",
         metavar="WHICH",
         help="write heatmaps beside the scores, in OUT-maps.h5: near-threshold [K] (the K nearest it, "
-        f"default {choices.NEAR}), top K, or all",
+        f"default {NEAR}), top K, or all",
     )
     parser.add_argument("--split", choices=SPLITS, default="test", help="of a stamp store")
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")

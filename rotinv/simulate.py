@@ -10,8 +10,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from rotinv import cli, survey
-from rotinv.files import refuse_existing
 from rotinv.survey import build, parts, preview
+from rotinv.system.files import refuse_existing
 
 MOST = 100_000_000  # stamps of one split: about 0.7 TB
 

@@ -13,13 +13,17 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from rotinv import architectures, cli, locks, runs, side_by_side, survey, training, trials
-from rotinv.devices import DEVICES, get_kernels
-from rotinv.errors import UserError
-from rotinv.history import Row
-from rotinv.pixels import check_side
-from rotinv.protocol import PAPER, QUICK, Progress, Schedule
-from rotinv.stamps import StampStore
+from rotinv import cli, survey
+from rotinv.nn import architectures
+from rotinv.nn.devices import DEVICES, get_kernels
+from rotinv.runs import training, trials
+from rotinv.runs.folder import Config, check_folder_free, create_run_folder, read_config
+from rotinv.runs.history import Row
+from rotinv.runs.protocol import PAPER, QUICK, Progress, Schedule
+from rotinv.stamps.pixels import check_side
+from rotinv.stamps.store import StampStore
+from rotinv.system import locks
+from rotinv.system.errors import UserError
 
 SCHEDULES = {"quick": QUICK, "paper": PAPER}
 QUICK_SURVEY = {"train": 20_000, "validate": 2_500, "test": 5_000}  # stamps simulated without --data
@@ -31,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parse(argv)
     k = get_kernels(options.device, options.threads, options.precision)
     if options.resume:
-        folder, config = options.resume, runs.read_config(options.resume)
+        folder, config = options.resume, read_config(options.resume)
         if not config.data:
             raise UserError(
                 f"{folder}: its weights were trained elsewhere; such a run can only be scored with"
@@ -47,12 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.trials > 1:
             return _trials(options, config, data)
         if not options.resume:
-            folder = runs.create_folder(folder, config.arch)
+            folder = create_run_folder(folder, config.arch)
         with locks.held(folder):
             return _train(begin(k, config, folder), config, data)
 
 
-def _train(run: training.Run, config: runs.Config, data: trials.Data) -> int:
+def _train(run: training.Run, config: Config, data: trials.Data) -> int:
     """One model, with a progress bar."""
     _say(f"{config.arch}: {run.network.size:,} parameters; run folder {run.folder}")
     _prepare(run)
@@ -66,10 +70,10 @@ def _train(run: training.Run, config: runs.Config, data: trials.Data) -> int:
     return 0
 
 
-def _trials(options: argparse.Namespace, config: runs.Config, data: trials.Data) -> int:
+def _trials(options: argparse.Namespace, config: Config, data: trials.Data) -> int:
     """Models whose seeds follow one another: beside one another where the device has streams."""
 
-    def trial(number: int, folder: Path, stopped: side_by_side.Stopped) -> bool:
+    def trial(number: int, folder: Path, stopped: trials.Stopped) -> bool:
         k = get_kernels(options.device, options.threads, options.precision)  # its own: on a GPU, a stream
         own = replace(config, seed=config.seed + number)
         with locks.held(folder):
@@ -79,12 +83,12 @@ def _trials(options: argparse.Namespace, config: runs.Config, data: trials.Data)
 
     out = options.out
     names = [out and out.with_name(f"{out.name}-{i}") for i in range(1, options.trials + 1)]
-    folders = [runs.create_folder(name, config.arch) for name in names]
+    folders = [create_run_folder(name, config.arch) for name in names]
     _say(f"{config.arch}: run folders {', '.join(map(str, folders))}")
     jobs = [partial(trial, number, folder) for number, folder in enumerate(folders)]
     k = get_kernels(options.device, options.threads, options.precision)
     with _interrupts() as stopped:
-        reached = side_by_side.run_all(jobs, k.streams, stopped)
+        reached = trials.run_side_by_side(jobs, k.streams, stopped)
     if not all(reached):
         _say(f"stopped; to go on with each: python -m rotinv.train --resume {folders[0]}, …")
         return 130
@@ -173,7 +177,7 @@ def _interrupts() -> Iterator[Callable[[], bool]]:
             signal.signal(name, handler)
 
 
-def _config(options: argparse.Namespace) -> runs.Config:
+def _config(options: argparse.Namespace) -> Config:
     """The configuration of a new run; simulates the survey where no data is given."""
     schedule = SCHEDULES[options.schedule]
     given = {f.name: getattr(options, f.name) for f in fields(Schedule)}
@@ -184,12 +188,12 @@ def _config(options: argparse.Namespace) -> runs.Config:
     if options.out is not None:
         numbers = [""] if options.trials == 1 else [f"-{i}" for i in range(1, options.trials + 1)]
         for number in numbers:
-            runs.check_free(options.out.with_name(options.out.name + number))
+            check_folder_free(options.out.with_name(options.out.name + number))
     data = options.data or _default_survey(options.threads or os.cpu_count() or 1)
     with StampStore(data) as store:
         channels, size = list(store.channels), options.crop or store.size
         check_side(store.size, size)
-    config = runs.Config(
+    config = Config(
         arch=options.arch,
         size=size,
         channels=channels,

@@ -7,10 +7,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from rotinv import cli, rules, subjects, viewer
-from rotinv.devices import DEVICES, get_kernels
-from rotinv.files import refuse_existing, written_whole
-from rotinv.stamps import SPLITS
+from rotinv import cli
+from rotinv.lrp import rules
+from rotinv.lrp.viewer import page
+from rotinv.nn.devices import DEVICES, get_kernels
+from rotinv.runs import model
+from rotinv.stamps.store import SPLITS
+from rotinv.system.files import refuse_existing, written_whole
 
 _DOZEN = 12
 _PAGE = """<!DOCTYPE html>
@@ -35,14 +38,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     refuse_existing(options.out)
     for rule in options.rule:
         rules.named(rule)
-    models = subjects.open_models(options.runs)
-    split = subjects.open_for(models[0], options.stamps, options.split)
+    models = model.open_models(options.runs)
+    split = model.open_stamps_for(models[0], options.stamps, options.split)
     indices = list(dict.fromkeys(options.index or range(min(_DOZEN, len(split)))))
     total = len(indices) * len(models) * len(options.rule)
     k = get_kernels(options.device, options.threads)
     with tqdm(total=total, unit="maps", disable=not sys.stderr.isatty(), leave=False) as bar:
-        fragment = viewer.fragment(k, models, split, indices, rule_names=options.rule, progress=bar.update)
-    title = html.escape(f"Relevance: {', '.join(subjects.unique_names(models))} on {options.stamps.name}")
+        fragment = page.viewer_fragment(
+            k, models, split, indices, rule_names=options.rule, progress=bar.update
+        )
+    title = html.escape(f"Relevance: {', '.join(model.unique_names(models))} on {options.stamps.name}")
     with written_whole(options.out) as temporary:
         temporary.write_text(_PAGE.format(title=title, fragment=fragment), encoding="utf-8")
     counts = f"stamps {len(indices)}, models {len(models)}, rules {len(options.rule)}"
@@ -57,7 +62,7 @@ def _parser() -> cli.Parser:
     add("stamps", type=Path, metavar="STAMPS", help="stamp store, or .npy or .npz as for score")
     add("--out", type=Path, required=True, metavar="FILE.html", help="the page")
     add("--index", nargs="+", type=cli.integer(0), metavar="I", help=f"stamps (default: the first {_DOZEN})")
-    add("--rule", nargs="+", default=list(viewer.RULES), help=f"of {', '.join(rules.COMPOSITES)}")
+    add("--rule", nargs="+", default=list(page.RULES), help=f"of {', '.join(rules.COMPOSITES)}")
     add("--split", choices=SPLITS, default="test", help="of a stamp store")
     add("--device", choices=DEVICES, default="cpu", help="where to compute")
     add("--threads", type=cli.integer(1), help="threads of the cpu device (default: all)")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from cuda_emulation import device as emulation
 
-from rotinv.devices import get_kernels
+from rotinv.nn.devices import get_kernels
 
 # The largest deviation from the float64 reference, relative to the largest value, of one kernel.
 TOLERANCE = {np.dtype(np.float64): 1e-12, np.dtype(np.float32): 2e-5}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rotinv.errors import UserError
+from rotinv.system.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 PATHS = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]

@@ -23,11 +23,12 @@ from alert_packets import (
 )
 from programs import assert_refused, call
 
-from rotinv import alert_files, alerts, fits_images
-from rotinv.alerts import BIT, Packet
-from rotinv.errors import UserError
-from rotinv.packets import read, reader_for
-from rotinv.parquet_files import ParquetFile
+from rotinv.alerts import fits_images
+from rotinv.alerts.files import Alerts, find_files
+from rotinv.alerts.packets import read_packet, reader_for
+from rotinv.alerts.parquet import ParquetFile
+from rotinv.alerts.stamp import BIT, Packet, stamp_of
+from rotinv.system.errors import UserError
 
 SIZE = 21
 
@@ -106,9 +107,9 @@ def field(side=63, seed=0):
 
 
 def one_stamp(path, number=0):
-    files = alert_files.Alerts([path])
+    files = Alerts([path])
     packet = next(files.packets(number, number + 1))
-    stamp, flags = alerts.stamp(packet, SIZE)
+    stamp, flags = stamp_of(packet, SIZE)
     return packet, stamp, flags
 
 
@@ -153,7 +154,7 @@ def test_a_fading_rubin_source_is_turned_as_well(tmp_path):
 def test_few_pixels_without_a_value_get_the_median():
     cutouts = field(SIZE)
     cutouts[:, :, :3] = np.nan
-    stamp, flags = alerts.stamp(Packet("", "", "", 0, *cutouts), SIZE)
+    stamp, flags = stamp_of(Packet("", "", "", 0, *cutouts), SIZE)
     assert flags == BIT["filled"] | BIT["robust_noise"]
     for c in range(3):
         np.testing.assert_array_equal(stamp[:, :3, c], np.median(cutouts[c][:, 3:]))
@@ -164,7 +165,7 @@ def test_few_pixels_without_a_value_get_the_median():
 def test_many_or_central_pixels_without_a_value_leave_none(where):
     cutouts = field(SIZE)
     cutouts[1][where] = np.inf
-    stamp, flags = alerts.stamp(Packet("", "", "", 0, *cutouts), SIZE)
+    stamp, flags = stamp_of(Packet("", "", "", 0, *cutouts), SIZE)
     assert flags == BIT["gaps"] | BIT["robust_noise"]
     assert np.isnan(stamp[..., 1]).all()
     assert np.isfinite(stamp[..., [0, 2, 3]]).all()
@@ -173,7 +174,7 @@ def test_many_or_central_pixels_without_a_value_leave_none(where):
 def test_a_variance_that_is_no_variance_has_no_snr():
     cutouts, variance = field(SIZE), np.ones((SIZE, SIZE))
     variance[0, :2] = 0, -1
-    stamp, flags = alerts.stamp(Packet("", "", "", 0, *cutouts, variance), SIZE)
+    stamp, flags = stamp_of(Packet("", "", "", 0, *cutouts, variance), SIZE)
     assert flags == BIT["filled"]
     known = cutouts[2].ravel()[2:]
     np.testing.assert_array_equal(stamp[0, :2, 3], np.median(known))
@@ -201,7 +202,7 @@ def test_a_cutout_that_ends_within_the_stamp_is_filled_and_told(tmp_path):
 
 def test_a_cutout_of_odd_size_without_a_position_is_not_guessed():
     cutouts = [one[:40, :] for one in field()]
-    stamp, flags = alerts.stamp(Packet("", "", "", 0, *cutouts), SIZE)
+    stamp, flags = stamp_of(Packet("", "", "", 0, *cutouts), SIZE)
     assert flags & BIT["off_centre"]
     assert np.isnan(stamp).all()
 
@@ -233,7 +234,7 @@ def test_a_packet_that_is_refused_is_told_and_the_others_go_on(tmp_path, kind):
     good = [ztf(f"Z{i}", i, field()) for i in range(3)]
     good[1]["cutoutScience"]["stampData"] = damaged(kind)
     path = write_avro(tmp_path / "a.avro", ZTF, good)
-    files = alert_files.Alerts([path])
+    files = Alerts([path])
     packets = list(files.packets(0, 3))
     assert [packet.candidate_id for packet in packets] == ["0", "1", "2"]
     assert [packet.flags for packet in packets] == [0, BIT["unreadable"], 0]
@@ -264,7 +265,7 @@ def test_any_range_of_many_files_is_the_same_alerts(tmp_path):
     write_avro(tmp_path / "a.avro", ZTF, [ztf(f"A{i}", i, field(63, i)) for i in range(7)], sync_interval=1)
     write_avro(tmp_path / "b.avro", RUBIN, [rubin(100 + i, field(30, i)) for i in range(5)], "deflate", 30000)
     write_fits_images(tmp_path / "c.fits", field(30))
-    files = alert_files.Alerts(alert_files.find([tmp_path]))
+    files = Alerts(find_files([tmp_path]))
     ids = [packet.candidate_id for packet in files.packets(0, 13)]
     assert ids == [*map(str, range(7)), *map(str, range(100, 105)), "101"]
     for start in range(13):
@@ -279,14 +280,14 @@ def test_a_truncated_container_gives_its_whole_blocks(tmp_path):
     )
     data = whole.read_bytes()
     whole.write_bytes(data[: len(data) * 2 // 3])
-    files = alert_files.Alerts([whole])
+    files = Alerts([whole])
     assert [p.candidate_id for p in files.packets(0, 9)] == ["0", "1", "2"]
     assert "cut off or damaged after its first 3 alerts" in files.problems[0]
 
 
 def test_a_compression_without_its_library_is_told(tmp_path, monkeypatch):
     path = write_avro(tmp_path / "a.avro", ZTF, [ztf("Z", 1, field())])
-    files = alert_files.Alerts([path])
+    files = Alerts([path])
 
     def lacking(*arguments, **options):
         raise ValueError("zstandard codec is supported but you need to install one of …")
@@ -303,7 +304,7 @@ def test_a_damaged_block_costs_its_own_alerts_only(tmp_path):
     middle = len(data) // 2
     data[middle : middle + 30] = bytes(30)
     path.write_bytes(data)
-    files = alert_files.Alerts([path])
+    files = Alerts([path])
     packets = list(files.packets(0, 6))
     assert len(packets) == 6
     assert sum(packet.flags == BIT["unreadable"] for packet in packets) == 1
@@ -337,7 +338,7 @@ def test_damaged_files_are_read_told_or_refused(tmp_path, rng, kind):
     for _ in range(100):
         path.write_bytes(mutated(rng, made.read_bytes()))
         try:
-            files = alert_files.Alerts([path])
+            files = Alerts([path])
             packets = list(files.packets(0, len(files)))
         except UserError as error:
             assert str(path) in str(error)
@@ -346,7 +347,7 @@ def test_damaged_files_are_read_told_or_refused(tmp_path, rng, kind):
         assert len(packets) == len(files)
         counts[1] += 1
         for packet in packets:
-            alerts.stamp(packet, SIZE)
+            stamp_of(packet, SIZE)
     assert min(counts) > 0
 
 
@@ -427,7 +428,7 @@ def test_a_folder_of_alerts_that_cannot_be_read_is_refused(tmp_path):
     for name in "ab":
         (tmp_path / "in" / f"{name}.avro").write_bytes(b"Obj\x01\x04")
     with pytest.raises(UserError, match="no alert is there"):
-        alert_files.Alerts(alert_files.find([tmp_path / "in"]))
+        Alerts(find_files([tmp_path / "in"]))
     shutil.rmtree(tmp_path / "in")
 
 
@@ -436,7 +437,7 @@ def test_a_file_named_twice_is_refused(tmp_path):
     (tmp_path / "link.avro").symlink_to(path)
     for paths in ([tmp_path / "a.avro", path], [tmp_path], [tmp_path / "link.avro", path]):
         with pytest.raises(UserError, match="twice"):
-            alert_files.find(paths)
+            find_files(paths)
 
 
 @pytest.mark.parametrize(
@@ -451,7 +452,7 @@ def test_a_file_named_twice_is_refused(tmp_path):
 def test_signs_as_tables_write_them(column, value, negative):
     record = dict(zip(("template", "science", "difference"), field(), strict=True)) | {column: value}
     problems = []
-    packet = read(reader_for(record), record, "row 0", problems)
+    packet = read_packet(reader_for(record), record, "row 0", problems)
     assert packet.negative == negative
     assert packet.flipped == (column == "isdiffpos" and value == value and value is not None)
     assert not problems
@@ -460,7 +461,7 @@ def test_signs_as_tables_write_them(column, value, negative):
 def test_a_sign_that_says_neither_is_told():
     record = dict(zip(("template", "science", "difference"), field(), strict=True)) | {"isdiffpos": "maybe"}
     problems = []
-    assert read(reader_for(record), record, "row 0", problems).flags == BIT["unreadable"]
+    assert read_packet(reader_for(record), record, "row 0", problems).flags == BIT["unreadable"]
     assert "isdiffpos is 'maybe'" in problems[0]
 
 

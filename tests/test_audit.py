@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from programs import assert_refused, call, run, toy_arrays
 
-from rotinv import explanations, runs, subjects
-from rotinv.devices import get_kernels
-from rotinv.ledger import LINES
+from rotinv.lrp import attribution
+from rotinv.lrp.ledger import LINES
+from rotinv.lrp.rules import AlphaBeta
+from rotinv.nn.devices import get_kernels
+from rotinv.runs.folder import Config
+from rotinv.runs.model import load_model, open_stamps_for, stamps_as_read, write_weights
 
 KEYS = {"layer", "received", "passed", *LINES, "closing_error", "deviation"}
 
@@ -17,9 +20,9 @@ KEYS = {"layer", "received", "passed", *LINES, "closing_error", "deviation"}
 def mini(tmp_path_factory):
     """A run of random weights, small enough for fractions, and stamps for it."""
     folder = tmp_path_factory.mktemp("audit")
-    config = runs.Config("cap-mini", 13, ["difference"])
+    config = Config("cap-mini", 13, ["difference"])
     network, rng = config.network(), np.random.default_rng(0)
-    runs.write_weights(folder, config, network.initial("he", 0) + 0.1 * rng.normal(size=network.size))
+    write_weights(folder, config, network.initial("he", 0) + 0.1 * rng.normal(size=network.size))
     np.savez(folder / "stamps.npz", **toy_arrays(20))
     return folder
 
@@ -50,11 +53,11 @@ def test_layers_have_the_names_that_explain_takes(mini):
     names = [row["layer"] for row in stamp["layers"]]
     assert names[::-1][:3] == ["zero padding", "cyclic slice", "convolution"]
     assert {"dense 1", "dense 2"} <= set(names)
-    model = runs.load_model(mini)
-    pixels = subjects.as_read(model, subjects.open_for(model, mini / "stamps.npz", "test"), np.array([3]))
+    model = load_model(mini)
+    pixels = stamps_as_read(model, open_stamps_for(model, mini / "stamps.npz", "test"), np.array([3]))
     for row in stamp["layers"]:
-        question = explanations.Question(layer=row["layer"])
-        (found,) = explanations.explain(get_kernels("cpu"), model, pixels, question)
+        question = attribution.Question(layer=row["layer"])
+        (found,) = attribution.explain(get_kernels("cpu"), model, pixels, question)
         total = found.maps.sum(dtype=np.float64)
         assert total == pytest.approx(row["received"] * stamp["output"], rel=1e-6)
 
@@ -110,20 +113,19 @@ def test_the_picture(mini, tmp_path):
 def test_what_is_refused(mini, tmp_path):
     assert_refused(audit(mini, "--index", 20), "stamps.npz", "no stamp 20", "0 to 19")
     assert_refused(audit(mini, "--index", 3, "--rule", "alpha3beta1"), "alpha3beta1", "alpha2beta1")
-    assert_refused(audit(mini, "--index", 3, "--seed", "2"), "seed 2", "0, 1")
-    assert_refused(audit(mini, "--index", 3, "--seed", "probability", "--exact"), "--exact", "--seed")
-    config = runs.Config("cap", 13, ["difference"])
+    assert_refused(audit(mini, "--index", 3, "--target", "2"), "target 2", "0, 1")
+    assert_refused(audit(mini, "--index", 3, "--target", "probability", "--exact"), "--exact", "--target")
+    config = Config("cap", 13, ["difference"])
     network = config.network()
-    runs.write_weights(tmp_path, config, network.initial("he", 0))
+    write_weights(tmp_path, config, network.initial("he", 0))
     large = call("audit", tmp_path, mini / "stamps.npz", "--index", 3, "--exact")
     assert_refused(large, "--exact", "multiply-adds", "cap-mini")
-    runs.write_weights(tmp_path, config, np.full(network.size, np.nan))
+    write_weights(tmp_path, config, np.full(network.size, np.nan))
     assert_refused(run("audit", tmp_path, mini / "stamps.npz", "--index", 3), "best.h5", "not finite")
 
 
 def test_an_account_that_does_not_close_is_an_error(mini, monkeypatch, capsys):
     from rotinv import audit as program
-    from rotinv.rules import AlphaBeta
 
     def forgetful(self, z_pos, z_neg, r, c_pos, c_neg):
         taken = original(self, z_pos, z_neg, r, c_pos, c_neg)

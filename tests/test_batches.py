@@ -7,11 +7,11 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from rotinv.batches import Batches
-from rotinv.errors import UserError
-from rotinv.pixels import prepare
-from rotinv.splits import Split
-from rotinv.stamps import StampStore, create_store
+from rotinv.runs.batches import Batches
+from rotinv.stamps.pixels import prepare
+from rotinv.stamps.splits import Split
+from rotinv.stamps.store import StampStore, create_store
+from rotinv.system.errors import UserError
 
 COUNT = 1000
 
@@ -30,7 +30,7 @@ def split(tmp_path_factory):
 @pytest.fixture
 def small_pools(monkeypatch):
     """Pools of two blocks, so that 1000 stamps make eight pools."""
-    monkeypatch.setattr("rotinv.batches._POOL_STAMPS", 128)
+    monkeypatch.setattr("rotinv.runs.batches._POOL_STAMPS", 128)
 
 
 def take(split, count, indices=None, **options):

@@ -12,10 +12,12 @@ from programs import assert_refused, call, toy_arrays
 from test_alerts import field
 from test_score import make_run
 
-from rotinv import __version__, catalogues, choices, runs
-from rotinv.alerts import BIT
-from rotinv.catalogues import TEXT, Column, Fact
-from rotinv.errors import UserError
+from rotinv import __version__
+from rotinv.alerts.stamp import BIT
+from rotinv.catalogue import formats, scorer
+from rotinv.catalogue.formats import TEXT, Column, Fact
+from rotinv.runs import model
+from rotinv.system.errors import UserError
 
 FOUR = ["template", "science", "difference", "snr_difference"]
 
@@ -118,7 +120,7 @@ def test_ids_votes_and_flags(scored, models):
     np.testing.assert_array_equal(rows["class"][good], rows["probability"][good] >= 0.5)
     assert facts["channels"] == ",".join(FOUR)
     assert facts["threshold"] == "0.5" and facts["version"] == __version__
-    assert facts["model_2_sha256"] == runs.digest(runs.load_model(models[1]))
+    assert facts["model_2_sha256"] == model.weights_digest(model.load_model(models[1]))
     assert facts["flag_negative"] == str(BIT["negative"])
     assert "max - min" in facts["normalisation"]
 
@@ -195,7 +197,7 @@ def test_maps_beside_the_scores(models, tmp_path):
 )
 def test_a_choice_that_is_none_is_refused(words):
     with pytest.raises(UserError, match="near-threshold, near-threshold K, top K or all"):
-        choices.Choice(words, 0.5)
+        scorer.Choice(words, 0.5)
 
 
 def test_outputs_that_exist_are_kept(models, night, tmp_path):
@@ -237,7 +239,7 @@ def test_long_tables_are_written_in_groups(tmp_path):
     n, edges = 120_001, [0, 1, 49_999, 50_001, 119_000, 120_001]
     ids, p = np.array([f"i{i}" for i in range(n)], object), np.random.default_rng(0).random(n, np.float32)
     for suffix in ("csv", "parquet", "fits", "h5"):
-        with catalogues.create(tmp_path / f"t.{suffix}", columns, [Fact("version", "V", "1")]) as write:
+        with formats.create(tmp_path / f"t.{suffix}", columns, [Fact("version", "V", "1")]) as write:
             for start, stop in itertools.pairwise(edges):
                 write({"id": ids[start:stop], "p": p[start:stop]})
         found, _ = read(tmp_path / f"t.{suffix}")
@@ -248,13 +250,13 @@ def test_long_tables_are_written_in_groups(tmp_path):
 def test_an_id_too_long_for_fits_is_told(tmp_path):
     columns = [Column("id", TEXT, "a", "meta.id")]
     with pytest.raises(UserError, match=r"65 bytes.*parquet"):
-        with catalogues.create(tmp_path / "t.fits", columns, []) as write:
+        with formats.create(tmp_path / "t.fits", columns, []) as write:
             write({"id": np.array(["x" * 65], object)})
     assert not list(tmp_path.iterdir())
 
 
 def test_fits_texts_are_ascii(tmp_path):
-    with catalogues.create(tmp_path / "t.fits", [Column("id", TEXT, "a", "meta.id")], []) as write:
+    with formats.create(tmp_path / "t.fits", [Column("id", TEXT, "a", "meta.id")], []) as write:
         write({"id": np.array(["objet-é", "0b6c3f1e-6a53-4b9e-9d43-0123456789ab"], object)})
     found, _ = read(tmp_path / "t.fits")
     assert list(found["id"]) == ["objet-\\xe9", "0b6c3f1e-6a53-4b9e-9d43-0123456789ab"]
@@ -265,7 +267,7 @@ def test_a_choice_is_the_same_in_one_part_or_many(words):
     p = np.array([0.1, 0.6, np.nan, 0.9, 0.45, 0.6])
     chosen = []
     for edges in ([0, 6], [0, 1, 3, 4, 6]):
-        choice = choices.Choice(words, 0.5)
+        choice = scorer.Choice(words, 0.5)
         for start, stop in itertools.pairwise(edges):
             choice.add({"index": np.arange(start, stop), "probability": p[start:stop]})
         chosen.append(list(choice.indices))

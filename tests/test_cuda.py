@@ -10,8 +10,8 @@ import pytest
 from conftest import TOLERANCE
 from cuda_emulation.device import ORDERS, EmulatedDevice, EmulationError, why_not
 
-from rotinv.devices import cuda_kernels, get_kernels
 from rotinv.kernels.cuda import launch, nvrtc
+from rotinv.nn.devices import cuda_kernels, get_kernels
 
 needs_emulator = pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")
 needs_nvrtc = pytest.mark.skipif(nvrtc.library() is None, reason="NVRTC is not installed (extra cuda-check)")

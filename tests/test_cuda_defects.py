@@ -9,8 +9,8 @@ from cuda_emulation.device import ORDERS, EmulatedDevice, EmulationError, built
 from programs import ENVIRONMENT, ROOT
 from test_cuda import CASES, PRECISION, needs_emulator, results
 
-from rotinv.devices import cuda_kernels, get_kernels
 from rotinv.kernels.cuda import launch
+from rotinv.nn.devices import cuda_kernels, get_kernels
 
 # What a kernel may be spoiled by: family, text, what stands in its place, the case that must notice.
 DEFECTS = {

@@ -10,12 +10,16 @@ import pytest
 from cuda_emulation.device import EmulatedDevice, emulated, why_not
 from programs import assert_refused, call, toy_arrays
 
-from rotinv import architectures, devices, pack, rules, runs, scoring, side_by_side, training
-from rotinv.batches import Batches
-from rotinv.devices import get_kernels
-from rotinv.layers import Train
-from rotinv.protocol import QUICK, Progress
-from rotinv.stamps import StampStore, create_store
+from rotinv import pack
+from rotinv.lrp import rules
+from rotinv.lrp.relevance import relevance
+from rotinv.nn import architectures, devices
+from rotinv.nn.devices import get_kernels
+from rotinv.nn.layers import Train
+from rotinv.runs import model, training, trials
+from rotinv.runs.batches import Batches
+from rotinv.runs.protocol import QUICK, Progress
+from rotinv.stamps.store import StampStore, create_store
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")
 SHAPES = [("cap", 13, 2), ("deephits", 13, 3)]
@@ -99,7 +103,7 @@ def test_trials_that_begin_together_do_not_count_on_the_same_memory():
 
     k = devices.cuda_kernels("cuda-emulated", Device("fp32", 4000))
     jobs = [lambda stopped: k.resident((10, 5, 5, 2)) or "streamed"] * 2  # 2000 bytes each
-    found = side_by_side.run_all(jobs, True, lambda: False)
+    found = trials.run_side_by_side(jobs, True, lambda: False)
     assert sorted(each == "streamed" for each in found) == [False, True]
 
 
@@ -133,9 +137,9 @@ def test_relevance_agrees_with_the_reference(arch, size, channels, rule):
     network, reference = architectures.build(arch, size, channels), get_kernels("reference")
     params = np.float32(network.initial("authors", 3))
     x = np.float32(np.random.default_rng(4).uniform(size=(2, *network.in_shape)))
-    exact = network.relevance(reference, np.float64(params), np.float64(x), rules.named(rule))
+    exact = relevance(reference, network, np.float64(params), np.float64(x), rules.named(rule))
     k = emulated()
-    found = network.relevance(k, k.asarray(params), k.asarray(x), rules.named(rule))
+    found = relevance(k, network, k.asarray(params), k.asarray(x), rules.named(rule))
     np.testing.assert_allclose(found.logits, exact.logits, atol=1e-5)
     for one, two in zip(found.relevance, exact.relevance, strict=True):
         np.testing.assert_allclose(one, two, rtol=0, atol=3e-4 * np.abs(two).max())  # some z nearly cancel
@@ -162,11 +166,11 @@ def test_the_programs_run_on_it(gpu, tmp_path):
     done = call("train", *arguments, "--device", "cuda", "--precision", "fp32")
     assert done.returncode == 0, done.stderr
     assert (folder / "metrics.json").exists()
-    expected = runs.load_model(folder)
+    expected = model.load_model(folder)
     other = tmp_path / "cpu"
     arguments[3] = other
     assert call("train", *arguments).returncode == 0
-    np.testing.assert_allclose(expected.params, runs.load_model(other).params, atol=1e-5)
+    np.testing.assert_allclose(expected.params, model.load_model(other).params, atol=1e-5)
     assert call("score", folder, store, "--device", "cuda", "--out", tmp_path / "s.csv").returncode == 0
     assert call("score", folder, store, "--out", tmp_path / "t.csv").returncode == 0
     one, two = (np.genfromtxt(tmp_path / name, delimiter=",", names=True) for name in ("s.csv", "t.csv"))
@@ -202,15 +206,15 @@ def test_stamps_are_scored_in_batches_that_fit():
     for most in (4_000_000, 1_000_000_000):
         device = SmallDevice("fp32", most)
         k = devices.cuda_kernels("cuda-emulated", device)
-        found.append(scoring.with_rotation_std(k, network, k.asarray(params), stamps))
-        found.append((scoring.probability(k, network, k.asarray(params), stamps), found[-1][1]))
+        found.append(model.score_with_rotation_std(k, network, k.asarray(params), stamps))
+        found.append((model.score_stamps(k, network, k.asarray(params), stamps), found[-1][1]))
         assert (device.refused > 0) == (most == 4_000_000)
     for p, spread in found:
         np.testing.assert_array_equal(p, found[0][0])
         np.testing.assert_array_equal(spread, found[0][1])
     k = devices.cuda_kernels("cuda-emulated", SmallDevice("fp32", 100_000))
     with pytest.raises(MemoryError):
-        scoring.probability(k, network, k.asarray(params), stamps)
+        model.score_stamps(k, network, k.asarray(params), stamps)
 
 
 def test_trials_are_the_runs_of_their_seeds(tmp_path):
@@ -222,7 +226,7 @@ def test_trials_are_the_runs_of_their_seeds(tmp_path):
     done = call("train", *common, "--out", tmp_path / "run", "--trials", 3, "--seed", 5)
     assert done.returncode == 0, done.stderr
     assert call("train", *common, "--out", tmp_path / "alone", "--seed", 7).returncode == 0
-    params = [runs.load_model(tmp_path / name).params for name in ("run-1", "run-2", "run-3", "alone")]
+    params = [model.load_model(tmp_path / name).params for name in ("run-1", "run-2", "run-3", "alone")]
     np.testing.assert_array_equal(params[2], params[3])
     assert not np.array_equal(params[0], params[1])
     assert_refused(call("train", *common, "--out", tmp_path / "run", "--trials", 2), "run-1")
@@ -238,5 +242,5 @@ def test_trials_at_once_stop_together():
         return False
 
     with pytest.raises(ValueError, match="diverged"):
-        side_by_side.run_all([waits, fails, waits], True, lambda: False)
-    assert side_by_side.run_all([waits, lambda stopped: True], True, lambda: True) == [False, True]
+        trials.run_side_by_side([waits, fails, waits], True, lambda: False)
+    assert trials.run_side_by_side([waits, lambda stopped: True], True, lambda: True) == [False, True]

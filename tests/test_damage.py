@@ -27,7 +27,7 @@ from test_alerts import field
 from test_import_hits import HOSTILE, columns
 from test_score import make_run
 
-from rotinv import scores
+from rotinv.metrics import scores
 
 SECONDS = 20  # after which a program that takes a fraction of one hangs
 DEVICE = ("--device", "reference")

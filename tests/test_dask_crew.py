@@ -8,9 +8,9 @@ import pytest
 from programs import assert_refused, call, toy_arrays
 from test_pipeline import Watch, die, fail, refuse, slow_count, steps
 
-from rotinv import dask_crew, pipeline
-from rotinv.errors import UserError
-from rotinv.pipeline import Step
+from rotinv.system import dask_crew, pipeline
+from rotinv.system.errors import UserError
+from rotinv.system.pipeline import Step
 
 pytest.importorskip("distributed")
 

@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 from programs import ROOT, toy_arrays
 
-from rotinv import heatmaps, rules, runs
-from rotinv.devices import exact_kernels
-from rotinv.ledger import LINES, ledger
-from rotinv.linear import Dense
-from rotinv.network import Network
-from rotinv.rules import AlphaBeta, Composite, Epsilon, ZPlus
+from rotinv.lrp import heatmaps, rules
+from rotinv.lrp.ledger import LINES, ledger
+from rotinv.lrp.relevance import descend, relevance
+from rotinv.lrp.rules import AlphaBeta, Composite, Epsilon, ZPlus
+from rotinv.nn.devices import exact_kernels
+from rotinv.nn.linear import Dense
+from rotinv.nn.network import Network
+from rotinv.runs import folder, model
 
 PAGE = (ROOT / "docs" / "lrp.md").read_text(encoding="utf-8")
 NAME = re.compile(r"\b(?!max\b)[A-Za-z]\w*[⁺⁻]?\w*")
@@ -155,7 +157,7 @@ def values():
 def of_network(network, params, x):
     """The names of the network of two inputs and two units, and of its two sides."""
     first, last = network.views(params)
-    _, steps = network.descend(K, params, x, rules.exact(rules.named("zero")))
+    _, steps = descend(K, network, params, x, rules.as_fractions(rules.named("zero")))
     top, low = (step.saved for step in steps)
     found = {"c": last["b"][0], "y": top.z_pos[0, 0] + top.z_neg[0, 0]}
     found |= {"s⁺": top.z_pos[0, 0], "s⁻": top.z_neg[0, 0]}
@@ -172,7 +174,7 @@ def of_network(network, params, x):
 
 def of_ledger(network, params, x, rule):
     """R at the output, at `a` and at `x`, and the lines of both layers."""
-    _, (top, low) = ledger(K, K, network, params, x, rules.exact(rule))
+    _, (top, low) = ledger(K, K, network, params, x, rules.as_fractions(rule))
     found = {"R": top.received[0]}
     for entry, below in ((top, "a"), (low, "x")):
         assert entry.closing_error[0] == 0
@@ -186,10 +188,10 @@ def of_ledger(network, params, x, rule):
 
 def of_cyclic(network, params, stamp):
     """The names of the cyclic network: pixels, units, their mean, relevance of units and of pixels."""
-    rule = rules.exact(rules.named("zero"))
+    rule = rules.as_fractions(rules.named("zero"))
     _, tape = network.record(K, params, stamp, None)
     mean = next(saved for layer, saved in zip(network.layers, tape, strict=True) if "average" in layer.name)
-    logits, trail = network.relevance(K, params, stamp, rule)
+    logits, trail = relevance(K, network, params, stamp, rule)
     _, four = next(heatmaps.of_rotations(K, network, params, stamp, "lrp", rule))
     found = {"m": logits[0, 0], "R": trail[-1][0, 0], "w_1": params[0], "w_4": params[3]}
     found |= {f"p_{i + 1}": pixel for i, pixel in enumerate(stamp.ravel())}
@@ -201,9 +203,9 @@ def of_cyclic(network, params, stamp):
 
 def of_mean_by_alpha_beta():
     """A mean written as a dense layer, under Eq. 4."""
-    network = Network([rules.exactly(Dense(1))], (4,))
+    network = Network([rules.with_fractions(Dense(1))], (4,))
     params, units = K.asarray([1 / 4] * 4 + [0]), K.asarray([[0, 0, 3, 1]])
-    trail = network.relevance(K, params, units, rules.exact(rules.named("alpha2beta1")))
+    trail = relevance(K, network, params, units, rules.as_fractions(rules.named("alpha2beta1")))
     return {"alpha": 2, "R": trail.logits[0, 0], "doubled": trail.relevance[0].sum()}
 
 
@@ -244,10 +246,10 @@ def check_libraries(text):
 def by_equation(case, rule):
     """R of the inputs of one unit by a rule of ours."""
     x, w, b, r = (K.asarray(vector(case[name])) for name in ("x", "W", "b", "R"))
-    layer = rules.exactly(Dense(1))
+    layer = rules.with_fractions(Dense(1))
     p = {"w": w[:, None], "b": b}
-    _, traced = layer.explain(K, p, x[None], None)
-    return list(layer.relevance(K, p, traced, r[None], rules.exact(rules.named(rule)).dense)[0])
+    _, traced = layer.forward_signed(K, p, x[None], None)
+    return list(layer.relevance(K, p, traced, r[None], rules.as_fractions(rules.named(rule)).dense)[0])
 
 
 # The tests.
@@ -346,9 +348,9 @@ def test_the_tour_quotes_the_code(row):
 
 def test_the_commands(tmp_path, monkeypatch, capsys):
     """Run as they stand, but for the training, of which only the options are read."""
-    config = runs.Config("cap-mini", 13, ["difference"])
+    config = folder.Config("cap-mini", 13, ["difference"])
     (tmp_path / "runs" / "mini").mkdir(parents=True)
-    runs.write_weights(tmp_path / "runs" / "mini", config, config.network().initial("he", 0))
+    model.write_weights(tmp_path / "runs" / "mini", config, config.network().initial("he", 0))
     np.savez(tmp_path / "stamps.npz", **toy_arrays(4))
     monkeypatch.chdir(tmp_path)
     ((_, commands, _),) = blocks(PAGE, "sh")

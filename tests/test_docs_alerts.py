@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from rotinv.alerts import BIT
+from rotinv.alerts.stamp import BIT
 
 
 def test_the_table_of_flags_is_the_programs():

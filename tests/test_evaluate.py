@@ -8,17 +8,20 @@ import numpy as np
 import pytest
 from programs import assert_refused, call, toy_arrays
 
-from rotinv import evaluation, metrics, runs, scores, thresholds
-from rotinv.errors import UserError
-from rotinv.scores import Scores
+from rotinv.metrics import classification_report, rates, scores
+from rotinv.metrics.scores import Scores
+from rotinv.runs import thresholds
+from rotinv.runs.folder import Config, read_config
+from rotinv.runs.model import load_model, write_weights
+from rotinv.system.errors import UserError
 
 CHANNELS = ["difference"]
 
 
 def make_run(folder, seed=0):
-    config = runs.Config(arch="cap", size=13, channels=CHANNELS)
+    config = Config(arch="cap", size=13, channels=CHANNELS)
     folder.mkdir()
-    runs.write_weights(folder, config, config.network().initial("he", seed))
+    write_weights(folder, config, config.network().initial("he", seed))
     return folder
 
 
@@ -114,8 +117,8 @@ def test_thresholds_belong_to_weights(models, stamps):
     entries = json.loads((models[0] / thresholds.FILE).read_text())["entries"]
     assert call("evaluate", models[0], stamps).returncode == 0  # again: in place of the last
     assert json.loads((models[0] / thresholds.FILE).read_text())["entries"] == entries
-    config = runs.read_config(models[0])
-    runs.write_weights(models[0], config, config.network().initial("he", 9))
+    config = read_config(models[0])
+    write_weights(models[0], config, config.network().initial("he", 9))
     assert_refused(call("score", models[0], stamps, "--at-fpr", 0.01), "no thresholds of these weights")
     (models[0] / thresholds.FILE).write_text("[]")
     assert_refused(call("score", models[0], stamps, "--at-fpr", 0.01), thresholds.FILE, "remove it")
@@ -127,7 +130,7 @@ def test_thresholds_may_be_left_alone(models, stamps):
 
 
 def test_a_threshold_that_accepts_nothing_is_told(models, stamps):
-    model = runs.load_model(models[0])
+    model = load_model(models[0])
     thresholds.store([models[0]], [model], {0.01: np.inf}, {})
     assert_refused(call("score", models[0], stamps, "--at-fpr", 0.01), "no threshold rejects enough")
 
@@ -135,7 +138,7 @@ def test_a_threshold_that_accepts_nothing_is_told(models, stamps):
 def test_bins_by_counting(rng):
     label, kind = rng.integers(0, 2, 500), rng.integers(0, 3, 500)
     p, snr = rng.uniform(size=500), rng.choice([-3.0, 6.0, 6.5, 11.0, 500.0, np.nan], 500)
-    found = evaluation.evaluate(Scores(label, p, snr, kind, ("a", "b", "c")), draws=50)
+    found = classification_report.evaluate(Scores(label, p, snr, kind, ("a", "b", "c")), draws=50)
     rows = {(row["from"], row["to"]): row for row in found["by_snr"]}
     at = (snr == 6.5) & (label == 1)
     assert rows[6.5, 7]["candidates"] == at.sum()
@@ -151,7 +154,7 @@ def test_bins_by_counting(rng):
 
 def test_calibration():
     p = np.array([0.05, 0.05, 0.55, 0.55, 1.0, 1.0])
-    found = evaluation.calibration(np.array([0, 0, 0, 1, 1, 1]), p)
+    found = classification_report.calibration(np.array([0, 0, 0, 1, 1, 1]), p)
     full = {row["from"]: (row["stamps"], row["candidates"]) for row in found["bins"] if row["stamps"]}
     assert full == {0.0: (2, 0.0), 0.5: (2, 0.5), 0.9: (2, 1.0)}
     assert found["expected_error"] == pytest.approx((2 * 0.05 + 2 * 0.05) / 6)
@@ -225,7 +228,7 @@ def test_thresholds_are_where_the_fnr_is(rng):
     label = rng.integers(0, 2, 300)
     p = np.round(rng.uniform(size=300) + 0.3 * label, 2)
     for fpr in (0.0, 0.01, 0.1, 1.0):
-        threshold = metrics.threshold_at_fpr(label, p, fpr)
+        threshold = rates.threshold_at_fpr(label, p, fpr)
         assert np.mean(p[label == 0] >= threshold) <= fpr
-        assert np.mean(p[label == 1] < threshold) == pytest.approx(metrics.fnr_at_fpr(label, p, fpr))
-    assert metrics.threshold_at_fpr([0, 1], [1.0, 1.0], 0.1) == np.inf
+        assert np.mean(p[label == 1] < threshold) == pytest.approx(rates.fnr_at_fpr(label, p, fpr))
+    assert rates.threshold_at_fpr([0, 1], [1.0, 1.0], 0.1) == np.inf

@@ -4,10 +4,10 @@ import numba
 import numpy as np
 import pytest
 
-from rotinv import architectures
-from rotinv.devices import get_kernels
-from rotinv.layers import SCORE, Train
-from rotinv.pixels import normalise
+from rotinv.nn import architectures
+from rotinv.nn.devices import get_kernels
+from rotinv.nn.layers import SCORE, Train
+from rotinv.stamps.pixels import normalise
 
 NETWORK = architectures.build("cap")
 

@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 from programs import ENVIRONMENT, assert_refused, command, run, toy_arrays
 
-from rotinv import (
-    explain,
-    explanations,
-    figures,
-    heatmaps,
-    map_figures,
-    rules,
-    runs,
-    score,
-    scoring,
-    subjects,
+from rotinv import explain, score
+from rotinv.lrp import attribution, heatmaps, map_figures, rules
+from rotinv.nn.devices import get_kernels
+from rotinv.runs.folder import Config
+from rotinv.runs.model import (
+    load_model,
+    open_models,
+    open_stamps_for,
+    score_stamps,
+    stamps_as_read,
+    write_weights,
 )
-from rotinv.devices import get_kernels
-from rotinv.errors import UserError
+from rotinv.system import pictures
+from rotinv.system.errors import UserError
 
 CHANNELS = ["science", "difference"]
 SIDE = 13
@@ -30,10 +30,10 @@ LRP = rules.named("alpha2beta1")
 
 
 def make_run(folder, arch, seed, channels=CHANNELS, value=None):
-    config = runs.Config(arch=arch, size=SIDE, channels=channels)
+    config = Config(arch=arch, size=SIDE, channels=channels)
     params = config.network().initial("he", seed)
     folder.mkdir(parents=True)
-    runs.write_weights(folder, config, params if value is None else np.full_like(params, value))
+    write_weights(folder, config, params if value is None else np.full_like(params, value))
     return folder
 
 
@@ -64,17 +64,17 @@ def read(path):
 
 
 def prepared(folder, path, indices=INDICES):
-    model = runs.load_model(folder)
-    return model, subjects.as_read(model, subjects.open_for(model, path, "test"), np.array(indices))
+    model = load_model(folder)
+    return model, stamps_as_read(model, open_stamps_for(model, path, "test"), np.array(indices))
 
 
 def study(models, stamps, indices, layer=None):
-    k, loaded = get_kernels("cpu"), subjects.open_models(models)
-    question = explanations.Question(layer=layer)
-    split = subjects.open_for(loaded[0], stamps, "test")
-    pixels = subjects.as_read(loaded[0], split, np.array(indices))
-    answers = [one for model in loaded for one in explanations.explain(k, model, pixels, question)]
-    return explanations.Study(split, np.array(indices), pixels, CHANNELS, question, answers)
+    k, loaded = get_kernels("cpu"), open_models(models)
+    question = attribution.Question(layer=layer)
+    split = open_stamps_for(loaded[0], stamps, "test")
+    pixels = stamps_as_read(loaded[0], split, np.array(indices))
+    answers = [one for model in loaded for one in attribution.explain(k, model, pixels, question)]
+    return attribution.Study(split, np.array(indices), pixels, CHANNELS, question, answers)
 
 
 def texts(figure):
@@ -95,7 +95,7 @@ def test_maps_are_those_of_heatmaps(cpu, models, stamps, tmp_path):
               "--scale", "min-max")  # fmt: skip
     attributes, found, layers = read(tmp_path / "m.h5")
     assert attributes["method"] == "lrp" and attributes["rule"] == "alpha2beta1"
-    assert attributes["seed"] == "predicted" and attributes["scale"] == "none"
+    assert attributes["target"] == "predicted" and attributes["scale"] == "none"
     assert layers == {"deephits-2": "stamps", "cap-1": "stamps"}
     np.testing.assert_array_equal(found["indices"], INDICES)
     np.testing.assert_array_equal(found["label"], np.load(stamps)["label"][INDICES])
@@ -108,7 +108,7 @@ def test_maps_are_those_of_heatmaps(cpu, models, stamps, tmp_path):
         np.testing.assert_array_equal(found[group + "maps"], maps)
         np.testing.assert_array_equal(found[group + "average"], heatmaps.average(maps))
         np.testing.assert_array_equal(found[group + "logits"], logits)
-        p = scoring.probability(cpu, model.network, cpu.asarray(model.params), x)
+        p = score_stamps(cpu, model.network, cpu.asarray(model.params), x)
         np.testing.assert_array_equal(found[group + "probability"], p)
 
 
@@ -140,9 +140,11 @@ def test_caps_average_turns_with_the_stamp(models, stamps, tmp_path, method):
 
 
 def test_seed_and_rule_reach_the_maps(cpu, models, stamps, tmp_path):
-    explained(models[1], stamps, "--index", 0, "--maps", tmp_path / "m.h5", "--seed", 1, "--rule", "epsilon")
+    explained(
+        models[1], stamps, "--index", 0, "--maps", tmp_path / "m.h5", "--target", 1, "--rule", "epsilon"
+    )
     attributes, found, _ = read(tmp_path / "m.h5")
-    assert attributes["seed"] == "1" and attributes["rule"] == "epsilon"
+    assert attributes["target"] == "1" and attributes["rule"] == "epsilon"
     model, x = prepared(models[1], stamps, [0])
     params = cpu.asarray(model.params)
     asked = "lrp", rules.named("epsilon"), 1
@@ -302,8 +304,8 @@ BAD = {
         ["--index", 0, "--method", "guided", "--rule", "epsilon"],
         "only --method lrp",
     ),
-    "class": (["--index", 0, "--seed", 2], "seed 2"),
-    "seed": (["--index", 0, "--seed", "loud"], "seed 'loud'"),
+    "class": (["--index", 0, "--target", 2], "target 2"),
+    "target": (["--index", 0, "--target", "loud"], "target 'loud'"),
     "layer": (["--index", 0, "--layer", "convolution"], "3 convolution 1 (16x16x32)"),
     "layer number": (["--index", 0, "--layer", 15], "14 dense 3 (2)"),
     "no second model": (["--disagreements"], "--compare"),
@@ -380,7 +382,7 @@ def test_files_are_written_though_nobody_reads_the_tables(models, stamps, tmp_pa
 
 
 def test_without_matplotlib_a_picture_names_the_remedy(models, stamps, tmp_path, monkeypatch):
-    monkeypatch.setattr(figures, "available", lambda: False)
+    monkeypatch.setattr(pictures, "matplotlib_available", lambda: False)
     with pytest.raises(UserError, match=r"pip install 'rotinv\[plot\]'"):
         explain.main([str(models[0]), str(stamps), "--index", "0", "--out", str(tmp_path / "page.png")])
     explained(models[0], stamps, "--index", 0)

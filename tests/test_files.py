@@ -11,9 +11,12 @@ import pytest
 from programs import ENVIRONMENT, assert_refused, call, toy_arrays
 from test_score import make_run
 
-from rotinv import checkpoints, files, hdf5, runs
-from rotinv.errors import UserError
+from rotinv.runs import checkpoints
+from rotinv.runs.folder import check_folder_free
+from rotinv.runs.model import load_model
 from rotinv.survey import parts
+from rotinv.system import files, hdf5
+from rotinv.system.errors import UserError
 
 WRITE = """
 import sys, time
@@ -90,10 +93,10 @@ def test_a_name_that_begins_alike_is_another_file(tmp_path, writer):
 
 def test_a_run_begins_where_one_was_killed_at_its_start(tmp_path):
     (tmp_path / ".config.json.7.abc.part").write_text("{")
-    runs.check_free(tmp_path)
+    check_folder_free(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match="holds a run"):
-        runs.check_free(tmp_path)
+        check_folder_free(tmp_path)
 
 
 def test_a_survey_that_is_whole_loses_its_parts_and_no_file_of_others(tmp_path):
@@ -138,14 +141,14 @@ def test_a_folder_of_shards_with_other_files_is_refused_and_kept(tmp_path):
 def test_a_flipped_bit_in_a_checkpoint_is_noticed(tmp_path):
     """In the weights themselves, where every value is still a number."""
     run = make_run(tmp_path / "run", "cap-mini")
-    model = runs.load_model(run)
+    model = load_model(run)
     data = bytearray((run / "best.h5").read_bytes())
     at = bytes(data).find(np.float64(model.params[3]).tobytes())
     assert at > 0
     data[at] ^= 1
     (run / "best.h5").write_bytes(data)
     with pytest.raises(UserError, match=r"best\.h5: is damaged .* not those that were saved"):
-        runs.load_model(run)
+        load_model(run)
     with pytest.raises(UserError, match="not those that were saved"):
         checkpoints.load(run / "best.h5", model.network)
 

@@ -19,7 +19,7 @@ from test_score import make_run
 from test_survey import SMALL
 from test_train import assert_same_run
 
-from rotinv import scores
+from rotinv.metrics import scores
 
 DEVICE = ("--device", "reference")
 SHORT = ("--iterations", 4, "--validate-every", 2, "--batch", 5, "--extend-by", 0, *DEVICE)

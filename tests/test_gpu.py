@@ -11,9 +11,13 @@ from test_cuda import CASES, PRECISION, results
 from test_cuda_networks import SHAPES, trained
 from test_network import check_authors_cap
 
-from rotinv import architectures, history, pack, rules, side_by_side, train
-from rotinv.devices import get_kernels
-from rotinv.errors import UserError
+from rotinv import pack, train
+from rotinv.lrp import rules
+from rotinv.lrp.relevance import relevance
+from rotinv.nn import architectures
+from rotinv.nn.devices import get_kernels
+from rotinv.runs import history, trials
+from rotinv.system.errors import UserError
 
 pytestmark = pytest.mark.gpu
 
@@ -65,7 +69,7 @@ def test_models_train_at_once_as_alone(gpu, tmp_path):
         return run
 
     jobs = [job(number) for number in range(3)]
-    together, alone = (side_by_side.run_all(jobs, at_once, lambda: False) for at_once in (True, False))
+    together, alone = (trials.run_side_by_side(jobs, at_once, lambda: False) for at_once in (True, False))
     for one, two in zip(together, alone, strict=True):
         np.testing.assert_array_equal(one, two)
 
@@ -87,8 +91,8 @@ def test_four_turns_of_a_stamp_score_alike(gpu, rng):
 def test_relevance_against_the_reference(gpu, rng, rule):
     network, k = architectures.build("cap"), gpu["fp32"]
     params, x = np.float32(network.initial("authors", 3)), np.float32(rng.uniform(size=(4, 21, 21, 4)))
-    exact = network.relevance(get_kernels("reference"), np.float64(params), np.float64(x), rules.named(rule))
-    found = network.relevance(k, k.asarray(params), k.asarray(x), rules.named(rule))
+    exact = relevance(get_kernels("reference"), network, np.float64(params), np.float64(x), rules.named(rule))
+    found = relevance(k, network, k.asarray(params), k.asarray(x), rules.named(rule))
     for one, two in zip(found.relevance, exact.relevance, strict=True):
         np.testing.assert_allclose(k.to_host(one), two, rtol=0, atol=2e-3 * np.abs(two).max())
 

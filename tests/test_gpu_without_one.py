@@ -14,9 +14,9 @@ from cuda_emulation.device import emulated, why_not
 from programs import assert_refused, call, toy_arrays
 from test_cuda_networks import SHAPES, batches, begun, trained
 
-from rotinv import training
-from rotinv.devices import get_kernels
-from rotinv.errors import UserError
+from rotinv.nn.devices import get_kernels
+from rotinv.runs import training
+from rotinv.system.errors import UserError
 
 needs_emulator = pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")
 

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from conftest import assert_close
 
-from rotinv import architectures, heatmaps, rules
-from rotinv.errors import UserError
-from rotinv.layers import Activation, Flatten
-from rotinv.linear import Conv2d, Dense
-from rotinv.network import Network
+from rotinv.lrp import heatmaps, rules
+from rotinv.nn import architectures
+from rotinv.nn.layers import Activation, Flatten
+from rotinv.nn.linear import Conv2d, Dense
+from rotinv.nn.network import Network
+from rotinv.system.errors import UserError
 
 LRP = rules.named("alpha2beta1")
 

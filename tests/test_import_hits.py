@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rotinv import import_hits
-from rotinv.errors import UserError
-from rotinv.stamps import SPLITS, StampStore
-from rotinv.unpickling import read_dict
+from rotinv.stamps.store import SPLITS, StampStore
+from rotinv.stamps.unpickling import read_dict
+from rotinv.system.errors import UserError
 
 IMAGES = ("temp_images", "sci_images", "diff_images", "SNR_images")
 

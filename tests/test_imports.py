@@ -1,4 +1,4 @@
-"""Who may import whom: kernels know arrays only, one module loads a device, programs sit on top."""
+"""Who may import whom: packages in one direction, kernels know arrays only, one module loads a device."""
 
 import ast
 import sys
@@ -10,8 +10,23 @@ from rotinv.__main__ import PROGRAMS
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM_MODULES = {f"rotinv.{name}" for name in PROGRAMS}
-# A library module that is also run as a program: it prints what it holds.
-ALSO_LIBRARIES = {"rotinv.architectures"}
+# The packages that each package may import, besides itself.
+MAY_IMPORT = {
+    "system": set(),
+    "nn": {"system"},
+    "stamps": {"system"},
+    "alerts": {"system", "stamps"},
+    "metrics": {"system", "stamps"},
+    "survey": {"system", "stamps"},
+    "runs": {"system", "nn", "stamps", "metrics"},
+    "lrp": {"system", "nn", "stamps", "metrics", "runs"},
+    "catalogue": {"system", "nn", "stamps", "alerts", "metrics", "runs", "lrp"},
+    "paper": {"system", "nn", "stamps", "metrics", "survey", "runs", "lrp"},
+    "cli": {"system", "nn"},
+    "classifier": {"system", "nn", "stamps", "metrics", "runs", "lrp"},
+    "kernels": {"kernels"},
+}
+MOST_FILES = 20  # in a folder
 
 
 def modules():
@@ -43,8 +58,8 @@ def of_rotinv(name):
 
 
 def test_the_files_are_found():
-    assert {"rotinv.layers", "rotinv.survey.sky", "rotinv.kernels.cpu.simd"} <= MODULES.keys()
-    assert of_rotinv("rotinv.linear") >= {"rotinv.layers", "rotinv.backend"}
+    assert {"rotinv.nn.layers", "rotinv.survey.sky", "rotinv.kernels.cpu.vector.simd"} <= MODULES.keys()
+    assert of_rotinv("rotinv.nn.linear") >= {"rotinv.nn.layers", "rotinv.nn.contract"}
 
 
 @pytest.mark.parametrize(
@@ -69,20 +84,55 @@ def test_one_module_loads_a_device():
         if not name.startswith("rotinv.kernels"):
             assert not any(found.startswith("rotinv.kernels") for found in of_rotinv(name)), name
     loaders = {name for name, path in MODULES.items() if "rotinv.kernels.{" in path.read_text()}
-    assert loaders == {"rotinv.devices"}
+    assert loaders == {"rotinv.nn.devices"}
 
 
-@pytest.mark.parametrize("name", ["rotinv.metrics", "rotinv.rotation"])
+def package(name):
+    """The package of rotinv that a module is in, or the module itself where it is in none."""
+    return name.split(".")[1] if "." in name else ""
+
+
+def test_every_package_has_its_rule():
+    packages = {package(name) for name in MODULES.keys() - PROGRAM_MODULES}
+    assert packages - {"", "__main__"} <= MAY_IMPORT.keys()
+
+
+@pytest.mark.parametrize("of", MAY_IMPORT)
+def test_packages_import_in_one_direction(of):
+    for name in MODULES.keys() - PROGRAM_MODULES:
+        if package(name) == of:
+            for found in of_rotinv(name):
+                assert package(found) in {of} | MAY_IMPORT[of], f"{name} imports {found}"
+
+
+@pytest.mark.parametrize(
+    "name", ["rotinv.metrics.rates", "rotinv.metrics.significance", "rotinv.metrics.noncentral_t"]
+)
 def test_what_stands_alone(name):
     assert of_rotinv(name) == set()
 
 
-def test_rules_know_the_contract_only():
-    assert of_rotinv("rotinv.rules") == {"rotinv.backend", "rotinv.errors"}
+def test_rules_know_the_contract_and_the_layers_only():
+    assert of_rotinv("rotinv.lrp.rules") == {"rotinv.nn.contract", "rotinv.nn.layers", "rotinv.system.errors"}
 
 
-def test_programs_never_import_one_another():
+def test_programs_are_never_imported():
     for name in MODULES:
-        others = PROGRAM_MODULES - ALSO_LIBRARIES - {name}
         if name != "rotinv.__main__":
-            assert not of_rotinv(name) & others, name
+            assert not of_rotinv(name) & PROGRAM_MODULES - {name}, name
+
+
+def test_packages_are_an_index_only():
+    """An __init__ file is its docstring, but for rotinv's own and the survey's, which name what is public."""
+    for path in (ROOT / "rotinv").rglob("__init__.py"):
+        if path.parent.name not in ("rotinv", "survey"):
+            (docstring,) = ast.parse(path.read_text()).body
+            assert isinstance(docstring.value, ast.Constant), path
+
+
+def test_no_folder_is_crowded():
+    for top in ("rotinv", "kernels"):
+        for folder in [ROOT / top, *(path for path in (ROOT / top).rglob("*") if path.is_dir())]:
+            if folder.name != "__pycache__":
+                files = [path for path in folder.iterdir() if path.is_file()]
+                assert len(files) <= MOST_FILES, folder

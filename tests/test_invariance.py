@@ -10,8 +10,13 @@ import pytest
 from programs import assert_refused, run, toy_arrays
 from scipy import integrate, stats
 
-from rotinv import architectures, heatmaps, import_weights, invariance, pack, rotation, rules, runs
-from rotinv.errors import UserError
+from rotinv import import_weights, invariance, pack
+from rotinv.lrp import heatmaps, rules, sigma_bar, sigma_bar_tables
+from rotinv.metrics import noncentral_t
+from rotinv.nn import architectures
+from rotinv.runs.folder import Config, read_config
+from rotinv.runs.model import load_model, write_weights
+from rotinv.system.errors import UserError
 
 LRP = rules.named("alpha2beta1")
 CHANNELS = ["difference"]
@@ -20,20 +25,20 @@ CHANNELS = ["difference"]
 def sigma_bars(k, network, params, x, scale="max-abs", method="lrp"):
     blocks = heatmaps.of_rotations(k, network, k.asarray(params), x, method, LRP)
     maps = heatmaps.scaled(np.float64(np.concatenate([maps for _, maps in blocks])), scale)
-    return rotation.sigma_bar(heatmaps.turned_back(maps), heatmaps.average(maps))
+    return sigma_bar.sigma_bar(heatmaps.turned_back(maps), heatmaps.average(maps))
 
 
 def test_by_hand():
     """Two pixels, maps (4, 0), (0, 0), (0, 0), (0, 4): mu is (1, 1), the variances are 5, 1, 1, 5."""
     back = np.zeros((1, 4, 2, 1, 1))
     back[0, 0, 0] = back[0, 3, 1] = 4
-    found = rotation.sigma_bar(back, back.mean(axis=1))
+    found = sigma_bar.sigma_bar(back, back.mean(axis=1))
     np.testing.assert_allclose(found, [[(2 * np.sqrt(5) + 2) / 4]], rtol=1e-15)
 
 
 def test_against_a_slow_loop(rng):
     maps = rng.normal(size=(2, 4, 5, 5, 3))
-    found = rotation.sigma_bar(heatmaps.turned_back(maps), heatmaps.average(maps))
+    found = sigma_bar.sigma_bar(heatmaps.turned_back(maps), heatmaps.average(maps))
     for n in range(2):
         for c in range(3):
             h = [np.rot90(maps[n, i, :, :, c], -i) for i in range(4)]
@@ -65,7 +70,7 @@ def test_deep_hits_does(reference, rng):
 
 def test_maps_that_agree_have_none():
     one = np.random.default_rng(0).normal(size=(2, 1, 5, 5, 1))
-    assert not rotation.sigma_bar(np.repeat(one, 4, axis=1), one[:, 0]).any()
+    assert not sigma_bar.sigma_bar(np.repeat(one, 4, axis=1), one[:, 0]).any()
 
 
 def test_authors_cap_on_real_alerts(cpu, real_data, tmp_path):
@@ -73,7 +78,7 @@ def test_authors_cap_on_real_alerts(cpu, real_data, tmp_path):
     source = real_data / "authors_cap_3channel.h5"
     channels = "template,science,difference"
     assert import_weights.main([str(source), "--out", str(tmp_path / "run"), "--channels", channels]) == 0
-    model = runs.load_model(tmp_path / "run")
+    model = load_model(tmp_path / "run")
     with h5py.File(source) as file:
         x = np.moveaxis(file["check/rubin_input_nchw"][:12], 1, 3)
     found = sigma_bars(cpu, model.network, model.params, np.ascontiguousarray(x, dtype=np.float32))[:, 2]
@@ -82,27 +87,29 @@ def test_authors_cap_on_real_alerts(cpu, real_data, tmp_path):
 
 def test_sample_moments(rng):
     x = rng.gamma(2, size=500)
-    found = rotation.sample_moments(x)
+    found = noncentral_t.sample_moments(x)
     expected = [x.mean(), x.var(ddof=0), stats.skew(x), stats.kurtosis(x)]
-    np.testing.assert_allclose([getattr(found, name) for name in rotation.MOMENTS], expected, rtol=1e-12)
-    constant = rotation.sample_moments(np.full(5, 0.1))
+    np.testing.assert_allclose([getattr(found, name) for name in noncentral_t.MOMENTS], expected, rtol=1e-12)
+    constant = noncentral_t.sample_moments(np.full(5, 0.1))
     assert (constant.variance, constant.skewness, constant.kurtosis) == (0.0, None, None)
     assert set(constant.reasons) == {"skewness", "kurtosis"}
-    assert set(rotation.sample_moments(x[:0]).reasons) == set(rotation.MOMENTS)
+    assert set(noncentral_t.sample_moments(x[:0]).reasons) == set(noncentral_t.MOMENTS)
 
 
 @pytest.mark.parametrize("df,nc", [(0.6, 3), (1.5, -2), (4.2, 0), (8, 5), (30, -20), (200, 0.5)])
 def test_density_and_distribution_are_scipys(df, nc):
     x = nc + np.linspace(-3, 8, 60)
     expected = stats.nct.pdf(x, df, nc)
-    np.testing.assert_allclose(np.exp(rotation.log_density(x, df, nc)), expected, rtol=1e-6, atol=1e-12)
-    np.testing.assert_allclose(rotation.cumulative(x, df, nc), stats.nct.cdf(x, df, nc), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(np.exp(noncentral_t.log_density(x, df, nc)), expected, rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(
+        noncentral_t.cumulative(x, df, nc), stats.nct.cdf(x, df, nc), rtol=0, atol=1e-6
+    )
 
 
 def test_far_tails_are_finite():
     x = np.array([-1e3, -40, 40, 1e6])
     for df, nc in ((0.5, 50), (1000, -50), (1000, 2)):
-        assert np.isfinite(rotation.log_density(x, df, nc)).all()
+        assert np.isfinite(noncentral_t.log_density(x, df, nc)).all()
 
 
 @pytest.mark.parametrize("df,nc", [(4.5, 1), (6, -8), (30, 50), (900, 3)])
@@ -123,7 +130,7 @@ def test_moments_by_numerical_integration(df, nc):
     m2 = over_v(lambda w: w**2 + (nc * w - mean) ** 2)
     m3 = over_v(lambda w: (nc * w - mean) ** 3 + 3 * (nc * w - mean) * w**2)
     m4 = over_v(lambda w: (nc * w - mean) ** 4 + 6 * (nc * w - mean) ** 2 * w**2 + 3 * w**4)
-    found = rotation.nct_moments(df, nc, loc=2.0, scale=3.0)
+    found = noncentral_t.nct_moments(df, nc, loc=2.0, scale=3.0)
     values = [found.mean, found.variance, found.skewness, found.kurtosis]
     np.testing.assert_allclose(
         values, [2 + 3 * mean, 9 * m2, m3 / m2**1.5, m4 / m2**2 - 3], rtol=1e-6, atol=1e-8
@@ -133,38 +140,38 @@ def test_moments_by_numerical_integration(df, nc):
 
 def test_moments_that_do_not_exist():
     for df, exist in ((0.7, 0), (1, 0), (1.5, 1), (2, 1), (3, 2), (3.1, 3), (4, 3), (4.1, 4)):
-        found = rotation.nct_moments(df, 2.0)
-        values = [getattr(found, name) for name in rotation.MOMENTS]
+        found = noncentral_t.nct_moments(df, 2.0)
+        values = [getattr(found, name) for name in noncentral_t.MOMENTS]
         assert [value is not None for value in values] == [True] * exist + [False] * (4 - exist)
-        assert list(found.reasons) == list(rotation.MOMENTS[exist:])
+        assert list(found.reasons) == list(noncentral_t.MOMENTS[exist:])
 
 
 def test_derivatives_of_the_density():
     h = 1e-5
     for df, nc in ((0.6, 3.0), (3.0, -2.0), (30.0, 20.0)):
         x = nc + np.linspace(-4, 6, 30)
-        _, *slopes = rotation._log_density(x, df, nc)
+        _, *slopes = noncentral_t._log_density(x, df, nc)
         for place, slope in enumerate(slopes):
             point, step = np.array([0, df, nc]), h * np.eye(3)[place]
-            above, below = (rotation.log_density(x + d, f, c) for d, f, c in (point + step, point - step))
+            above, below = (noncentral_t.log_density(x + d, f, c) for d, f, c in (point + step, point - step))
             np.testing.assert_allclose(slope, (above - below) / (2 * h), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("df,nc", [(3, 1), (8, 2), (12, -3)])
 def test_the_fit_finds_what_was_drawn(rng, df, nc):
     x = stats.nct.rvs(df, nc, loc=0.05, scale=0.01, size=3000, random_state=rng)
-    fit = rotation.fit(x)
+    fit = noncentral_t.fit_noncentral_t(x)
     assert fit.status == "converged"
     assert fit.log_likelihood > stats.nct.logpdf(x, df, nc, 0.05, 0.01).sum()
     np.testing.assert_allclose(
         fit.log_likelihood, stats.nct.logpdf(x, fit.df, fit.nc, fit.loc, fit.scale).sum(), rtol=1e-6
     )
     assert fit.distance < 1.63 / np.sqrt(len(x))  # passes at 1%
-    true = rotation.nct_moments(df, nc, 0.05, 0.01)
+    true = noncentral_t.nct_moments(df, nc, 0.05, 0.01)
     np.testing.assert_allclose(fit.df, df, rtol=0.4)
     np.testing.assert_allclose(fit.moments().mean, true.mean, rtol=0.02)
     np.testing.assert_allclose(fit.moments().variance, true.variance, rtol=0.2)
-    expected = stats.kstest(x, lambda v: rotation.cumulative((v - fit.loc) / fit.scale, fit.df, fit.nc))
+    expected = stats.kstest(x, lambda v: noncentral_t.cumulative((v - fit.loc) / fit.scale, fit.df, fit.nc))
     np.testing.assert_allclose(fit.distance, expected.statistic, rtol=1e-9)
     around = np.linspace(x.min() - 1, x.max() + 1, 200_001)
     np.testing.assert_allclose(np.trapezoid(fit.density(around), around), 1, atol=2e-3)
@@ -172,32 +179,32 @@ def test_the_fit_finds_what_was_drawn(rng, df, nc):
 
 def test_a_fit_does_not_depend_on_the_unit(rng):
     x = stats.nct.rvs(6, 2, size=500, random_state=rng)
-    one, other = rotation.fit(x), rotation.fit(1e-6 * x)
+    one, other = noncentral_t.fit_noncentral_t(x), noncentral_t.fit_noncentral_t(1e-6 * x)
     np.testing.assert_allclose([1e6 * other.scale, other.df], [one.scale, one.df], rtol=1e-3)
     np.testing.assert_allclose(other.log_likelihood, one.log_likelihood + 500 * np.log(1e6), rtol=1e-6)
 
 
 def test_fits_that_fail_say_so(rng, monkeypatch):
-    assert "too few" in rotation.fit(rng.normal(size=rotation.FEWEST - 1))
-    assert "all equal" in rotation.fit(np.full(100, 0.3))
-    assert "not finite" in rotation.fit(np.r_[np.ones(50), np.nan, np.zeros(50)])
+    assert "too few" in noncentral_t.fit_noncentral_t(rng.normal(size=noncentral_t.FEWEST - 1))
+    assert "all equal" in noncentral_t.fit_noncentral_t(np.full(100, 0.3))
+    assert "not finite" in noncentral_t.fit_noncentral_t(np.r_[np.ones(50), np.nan, np.zeros(50)])
     bimodal = np.r_[rng.normal(size=300), rng.normal(8, 1, 300)]
-    assert rotation.fit(bimodal).status.startswith("no maximum within the limits: nc")
-    minimize = rotation.optimize.minimize
+    assert noncentral_t.fit_noncentral_t(bimodal).status.startswith("no maximum within the limits: nc")
+    minimize = noncentral_t.optimize.minimize
     short = {"maxiter": 2}
     monkeypatch.setattr(
-        rotation.optimize, "minimize", lambda *a, **kw: minimize(*a, **{**kw, "options": short})
+        noncentral_t.optimize, "minimize", lambda *a, **kw: minimize(*a, **{**kw, "options": short})
     )
-    assert rotation.fit(bimodal).status.startswith("did not converge")
-    broken = rotation.optimize.OptimizeResult(fun=np.nan, success=True)
-    monkeypatch.setattr(rotation.optimize, "minimize", lambda *a, **kw: broken)
-    assert "not finite from any start" in rotation.fit(bimodal)
+    assert noncentral_t.fit_noncentral_t(bimodal).status.startswith("did not converge")
+    broken = noncentral_t.optimize.OptimizeResult(fun=np.nan, success=True)
+    monkeypatch.setattr(noncentral_t.optimize, "minimize", lambda *a, **kw: broken)
+    assert "not finite from any start" in noncentral_t.fit_noncentral_t(bimodal)
 
 
 def make_run(folder, arch="cap", seed=0, channels=CHANNELS):
-    config = runs.Config(arch=arch, size=13, channels=channels)
+    config = Config(arch=arch, size=13, channels=channels)
     folder.mkdir()
-    runs.write_weights(folder, config, config.network().initial("he", seed))
+    write_weights(folder, config, config.network().initial("he", seed))
     return folder
 
 
@@ -241,7 +248,7 @@ def test_table_csv_and_json_agree(models, stamps, tmp_path, capsys):
         assert row["status"] == entry["fit"]["status"]
         assert row["status"] in text
         for what in ("sample", "fit"):
-            for name in rotation.MOMENTS:
+            for name in noncentral_t.MOMENTS:
                 cell, value = row[f"{what}_{name}"], entry[what][name]
                 assert (cell == "undefined" and name in entry[what]["undefined"]) if value is None else (
                     float(cell) == value
@@ -250,7 +257,7 @@ def test_table_csv_and_json_agree(models, stamps, tmp_path, capsys):
 
 def test_the_program_measures_what_the_module_does(cpu, models, stamps, capsys):
     found = document(capsys, models[1], stamps, "--count", 5, "--scale", "min-max", "--method", "gradient")
-    model = runs.load_model(models[1])
+    model = load_model(models[1])
     x = np.load(stamps)["stamps"][:5]
     low, high = x.min(axis=(1, 2), keepdims=True), x.max(axis=(1, 2), keepdims=True)
     expected = sigma_bars(
@@ -306,13 +313,14 @@ def test_the_picture(models, stamps, tmp_path, capsys, ending):
 def test_the_curve_lies_over_the_bars(rng):
     """Its area is the bars': the number of stamps times the bins' width."""
     figure = pytest.importorskip("matplotlib.figure")
-    from rotinv import rotation_figures
 
     values = stats.nct.rvs(9, 1, size=400, random_state=rng)
-    panel = rotation_figures.Panel("m", {"artifact": values}, {"artifact": rotation.fit(values)})
-    bins = rotation_figures._bins([panel])
+    panel = sigma_bar_tables.Panel(
+        "m", {"artifact": values}, {"artifact": noncentral_t.fit_noncentral_t(values)}
+    )
+    bins = sigma_bar_tables._bins([panel])
     axes = figure.Figure().subplots()
-    rotation_figures._panel(axes, panel, bins)
+    sigma_bar_tables._panel(axes, panel, bins)
     x, y = axes.lines[0].get_data()
     bars = sum(bar.get_height() * bar.get_width() for bar in axes.patches)
     np.testing.assert_allclose(bars, 400 * (bins[1] - bins[0]), rtol=1e-9)
@@ -330,17 +338,17 @@ def test_bad_pixels(models, tmp_path, capsys):
 
 
 def test_weights_that_are_not_numbers_are_told(models, stamps, tmp_path):
-    config = runs.read_config(models[1])
+    config = read_config(models[1])
     (tmp_path / "run").mkdir()
-    runs.write_weights(tmp_path / "run", config, np.full(config.network().size, 1e38))
+    write_weights(tmp_path / "run", config, np.full(config.network().size, 1e38))
     with np.errstate(all="ignore"), pytest.raises(UserError, match="not numbers"):
         invariance.main([str(tmp_path / "run"), str(stamps), "--count", "2"])
 
 
 def test_blank_maps_are_told(models, stamps, tmp_path, capsys):
-    config = runs.read_config(models[1])
+    config = read_config(models[1])
     (tmp_path / "run").mkdir()
-    runs.write_weights(tmp_path / "run", config, np.zeros(config.network().size))
+    write_weights(tmp_path / "run", config, np.zeros(config.network().size))
     assert invariance.main([str(tmp_path / "run"), str(stamps), "--count", "40"]) == 0
     printed = capsys.readouterr()
     assert "run: the maps of 40 stamps are 0 everywhere" in printed.err
@@ -351,8 +359,8 @@ def test_blank_maps_are_told(models, stamps, tmp_path, capsys):
     "arguments,words",
     [
         (["--rule", "magic"], ["'magic'", "alpha2beta1"]),
-        (["--seed", "7"], ["seed 7"]),
-        (["--seed", "loud"], ["'loud'"]),
+        (["--target", "7"], ["target 7"]),
+        (["--target", "loud"], ["'loud'"]),
         (["--scale", "log"], ["--scale"]),
         (["--count", "0"], ["--count"]),
         (["--channel", "red"], ["'red'", "difference"]),

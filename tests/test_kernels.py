@@ -1,4 +1,4 @@
-"""Every kernel of every device against an independent evaluation of its contract (rotinv/backend.py)."""
+"""Every kernel of every device against an independent evaluation of its contract (rotinv/nn/contract.py)."""
 
 import inspect
 from typing import get_type_hints
@@ -8,8 +8,8 @@ import pytest
 from conftest import DEVICES, EMULATED, assert_close, kernels_of
 from scipy import signal, special
 
-from rotinv import backend
-from rotinv.devices import get_kernels
+from rotinv.nn.contract import FAMILIES, Kernels
+from rotinv.nn.devices import get_kernels
 
 # n, side, channels in, filters, size, pad
 CONVOLUTIONS = [
@@ -59,10 +59,10 @@ def slow_convolution(x, w, b, pad):
     return np.moveaxis(np.array(z, np.float64), 1, 3)
 
 
-@pytest.mark.parametrize("family", backend.FAMILIES)
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("device", DEVICES)
 def test_signatures_are_the_contracts(device, family):
-    protocol = get_type_hints(backend.Kernels)[family]
+    protocol = get_type_hints(Kernels)[family]
     module = getattr(kernels_of(device), family)
     contract = {name: f for name, f in vars(protocol).items() if not name.startswith("_")}
     assert contract

@@ -22,7 +22,9 @@ from test_score import make_run
 from test_survey import SMALL
 from test_train import assert_same_run
 
-from rotinv import history, runs, stamps
+from rotinv.runs import history
+from rotinv.runs.folder import CONFIG_FILE, HISTORY_FILE, METRICS_FILE
+from rotinv.stamps.store import StampStore
 
 pytestmark = pytest.mark.drill
 PROGRAMS = ("train", "simulate", "import_alerts", "import_hits", "score")
@@ -117,7 +119,7 @@ def test_train(launcher, kills, tmp_path):
     run = drill.folder / "run"
 
     def command():
-        return ("--resume", run, *DEVICE) if (run / runs.CONFIG).exists() else (*begin, run)
+        return ("--resume", run, *DEVICE) if (run / CONFIG_FILE).exists() else (*begin, run)
 
     def check():
         found = {path.name for path in run.glob("[!.]*")}
@@ -126,12 +128,12 @@ def test_train(launcher, kills, tmp_path):
             json.loads((run / name).read_text())
         for name in found & {"best.h5", "last.h5"}:
             assert contents(run / name)["@format"]
-        if runs.HISTORY in found:
-            history.read(run / runs.HISTORY)
+        if HISTORY_FILE in found:
+            history.read(run / HISTORY_FILE)
 
     def finish():
         assert_same_run(run, whole)
-        assert (run / runs.METRICS).read_bytes() == (whole / runs.METRICS).read_bytes()
+        assert (run / METRICS_FILE).read_bytes() == (whole / METRICS_FILE).read_bytes()
         assert {path.name for path in run.iterdir()} == {path.name for path in whole.iterdir()}
         shutil.rmtree(run)
 
@@ -212,7 +214,7 @@ def test_import_hits(launcher, kills, tmp_path):
     drill.measure(source, "--split", "test", "--out", whole)
     same = lambda path: assert_same_file(path, whole)  # noqa: E731
     make_files(kills, drill, [drill.folder / "hits.h5"], (source, "--split", "test", "--out"), same)
-    with stamps.StampStore(whole) as store:
+    with StampStore(whole) as store:
         assert store.sizes["test"] == 3000
 
 

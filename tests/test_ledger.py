@@ -8,23 +8,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rotinv import architectures, rules
-from rotinv.cyclic import CyclicConcat, CyclicMax, CyclicMean, CyclicRoll, CyclicSlice
-from rotinv.devices import exact_kernels, get_kernels
-from rotinv.layers import Activation, AveragePool2d, Flatten, MaxPool2d, ZeroPad
-from rotinv.ledger import LINES, ledger
-from rotinv.linear import Conv2d, Dense
-from rotinv.network import Network
-from rotinv.rules import AlphaBeta, Composite, Epsilon, Flat, Gamma, WSquare, ZBox, ZPlus
+from rotinv.lrp import rules
+from rotinv.lrp.ledger import LINES, ledger
+from rotinv.lrp.rules import AlphaBeta, Composite, Epsilon, Flat, Gamma, WSquare, ZBox, ZPlus
+from rotinv.nn import architectures
+from rotinv.nn.cyclic import CyclicConcat, CyclicMax, CyclicMean, CyclicRoll, CyclicSlice
+from rotinv.nn.devices import exact_kernels, get_kernels
+from rotinv.nn.layers import Activation, AveragePool2d, Flatten, MaxPool2d, ZeroPad
+from rotinv.nn.linear import Conv2d, Dense
+from rotinv.nn.network import Network
 
 REFERENCE = get_kernels("reference")
 
 
-def through(layers, in_shape, params, x, rule, k=REFERENCE, seed=0):
+def through(layers, in_shape, params, x, rule, k=REFERENCE, target=0):
     """The entries of a network of such layers by name, and its parameters in order."""
     network = Network(layers, in_shape)
     flat = np.concatenate([np.ravel(p) for p in params]) if params else np.zeros(0)
-    return ledger(k, REFERENCE, network, k.asarray(flat), k.asarray(x), Composite.everywhere(rule), seed)[1]
+    return ledger(k, REFERENCE, network, k.asarray(flat), k.asarray(x), Composite.everywhere(rule), target)[1]
 
 
 def lines(entry):
@@ -164,10 +165,10 @@ MIDDLES = st.lists(
     middle=MIDDLES,
     join=st.sampled_from([CyclicMean(), CyclicMax(), CyclicConcat()]),
     rule=RULES,
-    seed=st.sampled_from(["predicted", "difference", "one", 1]),
+    target=st.sampled_from(["predicted", "difference", "one", 1]),
     number=st.integers(0, 2**32 - 1),
 )
-def test_small_networks_close(middle, join, rule, seed, number):
+def test_small_networks_close(middle, join, rule, target, number):
     """Any layers in a row, weights and stamps of either sign, a third of the weights and pixels zero."""
     rng = np.random.default_rng(number)
     layers = (ZeroPad(1), CyclicSlice(), Conv2d(2, 3, pad=1, slope=0.0), *middle, Flatten(), join, Dense(2))
@@ -175,7 +176,7 @@ def test_small_networks_close(middle, join, rule, seed, number):
     params, x = rng.normal(size=network.size), rng.normal(size=(2, 9, 9, 2))
     params[rng.uniform(size=params.shape) < 1 / 3] = 0
     x[rng.uniform(size=x.shape) < 1 / 3] = 0
-    _, entries = ledger(REFERENCE, REFERENCE, network, params, x, Composite.everywhere(rule), seed)
+    _, entries = ledger(REFERENCE, REFERENCE, network, params, x, Composite.everywhere(rule), target)
     assert_closes(entries)
 
 
@@ -194,8 +195,8 @@ def test_in_fractions_nothing_is_left(rng, rule):
     network, composite, k = Network(layers, (4, 4, 1)), rules.named(rule), exact_kernels()
     params = network.initial("he", 4) + 0.1 * rng.normal(size=network.size)
     x = rng.uniform(size=(1, 4, 4, 1))
-    twin = Network([rules.exactly(layer) for layer in layers], network.in_shape)
-    _, exact = ledger(k, k, twin, k.asarray(params), k.asarray(x), rules.exact(composite))
+    twin = Network([rules.with_fractions(layer) for layer in layers], network.in_shape)
+    _, exact = ledger(k, k, twin, k.asarray(params), k.asarray(x), rules.as_fractions(composite))
     _, close = ledger(REFERENCE, REFERENCE, network, params, x, composite)
     for entry, near in zip(exact, close, strict=True):
         assert entry.closing_error[0] == 0

@@ -11,8 +11,12 @@ import numpy as np
 import pytest
 from programs import ENVIRONMENT, toy_arrays
 
-from rotinv import locks, pack, runs, thresholds, train
-from rotinv.errors import UserError
+from rotinv import pack, train
+from rotinv.runs import thresholds
+from rotinv.runs.folder import check_folder_free
+from rotinv.runs.model import load_model
+from rotinv.system import locks
+from rotinv.system.errors import UserError
 
 HOLD = "import sys, time; from pathlib import Path; from rotinv import locks\n"
 HOLD += "with locks.held(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
@@ -103,7 +107,7 @@ def test_a_run_is_resumed_by_one_process_at_a_time(tmp_path, holder, trained):
 
 def test_thresholds_are_kept_by_one_process_at_a_time(tmp_path, holder, trained, monkeypatch):
     monkeypatch.setattr(thresholds, "_PATIENCE", 0.1)
-    model = runs.load_model(trained)
+    model = load_model(trained)
     with pytest.raises(UserError, match="is at work"):
         thresholds.store([tmp_path], [model], {0.01: 0.5}, {})
     assert not (tmp_path / thresholds.FILE).exists()
@@ -112,7 +116,7 @@ def test_thresholds_are_kept_by_one_process_at_a_time(tmp_path, holder, trained,
 def test_a_folder_with_the_lock_alone_is_free_for_a_run(tmp_path):
     with locks.held(tmp_path):
         pass
-    runs.check_free(tmp_path)
+    check_folder_free(tmp_path)
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UserError, match="holds files already"):
-        runs.check_free(tmp_path)
+        check_folder_free(tmp_path)

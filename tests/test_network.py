@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 from conftest import DEVICES, EMULATED, kernels_of
 
-from rotinv import architectures, weights
-from rotinv.cyclic import CyclicConcat, CyclicMax, CyclicMean, CyclicRms, CyclicRoll, CyclicSlice
-from rotinv.errors import UserError
-from rotinv.layers import Activation, AveragePool2d, Dropout, Flatten, MaxPool2d, Train, ZeroPad
-from rotinv.linear import Conv2d, Dense
-from rotinv.network import Network
+from rotinv.nn import architectures
+from rotinv.nn.cyclic import CyclicConcat, CyclicMax, CyclicMean, CyclicRms, CyclicRoll, CyclicSlice
+from rotinv.nn.layers import Activation, AveragePool2d, Dropout, Flatten, MaxPool2d, Train, ZeroPad
+from rotinv.nn.linear import Conv2d, Dense
+from rotinv.nn.network import Network
+from rotinv.runs import checkpoints
+from rotinv.system.errors import UserError
 
 SMALL = {
     "cap": architectures.build("cap", 13, 2),
@@ -130,11 +131,11 @@ def test_cpu_agrees_with_the_reference(reference, cpu, rng, name):
 
 def test_initial_weights():
     network = architectures.build("cap")
-    named = weights.to_named(network, network.initial("he", 0))
+    named = checkpoints.to_named(network, network.initial("he", 0))
     for name, fan_in in (("conv2/w", 288), ("dense1/w", 2304)):
         assert named[name].std() == pytest.approx(np.sqrt(2 / fan_in), rel=0.03)
     assert not named["conv2/b"].any()
-    named = weights.to_named(network, network.initial("authors", 0))
+    named = checkpoints.to_named(network, network.initial("authors", 0))
     assert np.abs(named["dense1/w"]).max() <= 0.1 and named["dense1/w"].std() == pytest.approx(
         0.044, rel=0.02
     )
@@ -145,9 +146,9 @@ def test_initial_weights():
 def test_weights_by_name_come_back():
     network = architectures.build("deephits", 13, 2)
     params = network.initial("he", 0)
-    named = weights.to_named(network, params)
+    named = checkpoints.to_named(network, params)
     assert list(named)[:3] == ["conv1/w", "conv1/b", "conv2/w"] and list(named)[-1] == "dense3/b"
-    np.testing.assert_array_equal(weights.from_named(network, named, "test"), params)
+    np.testing.assert_array_equal(checkpoints.from_named(network, named, "test"), params)
 
 
 @pytest.mark.parametrize(
@@ -162,10 +163,10 @@ def test_weights_by_name_come_back():
 )
 def test_weights_that_do_not_fit_are_refused(change, message):
     network = architectures.build("cap", 13, 2)
-    named = weights.to_named(network, network.initial("he", 0))
+    named = checkpoints.to_named(network, network.initial("he", 0))
     change(named)
     with pytest.raises(UserError, match=message):
-        weights.from_named(network, named, "FILE")
+        checkpoints.from_named(network, named, "FILE")
 
 
 @pytest.mark.parametrize(
@@ -184,7 +185,7 @@ def check_authors_cap(k, folder, tolerance):
     """The paper's own network gives its known probabilities on 47 Rubin alerts."""
     path = folder / "authors_cap_3channel.h5"
     network = architectures.build("cap", 21, 3)
-    params = k.asarray(weights.from_named(network, weights.read_named(path), str(path)))
+    params = k.asarray(checkpoints.from_named(network, checkpoints.read_named(path), str(path)))
     with h5py.File(path) as file:
         x = np.moveaxis(file["check/rubin_input_nchw"][()], 1, 3)
         expected = file["check/rubin_p_candidate"][()]

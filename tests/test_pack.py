@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from rotinv import pack
-from rotinv.errors import UserError
-from rotinv.stamps import StampStore
+from rotinv.stamps.store import StampStore
+from rotinv.system.errors import UserError
 
 COUNT = 60
 

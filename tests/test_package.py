@@ -31,16 +31,18 @@ from pathlib import Path
 import numpy as np
 
 import rotinv
-from rotinv import heatmaps, rules, runs, scoring
-from rotinv.ledger import Entry, ledger
-from rotinv.network import Network, Trail
+from rotinv.lrp import heatmaps, rules
+from rotinv.lrp.ledger import Entry, ledger
+from rotinv.lrp.relevance import Trail
+from rotinv.nn.network import Network
+from rotinv.runs.model import Model, score_stamps
 
 
 def total(folder: Path, stamps: np.ndarray) -> float:
-    model: runs.Model = rotinv.load_model(folder)
+    model: Model = rotinv.load_model(folder)
     k = rotinv.get_kernels("cpu")
     params = k.asarray(model.params)
-    p = scoring.probability(k, model.network, params, stamps)
+    p = score_stamps(k, model.network, params, stamps)
     trail: Trail = heatmaps.trail(k, model.network, params, stamps, "lrp", rules.named("epsilon"))
     judge = rotinv.get_kernels("reference")
     entries: list[Entry] = ledger(k, judge, model.network, params, stamps, rules.named("epsilon"))[1]
@@ -54,7 +56,7 @@ with rotinv.StampStore("store.h5") as store:
 WRONG = {
     "import rotinv\nx: int = rotinv.build('cap')\n": "Network",
     "import rotinv\nrotinv.bulid('cap')\n": "bulid",
-    "from rotinv import rules\nrules.named(3)\n": '"int"; expected "str"',
+    "from rotinv.lrp import rules\nrules.named(3)\n": '"int"; expected "str"',
 }
 
 
@@ -148,8 +150,13 @@ def test_the_wheel_is_the_package_and_nothing_else(wheel):
     about = f"rotinv-{version_of_the_project()}.dist-info/"
     expected = sources()
     assert {
-        *("rotinv/py.typed", "rotinv/viewer.css", "rotinv/viewer.js", "rotinv/viewer_tools.js"),
-        *("rotinv/kernels/cpu/simd.py", "rotinv/kernels/cuda/conv2d.cu", "rotinv/kernels/cuda/common.cuh"),
+        *("rotinv/py.typed", "rotinv/lrp/viewer/viewer.css", "rotinv/lrp/viewer/viewer.js"),
+        "rotinv/lrp/viewer/viewer_tools.js",
+        *(
+            "rotinv/kernels/cpu/vector/simd.py",
+            "rotinv/kernels/cuda/sources/conv2d.cu",
+            "rotinv/kernels/cuda/sources/include/common.cuh",
+        ),
         *("rotinv/paper/plan.py", "rotinv/survey/sky.py", "rotinv/kernels/reference/shares.py"),
     } <= expected.keys()
     assert {name for name in found if not name.startswith(about)} == expected.keys()

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from programs import assert_refused, call, run, toy_arrays
 
-from rotinv import heatmaps, perturbation, rules, runs
-from rotinv.errors import UserError
-from rotinv.pixels import prepare
+from rotinv.lrp import heatmaps, perturbation, rules
+from rotinv.runs.folder import Config, read_config
+from rotinv.runs.model import load_model, write_weights
+from rotinv.stamps.pixels import prepare
+from rotinv.system.errors import UserError
 
 
 def linear(weights):
@@ -97,8 +99,8 @@ def test_what_is_no_number_is_told(rng):
 @pytest.fixture(scope="module")
 def mini(tmp_path_factory):
     folder = tmp_path_factory.mktemp("perturb")
-    config = runs.Config("cap-mini", 13, ["difference"])
-    runs.write_weights(folder, config, config.network().initial("he", 0))
+    config = Config("cap-mini", 13, ["difference"])
+    write_weights(folder, config, config.network().initial("he", 0))
     np.savez(folder / "stamps.npz", **toy_arrays(70))
     return folder
 
@@ -150,7 +152,7 @@ def test_a_run_repeats_to_the_last_bit(mini):
 
 def test_draws_are_averaged_stamp_by_stamp(mini, cpu):
     """Of each draw the noise and the random order are those of the library, the maps' order stays."""
-    model = runs.load_model(mini)
+    model = load_model(mini)
     params = cpu.asarray(model.params)
     stamps = prepare(np.load(mini / "stamps.npz")["stamps"][:6])[0]
     indices, regions = np.arange(6), perturbation.region_of_pixels(13, 3)
@@ -181,8 +183,8 @@ def test_the_picture(mini, tmp_path, ending, begins):
 
 
 def test_weights_that_overflow_are_told(mini, tmp_path):
-    config = runs.read_config(mini)
-    runs.write_weights(tmp_path, config, np.full(config.network().size, 1e38))
+    config = read_config(mini)
+    write_weights(tmp_path, config, np.full(config.network().size, 1e38))
     done = run("perturb", tmp_path, mini / "stamps.npz", "--count", 2, "--csv", tmp_path / "t.csv")
     assert_refused(done, "not numbers")
     assert not (tmp_path / "t.csv").exists()

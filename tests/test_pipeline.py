@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from programs import ENVIRONMENT
 
-from rotinv import locks, pipeline
-from rotinv.errors import UserError
-from rotinv.pipeline import Book, Step
-from rotinv.workers import employ
+from rotinv.system import locks, pipeline
+from rotinv.system.errors import UserError
+from rotinv.system.pipeline import Book, Step
+from rotinv.system.workers import employ
 
 HERE = Path(__file__).resolve().parent
 

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from rotinv.protocol import PAPER, Progress, Schedule
+from rotinv.runs.protocol import PAPER, Progress, Schedule
 
 
 def test_the_rule_replayed_on_the_original_run(real_data):

@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 from conftest import assert_close
 
-from rotinv import architectures, rules, seeds
-from rotinv.cyclic import CyclicMax, CyclicRms, CyclicRoll, CyclicSlice
-from rotinv.errors import UserError
-from rotinv.layers import SCORE, AveragePool2d, Flatten, MaxPool2d, ZeroPad
-from rotinv.linear import Affine, Conv2d, Dense
-from rotinv.network import Network
-from rotinv.rules import AlphaBeta, Composite, Epsilon, Flat, Gamma, WSquare, ZBox, ZPlus
+from rotinv.lrp import rules, targets
+from rotinv.lrp.relevance import relevance
+from rotinv.lrp.rules import AlphaBeta, Composite, Epsilon, Flat, Gamma, WSquare, ZBox, ZPlus
+from rotinv.nn import architectures
+from rotinv.nn.cyclic import CyclicMax, CyclicRms, CyclicRoll, CyclicSlice
+from rotinv.nn.layers import SCORE, AveragePool2d, Flatten, MaxPool2d, ZeroPad
+from rotinv.nn.linear import Affine, Conv2d, Dense
+from rotinv.nn.network import Network
+from rotinv.system.errors import UserError
 
 
 def through_dense(k, rule, a, w, b, r):
@@ -18,7 +20,7 @@ def through_dense(k, rule, a, w, b, r):
     a, r = k.asarray([a]), k.asarray([r])
     p = {"w": k.asarray(w), "b": k.asarray(b)}
     layer = Dense(len(b))
-    _, traced = layer.explain(k, p, a, Affine(a, a, None))
+    _, traced = layer.forward_signed(k, p, a, Affine(a, a, None))
     return layer.relevance(k, p, traced, r, rule)[0]
 
 
@@ -71,7 +73,7 @@ def test_a_small_convolutional_network_by_hand(k):
     dense["w"].reshape(2, 2, 2)[...] = (1, -1)  # the first filter's maps count, the second's against
     dense["w"].reshape(2, 2, 2)[0, 0, 1] = 1
     x = k.asarray(np.arange(16).reshape(1, 4, 4, 1))
-    trail = network.relevance(k, k.asarray(params), x, Composite.everywhere(Epsilon(1e-13)))
+    trail = relevance(k, network, k.asarray(params), x, Composite.everywhere(Epsilon(1e-13)))
     assert_close(trail.logits, [[54]])
     maps = np.asarray(trail.relevance[1][0])
     assert_close(maps[:, :, 0], [[0, 4], [31, 40]])
@@ -136,7 +138,7 @@ def test_a_convolution_is_a_dense_layer_on_each_window(k, rng, rule):
     b, r = rng.normal(size=5), rng.normal(size=5)
     a, w, b, r = (np.float64(np.float32(array)) for array in (a, w, b, r))
     layer, p = Conv2d(5, 3), {"w": k.asarray(w), "b": k.asarray(b)}
-    _, traced = layer.explain(k, p, k.asarray(a), Affine(k.asarray(a), None, None))
+    _, traced = layer.forward_signed(k, p, k.asarray(a), Affine(k.asarray(a), None, None))
     found = layer.relevance(k, p, traced, k.asarray(r.reshape(1, 1, 1, 5)), rule)
     expected = explicit(rule, a.reshape(-1), w.reshape(-1, 5), b, r)
     assert_close(found, expected.reshape(a.shape))
@@ -168,7 +170,7 @@ def stamps(rng, n=2, channels=4):
 def test_rule_0_is_gradient_times_input(reference, rng, arch):
     network, params = random_network(arch, biases=0.05)
     x = stamps(rng)
-    trail = network.relevance(reference, params, x, rules.named("zero"))
+    trail = relevance(reference, network, params, x, rules.named("zero"))
     _, tape = network.record(reference, params, x, SCORE)
     one_hot = np.float64(trail.relevance[-1] != 0)
     gradient = network.backward(reference, params, np.zeros(network.size), tape, one_hot, to_input=True)
@@ -181,7 +183,7 @@ def test_rule_0_is_gradient_times_input(reference, rng, arch):
 def test_nothing_is_lost_without_biases(reference, rng, arch):
     network, params = random_network(arch, biases=0)
     composite = Composite.everywhere(AlphaBeta(2, 1, one_sided="conserve"))
-    trail = network.relevance(reference, params, stamps(rng), composite)
+    trail = relevance(reference, network, params, stamps(rng), composite)
     totals = np.array([r.sum() for r in trail.relevance])
     scale = max(np.abs(r).sum() for r in trail.relevance)
     np.testing.assert_allclose(totals, totals[-1], rtol=0, atol=1e-12 * scale)
@@ -190,8 +192,8 @@ def test_nothing_is_lost_without_biases(reference, rng, arch):
 def test_alpha1_beta0_without_bias_is_zplus(k, rng):
     network, params = random_network("cap", biases=0)
     x = k.asarray(stamps(rng))
-    one = network.relevance(k, k.asarray(params), x, rules.named("alpha1beta0"))
-    other = network.relevance(k, k.asarray(params), x, rules.named("zplus"))
+    one = relevance(k, network, k.asarray(params), x, rules.named("alpha1beta0"))
+    other = relevance(k, network, k.asarray(params), x, rules.named("zplus"))
     np.testing.assert_array_equal(one.relevance[0], other.relevance[0])
 
 
@@ -202,7 +204,7 @@ def test_the_map_of_a_turned_stamp_is_the_turned_map(k, rng, rule):
     x = stamps(rng)
 
     def heatmap(x):
-        return network.relevance(k, k.asarray(params), k.asarray(x), rules.named(rule)).relevance[0]
+        return relevance(k, network, k.asarray(params), k.asarray(x), rules.named(rule)).relevance[0]
 
     upright = heatmap(x)
     for turns in (1, 2, 3):
@@ -217,8 +219,8 @@ def test_cpu_against_the_reference(cpu, reference, rng, arch, rule):
     network, params = random_network(arch, biases=0.05)
     x = stamps(rng, n=3)
     composite = rules.named(rule)
-    exact = network.relevance(reference, params, x, composite, seed=0).relevance[0]
-    found = network.relevance(cpu, cpu.asarray(params), cpu.asarray(x), composite, seed=0).relevance[0]
+    exact = relevance(reference, network, params, x, composite, target=0).relevance[0]
+    found = relevance(cpu, network, cpu.asarray(params), cpu.asarray(x), composite, target=0).relevance[0]
     tolerance = 1e-2 if rule in ("zero", "epsilon", "gamma") else 1e-4
     np.testing.assert_allclose(found, exact, rtol=0, atol=tolerance * np.abs(exact).max())
 
@@ -232,22 +234,22 @@ def test_every_other_layer_keeps_relevance(k, rng):
     network = Network(layers, (16, 16, 1))
     params = np.abs(network.initial("he", 0))
     x = k.asarray(rng.uniform(size=(2, 16, 16, 1)))
-    for seed in ("predicted", 1, "probability", "one"):
-        trail = network.relevance(k, k.asarray(params), x, rules.named("zplus"), seed)
+    for target in ("predicted", 1, "probability", "one"):
+        trail = relevance(k, network, k.asarray(params), x, rules.named("zplus"), target)
         assert [r.shape for r in trail.relevance[:2]] == [(2, 16, 16, 1), (2, 18, 18, 1)]
         totals = np.array([np.float64(r).sum() for r in trail.relevance])
         np.testing.assert_allclose(totals, totals[-1], rtol=1e-5)
 
 
-def test_seeds(reference, rng):
+def test_targets(reference, rng):
     network, params = random_network("cap", biases=0.05)
     x = stamps(rng)
     trails = {
-        seed: network.relevance(reference, params, x, rules.named("zero"), seed)
-        for seed in ("predicted", 0, 1, "probability", "one", "difference")
+        target: relevance(reference, network, params, x, rules.named("zero"), target)
+        for target in ("predicted", 0, 1, "probability", "one", "difference")
     }
     z = trails["one"].logits
-    at = {seed: trail.relevance[-1].sum(axis=1) for seed, trail in trails.items()}
+    at = {target: trail.relevance[-1].sum(axis=1) for target, trail in trails.items()}
     np.testing.assert_allclose(at["predicted"], z.max(axis=1))
     np.testing.assert_allclose([at[0], at[1]], z.T)
     np.testing.assert_allclose(at["one"], 1)
@@ -258,7 +260,7 @@ def test_seeds(reference, rng):
 def test_the_difference_of_logits_that_are_equal(reference):
     """The runner-up is another class than the one that is explained."""
     logits = np.array([[2.0, 2.0], [1.0, 3.0]])
-    np.testing.assert_array_equal(seeds.relevance(reference, logits, "difference"), [[2, -2], [-1, 3]])
+    np.testing.assert_array_equal(targets.relevance(reference, logits, "difference"), [[2, -2], [-1, 3]])
 
 
 def test_what_cannot_be_is_told(reference):
@@ -272,12 +274,12 @@ def test_what_cannot_be_is_told(reference):
     with pytest.raises(UserError, match="low one must be below"):
         ZBox(1, 0)
     with pytest.raises(UserError, match="'difference' is not known"):
-        seeds.relevance(reference, np.ones((1, 1)), "difference")
+        targets.relevance(reference, np.ones((1, 1)), "difference")
     with pytest.raises(UserError, match="literal or conserve"):
         AlphaBeta(one_sided="both")
     network = Network((CyclicSlice(), CyclicRms(), Flatten(), Dense(2)), (4, 4, 1))
     x, params = np.ones((1, 4, 4, 1)), network.initial("he", 0)
     with pytest.raises(UserError, match=r"root-mean-square pooling.*no relevance"):
-        network.relevance(reference, params, x, rules.named("zero"))
-    with pytest.raises(UserError, match="seed 'logit'"):
-        network.relevance(reference, params, x, rules.named("zero"), "logit")
+        relevance(reference, network, params, x, rules.named("zero"))
+    with pytest.raises(UserError, match="target 'logit'"):
+        relevance(reference, network, params, x, rules.named("zero"), "logit")

@@ -22,15 +22,17 @@ import pytest
 from programs import ENVIRONMENT, ROOT, assert_refused, call, command, toy_arrays
 from scipy import stats
 
-from rotinv import explain, metrics, pack, pipeline, reproduce, scores
-from rotinv.errors import UserError
-from rotinv.paper import claims, explained, plan, published, scored, sheets, structure
+from rotinv import explain, pack, reproduce
+from rotinv.lrp.viewer.page import RULES
+from rotinv.metrics import rates, scores
+from rotinv.metrics.scores import Scores
+from rotinv.metrics.significance import Interval
+from rotinv.paper import claims, plan, published, sheets, table1_fig1, table2_fig2, table3_figs3to5
 from rotinv.paper import figures as paper_figures
 from rotinv.paper.place import ARCHS, Place
-from rotinv.protocol import Schedule
-from rotinv.scores import Scores
-from rotinv.significance import Interval
-from rotinv.viewer import RULES
+from rotinv.runs.protocol import Schedule
+from rotinv.system import pipeline
+from rotinv.system.errors import UserError
 
 pytest.importorskip("matplotlib")
 from matplotlib.figure import Figure
@@ -79,7 +81,7 @@ def right(at, arch, trial):
 
 
 def test_table_2_by_counting(fabricated):
-    scored.table_2(fabricated, 6, told)
+    table2_fig2.table_2(fabricated, 6, told)
     found = sheets.read(fabricated.sheet("table2"))
     assert found.heading == "Table II"
     accuracy = {arch: [100 * right(fabricated, arch, i).mean() for i in range(1, 7)] for arch in ARCHS}
@@ -94,7 +96,7 @@ def test_table_2_by_counting(fabricated):
 
 
 def test_cape_is_the_vote_of_every_triple(fabricated):
-    scored.table_2(fabricated, 6, told)
+    table2_fig2.table_2(fabricated, 6, told)
     found = sheets.read(fabricated.sheet("table2")).data
     each = [right(fabricated, "cap", i) for i in range(1, 7)]
     votes = {
@@ -113,10 +115,10 @@ def test_cape_is_the_vote_of_every_triple(fabricated):
 
 
 def test_fig_2_and_its_fnr(fabricated):
-    scored.fig_2(fabricated, 6, 100, told)
+    table2_fig2.fig_2(fabricated, 6, 100, told)
     found = sheets.read(fabricated.sheet("fig2"))
     each = [scores.read(fabricated.scores("deephits", i)) for i in range(1, 7)]
-    expected = [metrics.fnr_at_fpr(one.label, one.probability, 0.01) for one in each]
+    expected = [rates.fnr_at_fpr(one.label, one.probability, 0.01) for one in each]
     here = found.data["0.01"]["deephits"]
     assert here["each"] == pytest.approx(expected)
     assert here["interval"][0] <= here["mean"] <= here["interval"][1]
@@ -135,26 +137,26 @@ def test_the_zoomed_axis_holds_what_is_drawn_of_it():
 
 
 def test_ensembles_of_every_size_and_rule(fabricated):
-    scored.ensemble(fabricated, 6, told)
+    table2_fig2.ensemble(fabricated, 6, told)
     found = sheets.read(fabricated.sheet("ensembles"))
     rows = {(row["size"], row["rule"]): row for row in found.data["rows"]}
     assert len(rows) == 30 and rows[3, "majority"]["choices"] == 20
-    scored.table_2(fabricated, 6, told)
+    table2_fig2.table_2(fabricated, 6, told)
     cape = sheets.read(fabricated.sheet("table2")).data["figures"]["cape"]["accuracy"]
     assert 100 * rows[3, "majority"]["figures"]["accuracy"][0] == pytest.approx(np.mean(cape))
     assert (fabricated.sheets / "ensembles.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_two_trials_have_no_cape(fabricated):
-    scored.table_2(fabricated, 2, told)
+    table2_fig2.table_2(fabricated, 2, told)
     found = sheets.read(fabricated.sheet("table2"))
     assert "cape" not in found.data["figures"] and "needs 3 trials" in found.tables[0].rows[3]
-    scored.table_2(fabricated, 3, told)
+    table2_fig2.table_2(fabricated, 3, told)
     notes = " ".join(sheets.read(fabricated.sheet("table2")).notes)
     assert "majority of the three" in notes and "overlap" not in notes and "needs two triples" in notes
-    scored.fig_2(fabricated, 2, 20, told)
+    table2_fig2.fig_2(fabricated, 2, 20, told)
     assert sheets.read(fabricated.sheet("fig2")).data["0.01"]["difference"]["of"] == "cap"
-    scored.table_2(fabricated, 1, told)
+    table2_fig2.table_2(fabricated, 1, told)
     assert sheets.read(fabricated.sheet("table2")).data["welch"]["deephits v cap"]["accuracy"] is None
 
 
@@ -188,7 +190,7 @@ def test_what_needs_no_survey_does_not_wait_for_one(tmp_path):
     of = plan.steps(tmp_path, plan.settings("paper", None, None, "error", "cpu"), 2, 1)
     assert [step.name for step in pipeline.wanted(of, ["table1", "fig1"])] == ["table1", "fig1"]
     at = Place(tmp_path, tmp_path / "survey.h5")
-    structure.table_1(at, True, told)
+    table1_fig1.table_1(at, True, told)
     found = sheets.read(at.sheet("table1")).data
     assert {arch: found[arch]["parameters"] for arch in published.PARAMETERS} == published.PARAMETERS
     for arch in ARCHS:
@@ -225,7 +227,7 @@ def test_table_3_compares_stamp_by_stamp(fabricated, monkeypatch):
         np.savez(fabricated.sigma(arch), values=values, label=label, blank=np.array(0))
     model = SimpleNamespace(config=SimpleNamespace(channels=["snr_difference"]))
     monkeypatch.setattr(Place, "model", lambda at, arch: model)
-    explained.table_3(fabricated, told)
+    table3_figs3to5.table_3(fabricated, told)
     found = sheets.read(fabricated.sheet("table3"))
     for kind, number in (("artifact", 0), ("candidate", 1)):
         low, high = found.data[f"{kind} difference"]["interval"]

@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 from programs import ENVIRONMENT, assert_refused, command, run, toy_arrays
 
-from rotinv import import_weights, pack, runs, score, scoring
-from rotinv.errors import UserError
+from rotinv import import_weights, pack, score
+from rotinv.runs.folder import Config, read_config
+from rotinv.runs.model import load_model, prepare, score_stamps, write_weights
+from rotinv.system.errors import UserError
 
 CHANNELS = ["difference"]
 
 
 def make_run(folder, arch="cap", seed=0, size=13, channels=CHANNELS):
-    config = runs.Config(arch=arch, size=size, channels=channels)
+    config = Config(arch=arch, size=size, channels=channels)
     folder.mkdir()
-    runs.write_weights(folder, config, config.network().initial("he", seed))
+    write_weights(folder, config, config.network().initial("he", seed))
     return folder
 
 
@@ -69,10 +71,10 @@ def test_one_model(models, stamps, tmp_path):
 
 def test_digits_read_back_to_the_same_bits(cpu, models, stamps, tmp_path):
     rows = table(models[0], stamps, out=tmp_path / "scores.csv")
-    model = runs.load_model(models[0])
+    model = load_model(models[0])
     params = cpu.asarray(model.params)
-    ready = scoring.prepare(np.load(stamps)["stamps"])[0]
-    p = scoring.probability(cpu, model.network, params, ready)
+    ready = prepare(np.load(stamps)["stamps"])[0]
+    p = score_stamps(cpu, model.network, params, ready)
     assert p.dtype == np.float32
     np.testing.assert_array_equal(np.float32(column(rows, "probability")), p)
     assert max(len(row["probability"]) for row in rows) <= 14
@@ -102,7 +104,7 @@ def test_each_rotation_is_the_turned_stamps_own(cpu, rng):
     """Concatenated: the margins are those of the turned stamps. Averaged: their mean is the score's."""
     x = np.float32(rng.uniform(size=(5, 13, 13, 1)))
     for arch in ("cap", "deephits"):
-        config = runs.Config(arch=arch, size=13, channels=CHANNELS)
+        config = Config(arch=arch, size=13, channels=CHANNELS)
         network = config.network()
         params = cpu.asarray(network.initial("he", 0))
         z = network.forward_rotations(cpu, params, x)[1]
@@ -190,7 +192,7 @@ def test_a_folder_that_cannot_be_written_is_told(models, stamps, tmp_path):
 
 
 def test_a_store_of_other_channels_is_refused(models, tmp_path):
-    channels = runs.read_config(models[0]).channels
+    channels = read_config(models[0]).channels
     arrays = toy_arrays(n=40, channels=len(channels))
     np.savez(tmp_path / "other.npz", **arrays)
     names = ",".join(f"other{c}" for c in range(len(channels)))
@@ -200,9 +202,9 @@ def test_a_store_of_other_channels_is_refused(models, tmp_path):
 
 
 def test_weights_that_overflow_are_told(models, stamps, tmp_path):
-    config = runs.read_config(models[0])
+    config = read_config(models[0])
     (tmp_path / "run").mkdir()
-    runs.write_weights(tmp_path / "run", config, np.full(config.network().size, 1e38))
+    write_weights(tmp_path / "run", config, np.full(config.network().size, 1e38))
     with pytest.raises(UserError, match="not numbers"):
         score.main([str(tmp_path / "run"), str(stamps), "--out", str(tmp_path / "scores.csv")])
     assert not (tmp_path / "scores.csv").exists()

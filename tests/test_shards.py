@@ -14,12 +14,11 @@ import pytest
 from programs import assert_refused, call, toy_arrays
 from test_score import make_run
 
-from rotinv.devices import get_kernels
-from rotinv.scorer import Threshold
+from rotinv.catalogue import dask_worker
+from rotinv.catalogue.scorer import Threshold
+from rotinv.nn.devices import get_kernels
 
 pytest.importorskip("distributed")
-
-from rotinv import dask_worker  # needs the library
 
 
 @pytest.fixture(scope="module")

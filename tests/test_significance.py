@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from rotinv import metrics, significance
+from rotinv.metrics import rates, significance
 
 
 @pytest.mark.parametrize("part, whole", [(0, 10), (10, 10), (3, 17), (995, 1000)])
@@ -93,7 +93,7 @@ def test_resampled_fnr_is_that_of_the_resampled_stamps(rng):
             parts.append(place[again.integers(len(place), size=len(place))])
         chosen = np.concatenate(parts)
         for model in range(2):
-            expected = [metrics.fnr_at_fpr(label[chosen], scores[model][chosen], fpr) for fpr in fprs]
+            expected = [rates.fnr_at_fpr(label[chosen], scores[model][chosen], fpr) for fpr in fprs]
             np.testing.assert_allclose(found[draw, model], expected, rtol=1e-12)
     with pytest.raises(ValueError, match="both classes"):
         significance.resampled_fnr(np.ones(3), np.ones(3), fprs)
@@ -106,7 +106,7 @@ def test_the_bootstrap_spreads_as_new_samples_do(rng):
         label = np.arange(4000) % 2
         return label, rng.normal(size=4000) + 3 * label
 
-    fresh = [metrics.fnr_at_fpr(*sample(), 0.01) for _ in range(200)]
+    fresh = [rates.fnr_at_fpr(*sample(), 0.01) for _ in range(200)]
     drawn = significance.resampled_fnr(*sample(), (0.01,), draws=300)
     assert 0.6 < drawn.std() / np.std(fresh) < 1.6
 
@@ -124,7 +124,7 @@ def test_f1_is_within_its_interval_which_shrinks(rng):
         names = ("true_positives", "false_positives", "true_negatives", "false_negatives")
         counts = dict(zip(names, (9 * n, n, 9 * n, n), strict=True))
         low, high = significance.f1_interval(counts)
-        assert low < metrics.of_counts(counts)["f1"] < high
+        assert low < rates.of_counts(counts)["f1"] < high
         widths.append(high - low)
     assert 0.05 < widths[1] / widths[0] < 0.2  # ten times as narrow
     assert significance.f1_interval(dict.fromkeys(names, 0)) is None

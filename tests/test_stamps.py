@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from rotinv import files
-from rotinv.errors import UserError
-from rotinv.pixels import crop, normalise, prepare
-from rotinv.splits import count_constant, find_bad, usable
-from rotinv.stamps import StampStore, create_store, open_stamps
+from rotinv.stamps.pixels import crop, normalise, prepare
+from rotinv.stamps.splits import count_constant, find_bad, usable
+from rotinv.stamps.store import StampStore, create_store, open_stamps
+from rotinv.system import hdf5
+from rotinv.system.errors import UserError
 
 CHANNELS = ["science", "template", "difference"]
 
@@ -381,7 +381,7 @@ def spoiled(path, rows, count=200):
 @pytest.mark.parametrize("rows", [[], [0], [63, 64, 65, 199], list(range(0, 200, 7))])
 @pytest.mark.parametrize("scan", [1, 5000, 1 << 23])
 def test_bad_stamps_are_found_whatever_the_block(tmp_path, monkeypatch, rows, scan):
-    monkeypatch.setattr("rotinv.splits._SCAN", scan)
+    monkeypatch.setattr("rotinv.stamps.splits._SCAN", scan)
     with StampStore(spoiled(tmp_path / "store.h5", rows)) as store:
         split = store.split("train")
         assert find_bad(split).tolist() == rows
@@ -528,4 +528,4 @@ def test_a_store_from_elsewhere_may_be_contiguous(tmp_path):
     with StampStore(path) as store:
         np.testing.assert_array_equal(store.split("train").raw([69, 3]), stamps[[69, 3]])
         assert store.split("train").label[:2].tolist() == [0, 1]
-    assert files.open_hdf5(path)
+    assert hdf5.open_hdf5(path)

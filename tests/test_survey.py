@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 
 from rotinv import simulate
-from rotinv.errors import UserError
 from rotinv.survey import (
     build,
+    camera,
     candidates,
     check,
     detection,
-    detector,
     differencing,
     kinds,
     make_survey,
@@ -26,6 +25,7 @@ from rotinv.survey import (
     psf,
     selection,
 )
+from rotinv.system.errors import UserError
 
 SMALL = {"size": 256, "pilot_images": 3}  # px; the images of a quick survey
 COUNTS = {"train": 60, "validate": 20, "test": 31}
@@ -302,9 +302,9 @@ def test_psf_matching_reduces_residuals():
 
 
 def test_noise_has_the_variance_of_the_counts():
-    counts = detector.expose(np.random.default_rng(1), np.zeros((400, 400), np.float32), 150.0)
+    counts = camera.expose(np.random.default_rng(1), np.zeros((400, 400), np.float32), 150.0)
     np.testing.assert_allclose(counts.mean(), 150, atol=0.2)
-    np.testing.assert_allclose(counts.var(), 150 + detector.READ_NOISE**2, rtol=0.02)
+    np.testing.assert_allclose(counts.var(), 150 + camera.READ_NOISE**2, rtol=0.02)
 
 
 def test_detection_finds_an_injected_source_at_its_pixel():
@@ -326,7 +326,7 @@ def test_detection_finds_an_injected_source_at_its_pixel():
 
 def test_insertion_changes_only_the_sites():
     rng = np.random.default_rng(3)
-    counts = detector.expose(rng, np.zeros((96, 96), np.float32), 150.0)
+    counts = camera.expose(rng, np.zeros((96, 96), np.float32), 150.0)
     donors = candidates.cut_donors(rng, ROUND, 150.0)
     sites = candidates.Sites(np.array([40]), np.array([50]))
     result = candidates.insert(counts, sites, np.array([50.0]), np.full((96, 96), 0.01, np.float32), donors)
@@ -350,7 +350,7 @@ def test_spoiled_sites_are_as_rare_as_they_should_be():
 
 def test_a_candidate_brighter_than_all_donors_is_not_scaled_up():
     rng = np.random.default_rng(3)
-    counts = detector.expose(rng, np.zeros((96, 96), np.float32), 150.0)
+    counts = camera.expose(rng, np.zeros((96, 96), np.float32), 150.0)
     donors = candidates.cut_donors(rng, ROUND, 150.0)
     sites = candidates.Sites(np.array([40]), np.array([50]))
     weight = np.full((96, 96), 1e-6, np.float32)
@@ -391,7 +391,7 @@ def test_a_sheet_is_refused_before_anything_is_made(survey, tmp_path, monkeypatc
     for path, message in ((out, "the survey's own file"), (survey, "exists already")):
         with pytest.raises(UserError, match=message):
             simulate.main(["--out", str(out), "--preview", str(path)])
-    monkeypatch.setattr("rotinv.figures.available", lambda: False)
+    monkeypatch.setattr("rotinv.system.pictures.matplotlib_available", lambda: False)
     with pytest.raises(UserError, match="--preview away"):
         simulate.main(["--out", str(out), "--preview", str(sheet)])
     with pytest.raises(UserError, match="--preview away"):

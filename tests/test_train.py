@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 from programs import ENVIRONMENT, assert_refused, command, run, toy_arrays
 
-from rotinv import figures, history, pack, runs, score, train
-from rotinv.errors import UserError
+from rotinv import pack, score, train
+from rotinv.runs import history
+from rotinv.runs.folder import read_config
+from rotinv.system import pictures
+from rotinv.system.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +72,7 @@ def test_a_run_leaves_what_it_promises(finished):
     assert sum(metrics["confusion"].values()) == metrics["stamps"] == 30
     with h5py.File(finished / "last.h5") as file:
         assert file.attrs["iteration"] == 60
-    if figures.available():
+    if pictures.matplotlib_available():
         for name in ("learning_curve.png", "det_curve.png"):
             assert (finished / name).read_bytes().startswith(b"\x89PNG")
 
@@ -203,7 +206,7 @@ def test_larger_stamps_are_cut(tmp_path):
     pack.main([str(tmp_path / "big.npz"), "--out", str(tmp_path / "big.h5"), "--channels", "difference"])
     arguments = ("--iterations", 2, "--crop", 15, "--arch", "deephits", "--init", "authors")
     assert train.main(options(tmp_path / "big.h5", tmp_path / "run", *arguments)) == 0
-    assert runs.read_config(tmp_path / "run").size == 15
+    assert read_config(tmp_path / "run").size == 15
     assert (
         score.main([str(tmp_path / "run"), str(tmp_path / "big.h5"), "--out", str(tmp_path / "s.csv")]) == 0
     )

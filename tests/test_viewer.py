@@ -12,10 +12,14 @@ import numpy as np
 import pytest
 from programs import assert_refused, call, toy_arrays
 
-from rotinv import explain, rules, runs, subjects, viewer
-from rotinv.audits import COLUMNS
-from rotinv.devices import get_kernels
-from rotinv.errors import UserError
+from rotinv import explain
+from rotinv.lrp import rules
+from rotinv.lrp.ledger import AUDIT_COLUMNS
+from rotinv.lrp.viewer.page import viewer_fragment
+from rotinv.nn.devices import get_kernels
+from rotinv.runs.folder import Config
+from rotinv.runs.model import load_model, open_models, open_stamps_for, write_weights
+from rotinv.system.errors import UserError
 
 SIDE, CHANNELS, INDICES = 13, ["science", "difference"], [7, 2, 30]
 NAMES = ["Deep-HiTS </script><b>", "CAP"]  # a name must not be able to end the script
@@ -27,20 +31,20 @@ def folder(tmp_path_factory):
     """Two runs of random weights, and stamps."""
     found = tmp_path_factory.mktemp("viewer")
     for seed, arch in enumerate(("deephits", "cap")):
-        config = runs.Config(arch=arch, size=SIDE, channels=CHANNELS)
+        config = Config(arch=arch, size=SIDE, channels=CHANNELS)
         (found / arch).mkdir()
-        runs.write_weights(found / arch, config, config.network().initial("he", seed))
+        write_weights(found / arch, config, config.network().initial("he", seed))
     np.savez(found / "stamps.npz", **toy_arrays(n=40, side=SIDE, channels=2))
     return found
 
 
 @pytest.fixture(scope="module")
 def fragment(folder):
-    models = subjects.open_models([folder / "deephits", folder / "cap"])
-    split = subjects.open_for(models[0], folder / "stamps.npz", "test")
+    models = open_models([folder / "deephits", folder / "cap"])
+    split = open_stamps_for(models[0], folder / "stamps.npz", "test")
     done = []
     kernels = get_kernels("cpu")
-    html = viewer.fragment(
+    html = viewer_fragment(
         kernels, models, split, INDICES, rule_names=RULES, names=NAMES, progress=done.append
     )
     assert sum(done) == len(INDICES) * len(RULES) * 2
@@ -118,7 +122,7 @@ def test_layers_are_those_that_explain_writes(document, explained, name):
 def test_every_layer_is_there(document, folder):
     for _, model, _, answer in each_answer(document):
         names = [layer["name"] for layer in answer["layers"]]
-        network = runs.load_model(folder / model).network
+        network = load_model(folder / model).network
         assert names == ["stamps", "input", *network.names]
         assert [row[0] for row in answer["ledger"]] == network.names[::-1]
 
@@ -130,7 +134,9 @@ def audited(folder, model, rule):
     tables = []
     for block in result.stdout.strip().split("\n\n"):
         title, _, *lines = block.splitlines()
-        cells = [re.fullmatch(r"(.+?)" + r"\s+(\S+)" * (len(COLUMNS) - 1), line).groups() for line in lines]
+        cells = [
+            re.fullmatch(r"(.+?)" + r"\s+(\S+)" * (len(AUDIT_COLUMNS) - 1), line).groups() for line in lines
+        ]
         tables.append((title, [list(row) for row in cells]))
     return tables
 
@@ -173,10 +179,10 @@ def test_what_is_refused(folder, tmp_path):
     page.write_text("mine")
     assert_refused(call(*arguments), "page.html", "exists already")
     assert page.read_text() == "mine"
-    model = runs.load_model(folder / "cap")
-    split = subjects.open_for(model, folder / "stamps.npz", "test")
+    model = load_model(folder / "cap")
+    split = open_stamps_for(model, folder / "stamps.npz", "test")
     with pytest.raises(UserError, match="alpha3"):
-        viewer.fragment(get_kernels("cpu"), [model], split, [0], rule_names=["alpha2beta1", "alpha3"])
+        viewer_fragment(get_kernels("cpu"), [model], split, [0], rule_names=["alpha2beta1", "alpha3"])
 
 
 def test_the_programs_page(folder, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 from numba import prange
 
 from rotinv.kernels.cpu.jit import inline, kernel
-from rotinv.kernels.cpu.simd import LANES, load_part, store_part
+from rotinv.kernels.cpu.vector.simd import LANES, load_part, store_part
 
 
 def slice(x):

@@ -6,8 +6,8 @@ from numba import prange
 from rotinv.kernels.cpu.direct import activate, panels, panels_transposed
 from rotinv.kernels.cpu.elementwise import is_negative_anywhere, product, split_signs
 from rotinv.kernels.cpu.jit import kernel
-from rotinv.kernels.cpu.simd import LANES, load, load_part, splat, store, store_part
-from rotinv.kernels.cpu.tile import PANEL, ROWS, tile_1, tile_tall
+from rotinv.kernels.cpu.vector.simd import LANES, load, load_part, splat, store, store_part
+from rotinv.kernels.cpu.vector.tile import PANEL, ROWS, tile_1, tile_tall
 
 
 def forward(x, w, b, slope):

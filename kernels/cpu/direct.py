@@ -10,7 +10,7 @@ from numba import prange
 
 from rotinv.kernels.cpu import memory
 from rotinv.kernels.cpu.jit import inline, kernel
-from rotinv.kernels.cpu.simd import (
+from rotinv.kernels.cpu.vector.simd import (
     LANES,
     load,
     load_part,
@@ -21,8 +21,8 @@ from rotinv.kernels.cpu.simd import (
     where_positive,
     where_wins,
 )
-from rotinv.kernels.cpu.tile import PANEL, ROWS, SHORT, tile_1, tile_4, tile_short, tile_tall
-from rotinv.kernels.cpu.transposed import transpose_block
+from rotinv.kernels.cpu.vector.tile import PANEL, ROWS, SHORT, tile_1, tile_4, tile_short, tile_tall
+from rotinv.kernels.cpu.vector.transposed import transpose_block
 
 BAND = 6  # rows of pixels between two additions to the weight gradients: few enough to stay in cache
 PIECE = 1024  # weights whose slots a thread adds at a time

@@ -1,7 +1,8 @@
 """How this folder's functions are compiled: `kernel` for entry points, `inline` for their parts.
 
 Numba's cache watches only the file that defines an entry point. Here an entry point is stamped with a hash
-of every file of the folder instead, so an edit in simd.py takes effect in all that use it.
+of every file of the folder and its subfolders instead, so an edit in vector/simd.py takes effect in all that
+use it.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ from numba import njit
 
 
 def _folder_stamp() -> str:
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    files = sorted(Path(__file__).parent.rglob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 

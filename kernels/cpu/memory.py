@@ -10,7 +10,7 @@ import ctypes
 import numpy as np
 
 from rotinv.kernels.cpu.jit import inline
-from rotinv.kernels.cpu.simd import prefetch, prefetch_to_write
+from rotinv.kernels.cpu.vector.simd import prefetch, prefetch_to_write
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
 

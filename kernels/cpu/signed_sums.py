@@ -24,8 +24,8 @@ from rotinv.kernels.cpu import memory
 from rotinv.kernels.cpu.elementwise import split_signs
 from rotinv.kernels.cpu.jit import inline, kernel
 from rotinv.kernels.cpu.memory import ask_to_write, scratch
-from rotinv.kernels.cpu.simd import INT32, LANES, VECTOR, fused, pointer, splat, splatted, store, zero
-from rotinv.kernels.cpu.transposed import transpose_block
+from rotinv.kernels.cpu.vector.simd import INT32, LANES, VECTOR, fused, pointer, splat, splatted, store, zero
+from rotinv.kernels.cpu.vector.transposed import transpose_block
 
 # Neighbouring pixels: the sums of two outputs fill three quarters of the registers. NARROW for a row's rest.
 TILE, NARROW = 12 if LANES == 16 else 6, 4

@@ -31,9 +31,9 @@ from numba import prange
 from rotinv.kernels.cpu import memory
 from rotinv.kernels.cpu.direct import activate
 from rotinv.kernels.cpu.jit import inline, kernel
-from rotinv.kernels.cpu.linear_map import make_linear_map
 from rotinv.kernels.cpu.memory import ask_for, ask_to_write
-from rotinv.kernels.cpu.simd import (
+from rotinv.kernels.cpu.vector.linear_map import make_linear_map
+from rotinv.kernels.cpu.vector.simd import (
     LANES,
     load,
     load_part,
@@ -43,7 +43,7 @@ from rotinv.kernels.cpu.simd import (
     store_part,
     where_wins,
 )
-from rotinv.kernels.cpu.tile import PANEL, ROWS, tile_tall
+from rotinv.kernels.cpu.vector.tile import PANEL, ROWS, tile_tall
 
 GROUP = 12  # tiles computed together, a multiple of ROWS: few enough that their planes stay in cache
 PLANES = 64

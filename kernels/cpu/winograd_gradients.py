@@ -13,18 +13,10 @@ from numba import prange
 from rotinv.kernels.cpu import memory
 from rotinv.kernels.cpu.direct import SLOTS, add_slots, masked_part
 from rotinv.kernels.cpu.jit import inline, kernel
-from rotinv.kernels.cpu.linear_map import make_linear_map
 from rotinv.kernels.cpu.memory import ask_for, ask_to_write
-from rotinv.kernels.cpu.simd import (
-    LANES,
-    load,
-    load_part,
-    splat,
-    store,
-    store_part,
-    where_byte,
-)
-from rotinv.kernels.cpu.tile import PANEL, ROWS, SHORT, tile_4, tile_short, tile_tall
+from rotinv.kernels.cpu.vector.linear_map import make_linear_map
+from rotinv.kernels.cpu.vector.simd import LANES, load, load_part, splat, store, store_part, where_byte
+from rotinv.kernels.cpu.vector.tile import PANEL, ROWS, SHORT, tile_4, tile_short, tile_tall
 from rotinv.kernels.cpu.winograd import (
     B_T,
     GROUP,

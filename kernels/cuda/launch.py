@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-HERE = Path(__file__).resolve().parent
-FAMILIES = tuple(sorted(path.stem for path in HERE.glob("*.cu")))
+SOURCES = Path(__file__).resolve().parent / "sources"
+FAMILIES = tuple(sorted(path.stem for path in SOURCES.glob("*.cu")))
 THREADS = 256  # a block of an elementwise kernel
 _NULL = np.uint64(0)  # a null pointer
 _TYPES = {
@@ -47,16 +47,16 @@ class Declaration(NamedTuple):
 
 def source(family: str) -> str:
     """The text of a family with its includes put in, for CuPy's cache does not look into them."""
-    included: set[str] = set()
+    included: set[Path] = set()
 
-    def expanded(name: str) -> str:
-        if name in included:
+    def expanded(path: Path) -> str:
+        if path in included:
             return ""
-        included.add(name)
-        text = re.sub(r'^#include "(\S+)"$', lambda m: expanded(m[1]), (HERE / name).read_text(), flags=re.M)
-        return text
+        included.add(path)
+        there = path.parent
+        return re.sub(r'^#include "(\S+)"$', lambda m: expanded(there / m[1]), path.read_text(), flags=re.M)
 
-    return expanded(f"{family}.cu")
+    return expanded(SOURCES / f"{family}.cu")
 
 
 def declarations(family: str) -> dict[str, Declaration]:

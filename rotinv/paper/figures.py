@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from rotinv.ensembles import RULES, Row
-from rotinv.files import written_whole
-from rotinv.significance import Interval
+from rotinv.metrics.ensembles import RULES, Row
+from rotinv.metrics.significance import Interval
+from rotinv.system.files import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from rotinv import runs
-from rotinv.backend import Kernels
-from rotinv.devices import get_kernels
+from rotinv.nn.contract import Kernels
+from rotinv.nn.devices import get_kernels
 from rotinv.paper.published import NAMES
-from rotinv.runs import Model
+from rotinv.runs.model import Model, load_model
 
 ARCHS = ("deephits", "deephits-relu", "cap")
 
@@ -29,7 +28,7 @@ class Place:
 
     @property
     def steps(self) -> Path:
-        """The folder of the steps' records (see rotinv/pipeline.py)."""
+        """The folder of the steps' records (see rotinv/system/pipeline.py)."""
         return self.folder / "steps"
 
     def run(self, arch: str, trial: int) -> Path:
@@ -58,5 +57,5 @@ class Place:
 
     def model(self, arch: str, trial: int = 1) -> Model:
         """A trial's network, under the paper's name."""
-        model = runs.load_model(self.run(arch, trial))
+        model = load_model(self.run(arch, trial))
         return Model(f"{NAMES[arch]}, trial {trial}", model.config, model.network, model.params)

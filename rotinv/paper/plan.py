@@ -9,12 +9,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from rotinv import __version__, files, runs, survey
-from rotinv.errors import UserError
-from rotinv.paper import explained, report, scored, structure, trained
+from rotinv import survey
+from rotinv.paper import material, report, table1_fig1, table2_fig2, table3_figs3to5
 from rotinv.paper.place import ARCHS, Place
-from rotinv.pipeline import Step
-from rotinv.protocol import PAPER, Schedule
+from rotinv.runs.folder import BEST_FILE, CONFIG_FILE, HISTORY_FILE
+from rotinv.runs.protocol import PAPER, Schedule
+from rotinv.system import files
+from rotinv.system.errors import UserError
+from rotinv.system.pipeline import Step
+from rotinv.system.version import __version__
 
 SETTINGS = "reproduction.json"
 SURVEY_SEED = 2018
@@ -152,8 +155,8 @@ class _Steps:
         if not self.of.data:
             yield self._survey()
         simulated = not self.of.data
-        yield self._sheet("table1", structure.table_1, simulated=simulated)
-        yield self._sheet("fig1", structure.fig_1, ("fig1.png",), simulated=simulated)
+        yield self._sheet("table1", table1_fig1.table_1, simulated=simulated)
+        yield self._sheet("fig1", table1_fig1.fig_1, ("fig1.png",), simulated=simulated)
         for trial in range(1, self.of.trials + 1):
             for arch in ARCHS:
                 yield self._train(arch, trial)
@@ -169,23 +172,23 @@ class _Steps:
         two = tuple(self._name("score", arch, 1) for arch in ("deephits", "cap"))
         yield Step(
             "viewer",
-            functools.partial(explained.viewer, self.at, self.of.viewed),
+            functools.partial(table3_figs3to5.viewer, self.at, self.of.viewed),
             self._settings(viewed=self.of.viewed, program=_program()),
             ("sheets/viewer.html",),
             needs=two,
             files=self._files,
             work=2.0 * self.of.viewed,
         )
-        yield self._sheet("table2", scored.table_2, needs=every, trials=trials)
-        yield self._sheet("fig2", scored.fig_2, ("fig2.png",), needs=every, trials=trials, draws=draws)
-        yield self._sheet("ensembles", scored.ensemble, ("ensembles.png",), needs=caps, trials=trials)
-        yield self._sheet("fig3", explained.fig_3, needs=two, work=5)
-        yield self._sheet("fig4", explained.fig_4, needs=two, work=5)
+        yield self._sheet("table2", table2_fig2.table_2, needs=every, trials=trials)
+        yield self._sheet("fig2", table2_fig2.fig_2, ("fig2.png",), needs=every, trials=trials, draws=draws)
+        yield self._sheet("ensembles", table2_fig2.ensemble, ("ensembles.png",), needs=caps, trials=trials)
+        yield self._sheet("fig3", table3_figs3to5.fig_3, needs=two, work=5)
+        yield self._sheet("fig4", table3_figs3to5.fig_4, needs=two, work=5)
         for arch in ("deephits", "cap"):
             yield self._sigma(arch)
         sigma = tuple(self._name("sigma", arch, 1) for arch in ("deephits", "cap"))
-        yield self._sheet("table3", explained.table_3, needs=sigma, work=5)
-        yield self._sheet("fig5", explained.fig_5, ("fig5.png",), needs=sigma, work=5)
+        yield self._sheet("table3", table3_figs3to5.table_3, needs=sigma, work=5)
+        yield self._sheet("fig5", table3_figs3to5.fig_5, ("fig5.png",), needs=sigma, work=5)
         yield Step(
             "report",
             functools.partial(report.write, self.at, asdict(self.of)),
@@ -199,7 +202,7 @@ class _Steps:
         counts = {name: made[name] for name in ("train", "validate", "test")}
         return Step(
             "survey",
-            functools.partial(trained.simulate, self.at, made, self.workers),
+            functools.partial(material.simulate, self.at, made, self.workers),
             made,
             ("survey.h5",),
             work=sum(counts.values()) / 300 + 30,
@@ -212,19 +215,19 @@ class _Steps:
         schedule = self.of.schedule
         return Step(
             self._name("train", arch, trial),
-            functools.partial(trained.train, self.at, schedule, arch, trial),
+            functools.partial(material.train, self.at, schedule, arch, trial),
             self._settings(arch=arch, seed=trial, schedule=asdict(schedule)),
-            tuple(self.at.relative(folder / name) for name in (runs.CONFIG, runs.HISTORY, runs.BEST)),
+            tuple(self.at.relative(folder / name) for name in (CONFIG_FILE, HISTORY_FILE, BEST_FILE)),
             needs=self._survey_made,
             files=self._files,
             work=0.12 * schedule.iterations,
-            begun=functools.partial(trained.share_done, self.at, arch, trial),
+            begun=functools.partial(material.share_done, self.at, arch, trial),
         )
 
     def _score(self, arch: str, trial: int) -> Step:
         return Step(
             self._name("score", arch, trial),
-            functools.partial(trained.score, self.at, arch, trial),
+            functools.partial(material.score, self.at, arch, trial),
             self._settings(),
             (self.at.relative(self.at.scores(arch, trial)),),
             needs=(self._name("train", arch, trial),),
@@ -236,7 +239,7 @@ class _Steps:
         count = self.of.explained
         return Step(
             self._name("sigma", arch, 1),
-            functools.partial(explained.sigma, self.at, arch, count),
+            functools.partial(table3_figs3to5.sigma, self.at, arch, count),
             self._settings(count=count),
             (self.at.relative(self.at.sigma(arch)),),
             needs=(self._name("train", arch, 1),),

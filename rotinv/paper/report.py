@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
 
-from rotinv.files import written_whole
 from rotinv.paper import claims
 from rotinv.paper.place import ARCHS, Place
 from rotinv.paper.sheets import Sheet, as_html, read
-from rotinv.workers import Progress
+from rotinv.system.files import written_whole
+from rotinv.system.workers import Progress
 
 ORDER = ("table1", "fig1", "table2", "fig2", "fig3", "fig4", "fig5", "table3", "ensembles")
 _PACKAGES = ("numpy", "numba", "scipy", "h5py", "matplotlib")

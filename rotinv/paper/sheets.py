@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rotinv.errors import UserError
-from rotinv.files import written_whole
+from rotinv.system.errors import UserError
+from rotinv.system.files import written_whole
 
 
 @dataclass(frozen=True)

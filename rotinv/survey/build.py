@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rotinv import processes
-from rotinv import stamps as store
+from rotinv.stamps import store
 from rotinv.survey import detection, kinds, pair, parts, selection, sky
+from rotinv.system.workers import begin_worker, threads_each
 
 VERSION = 4  # of the survey's content: another number, other data for the same seed
 BANDS = tuple(sky.SKY)
@@ -165,8 +165,8 @@ def _processes(workers: int, band: str, size: int) -> Iterator[_Simulate]:
     if workers == 1:
         yield _Simulate(None, workers, band, size)
         return
-    with processes.threads_each(1):
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=processes.begin)
+    with threads_each(1):
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=begin_worker)
         try:
             yield _Simulate(pool, workers, band, size)
         finally:

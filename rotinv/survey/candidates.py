@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rotinv.survey import detector, kinds, psf
+from rotinv.survey import camera, kinds, psf
 from rotinv.survey.sky import Sky
 
 DONORS = 48  # stars of one exposure that are cut out (tuned)
@@ -55,7 +55,7 @@ def cut_donors(rng: np.random.Generator, shape: psf.Psf, level: float) -> tuple[
             flux[n : n + 1],
             psf.shape_of(shape),
         )
-    counts = detector.expose(rng, scene, level) - np.float32(level)
+    counts = camera.expose(rng, scene, level) - np.float32(level)
     return flux, counts.reshape(DONORS, width, width)
 
 
@@ -118,4 +118,4 @@ def insert(
     for row, column, n, s in zip(sites.row, sites.column, donor, scale, strict=True):
         place = (slice(row - HALF, row + HALF + 1), slice(column - HALF, column + HALF + 1))
         result[place] += np.float32(s) * cutouts[n]
-    return np.minimum(result, np.float32(detector.FULL_WELL), out=result)
+    return np.minimum(result, np.float32(camera.FULL_WELL), out=result)

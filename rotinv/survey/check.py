@@ -12,11 +12,11 @@ import numpy as np
 from scipy import optimize
 
 from rotinv import cli
-from rotinv.errors import UserError
-from rotinv.files import open_hdf5, reading_hdf5
-from rotinv.splits import Split
-from rotinv.stamps import CHANNELS, SPLITS, StampStore
+from rotinv.stamps.splits import Split
+from rotinv.stamps.store import CHANNELS, SPLITS, StampStore
 from rotinv.survey import kinds, preview, selection
+from rotinv.system.errors import UserError
+from rotinv.system.hdf5 import open_hdf5, reading_hdf5
 
 SHOWN = slice(2, 10)  # quantiles from 1% to 95% of the tables
 SAMPLE = 4000  # candidates, and artifacts, from all over the split, whose pixels are measured

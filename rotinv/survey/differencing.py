@@ -15,7 +15,7 @@ import numba as nb
 import numpy as np
 
 from rotinv.survey import psf
-from rotinv.survey.detector import READ_NOISE
+from rotinv.survey.camera import READ_NOISE
 
 OPTIMISM = (
     0.7,

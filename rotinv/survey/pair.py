@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rotinv.survey import candidates, detection, detector, differencing, kinds, psf, selection, sky
+from rotinv.survey import camera, candidates, detection, differencing, kinds, psf, selection, sky
 
 SIZE = 768  # px: side of a simulated image
 MATCH = 2  # px: a detection this near a site is the candidate inserted there
@@ -32,7 +32,7 @@ class Exposures(NamedTuple):
     science: np.ndarray  # e-, off by matching.shift
     science_psf: psf.Psf
     matching: differencing.Matching
-    spoiled: detector.Spoiled
+    spoiled: camera.Spoiled
     kind_map: np.ndarray
 
 
@@ -76,24 +76,24 @@ def expose(rng: np.random.Generator, band: str, size: int) -> Exposures:
     area = (
         (matching.fwhm / 2.355) ** 2 * 4 * np.pi
     )  # px: the sky's pixels that a point source's flux is read from
-    noise = np.sqrt(area * (field.template_level + field.science_level + 2 * detector.READ_NOISE**2))
+    noise = np.sqrt(area * (field.template_level + field.science_level + 2 * camera.READ_NOISE**2))
     sky.add_transients(rng, scenes[1], kind_map, shape, noise, band)
-    template = detector.expose(rng, scenes[0], field.template_level)
-    science = detector.expose(rng, scenes[1], field.science_level)
+    template = camera.expose(rng, scenes[0], field.template_level)
+    science = camera.expose(rng, scenes[1], field.science_level)
     stars = field.stars
     for counts, flux, form in (
         (template, stars.template_flux, psf.shape_of(template_psf)),
         (science, stars.science_flux, shape),
     ):
-        detector.bleed(rng, counts, kind_map, stars.y, stars.x, flux, form[4])
-    detector.add_cosmic_rays(rng, template, kind_map, detector.COSMIC_RAYS["template"])
-    detector.add_cosmic_rays(rng, science, kind_map, detector.COSMIC_RAYS["science"])
-    detector.add_bad_pixels(rng, science, kind_map)
-    detector.add_bad_rows(rng, science, kind_map)
-    detector.add_amplifier_step(rng, science)
+        camera.bleed(rng, counts, kind_map, stars.y, stars.x, flux, form[4])
+    camera.add_cosmic_rays(rng, template, kind_map, camera.COSMIC_RAYS["template"])
+    camera.add_cosmic_rays(rng, science, kind_map, camera.COSMIC_RAYS["science"])
+    camera.add_bad_pixels(rng, science, kind_map)
+    camera.add_bad_rows(rng, science, kind_map)
+    camera.add_amplifier_step(rng, science)
     for counts in (template, science):  # whatever was added, no pixel holds more
-        np.minimum(counts, np.float32(detector.FULL_WELL), out=counts)
-    spoiled = detector.draw_spoiled(rng, kind_map, field.science_level)
+        np.minimum(counts, np.float32(camera.FULL_WELL), out=counts)
+    spoiled = camera.draw_spoiled(rng, kind_map, field.science_level)
     return Exposures(field, template, science, science_psf, matching, spoiled, kind_map)
 
 
@@ -105,7 +105,7 @@ def _subtract(
     variance += template[1]
     variance *= np.float32(pair.matching.optimism)
     result = differencing.Difference(template[0].copy(), science, variance)
-    detector.spoil(pair.spoiled, result.science, result.template, result.variance)
+    camera.spoil(pair.spoiled, result.science, result.template, result.variance)
     return result
 
 

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from rotinv import locks
-from rotinv.errors import UserError
-from rotinv.files import disk_errors, refuse_existing, remove_abandoned, remove_ours, written_whole
 from rotinv.survey.selection import Selection
+from rotinv.system import locks
+from rotinv.system.errors import UserError
+from rotinv.system.files import disk_errors, refuse_existing, remove_abandoned, remove_ours, written_whole
 
 COLUMNS = ("stamps", "label", "snr", "kind", "image")  # of a block, as of the store
 CHOSEN = ("need", "seen", "images")  # of the selection, which with the seed decides all that follows

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from rotinv import figures
-from rotinv.errors import UserError
-from rotinv.files import refuse_existing, written_whole
-from rotinv.stamps import StampStore
+from rotinv.stamps.store import StampStore
 from rotinv.survey import kinds
+from rotinv.system import pictures
+from rotinv.system.errors import UserError
+from rotinv.system.files import refuse_existing, written_whole
 
 SNR_ROWS = ((0, 7), (7, 9), (9, 15), (15, 30), (30, np.inf))
 ACROSS = 4  # stamps in a row
@@ -20,7 +20,7 @@ READ = 20_000  # stamps looked through
 
 def check(sheet: Path, survey: Path) -> None:
     """Raise UserError if a sheet cannot be drawn at `sheet`, of the survey at `survey`."""
-    figures.require("--preview")
+    pictures.require_matplotlib("--preview")
     refuse_existing(sheet)
     if sheet.resolve() == survey.resolve():
         raise UserError(f"--preview {sheet}: is the survey's own file; name another")

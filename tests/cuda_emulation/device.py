@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from rotinv.backend import Kernels
-from rotinv.devices import cuda_kernels
 from rotinv.kernels.cuda import launch
+from rotinv.nn.contract import Kernels
+from rotinv.nn.devices import cuda_kernels
 
 HERE = Path(__file__).resolve().parent
 ORDERS = ("forward", "reverse", "random")

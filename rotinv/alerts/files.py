@@ -1,0 +1,179 @@
+"""Files of alerts as one list: which kind each is, told by its first bytes, and how many alerts it has."""
+
+import bisect
+import itertools
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rotinv.alerts import avro, fits, parquet, stamp
+from rotinv.alerts.stamp import Packet
+from rotinv.stamps.store import CHANNELS, TEXTS
+from rotinv.system.errors import MissingLibrary, UserError
+
+SUFFIXES = (".avro", ".fits", ".fit", ".fits.gz", ".fits.fz", ".parquet")
+_GZIP = b"\x1f\x8b"
+_SINGLE_OBJECT = b"\xc3\x01"  # Avro 1.12, "Single-object encoding"
+_FRAME = 5  # bytes before the record in a message of a schema registry: 0, then the schema's number
+_TAR_AT = 257  # where a tar archive has its mark
+_KINDS = (
+    (avro.MAGIC, avro.AvroFile),
+    (parquet.MAGIC, parquet.ParquetFile),
+    (fits.MAGIC, fits.FitsFile),
+    (_GZIP, fits.FitsFile),
+)
+
+
+class AlertFile(Protocol):
+    """What a file of any kind does."""
+
+    path: Path
+    problems: list[str]
+
+    def __len__(self) -> int: ...
+
+    def packets(self, start: int, stop: int) -> Iterator[Packet]:
+        """The alerts from `start` up to `stop`; those that cannot be read are flagged so."""
+
+
+class Alerts:
+    """The alerts of many files, in order.
+
+    A file that cannot be read is left out and told in `problems`, unless no file can be read: then, and for
+    a path that does not exist or is no file of alerts, UserError is raised.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = tuple(paths)
+        self.unreadable: list[str] = []
+        self.files: list[AlertFile] = []
+        kinds = [(path, _kind(path)) for path in paths]  # all are looked at before any is read
+        for path, kind in kinds:
+            try:
+                self.files.append(kind(path))
+            except UserError as error:
+                if len(paths) == 1 or isinstance(error, MissingLibrary):
+                    raise
+                self.unreadable.append(str(error))
+        self._ends = list(accumulate(map(len, self.files)))
+        if not len(self):
+            first = (self.problems or ["no alerts"])[0]
+            raise UserError(
+                f"{paths[0] if len(paths) == 1 else f'{len(paths)} files'}: no alert is there ({first})"
+            )
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    @property
+    def problems(self) -> list[str]:
+        """What could not be read, so far."""
+        return [*self.unreadable, *(text for file in self.files for text in file.problems)]
+
+    def packets(self, start: int, stop: int) -> Iterator[Packet]:
+        """The alerts from `start` up to `stop`, counted through all files."""
+        number = bisect.bisect_right(self._ends, start)
+        while start < min(stop, len(self)):
+            file, end = self.files[number], self._ends[number]
+            first = end - len(file)
+            yield from file.packets(start - first, min(stop, end) - first)
+            start, number = end, number + 1
+
+
+def find_files(paths: Sequence[Path]) -> list[Path]:
+    """The files, and those of each folder in the order of their names.
+
+    Raises UserError if a folder has none, or if a file is there twice, for its alerts would count twice.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = [file for file in sorted(path.rglob("*")) if file.name.lower().endswith(SUFFIXES)]
+        if not inside:
+            raise UserError(
+                f"{path}: holds neither a run (config.json) nor files of alerts ({', '.join(SUFFIXES)})"
+            )
+        found += inside
+    seen: set[Path] = set()
+    for path in found:
+        if (whole := path.resolve()) in seen:
+            raise UserError(f"{path}: is named twice, by itself or with its folder; name it once")
+        seen.add(whole)
+    return found
+
+
+def _kind(path: Path) -> Callable[[Path], AlertFile]:
+    start = _start(path)
+    if not start:
+        return _refuse_empty
+    for magic, kind in _KINDS:
+        if start.startswith(magic) and (magic != _GZIP or _unzipped(start).startswith(fits.MAGIC)):
+            return kind
+    raise UserError(f"{path}: is no file of alerts: {_instead(start)}")
+
+
+def _refuse_empty(path: Path) -> AlertFile:
+    """An empty file is a damaged one: a download that failed must not stop a night's other files."""
+    raise UserError(f"{path}: is empty")
+
+
+def _instead(start: bytes) -> str:
+    """What a file is that begins so, and what can be done; of those that brokers and archives give."""
+    if start.startswith(_GZIP):
+        return "it is gzipped, and no FITS file is within; unpack it (gunzip, or tar -xzf)"
+    if start[_TAR_AT:].startswith(b"ustar"):
+        return "it is a tar archive; unpack it (tar -xf) and name the folder"
+    if start[0] == 0 and len(start) > _FRAME:
+        number = int.from_bytes(start[1:_FRAME], "big")
+        return (
+            f"it begins as a Kafka message framed for a schema registry does (schema {number}), which has no "
+            "schema within; decode it with its schema and write a container with fastavro.writer"
+        )
+    if start.startswith(_SINGLE_OBJECT):
+        return "it is one Avro object without its schema; write a container with fastavro.writer"
+    return "it begins as neither Avro, FITS nor Parquet does"
+
+
+def _unzipped(start: bytes) -> bytes:
+    """What a gzipped file begins with; what is damaged there is for the reader of FITS to tell."""
+    try:
+        return zlib.decompressobj(wbits=31).decompress(start, len(fits.MAGIC))
+    except zlib.error:
+        return fits.MAGIC
+
+
+def _start(path: Path) -> bytes:
+    """The first bytes of a file. Raises UserError if it cannot be opened."""
+    try:
+        with path.open("rb") as file:
+            return file.read(512)
+    except OSError as error:
+        raise UserError(f"{path}: {'no such file' if not path.exists() else error.strerror}") from error
+
+
+BLOCK = 2000  # stamps read together
+
+
+def raw_blocks(
+    files: Alerts, start: int, stop: int, size: int
+) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.uint32], dict[str, NDArray]]]:
+    """For blocks of alerts: the first one's number, raw stamps (n, size, size, 4), flags, ids and SNR."""
+    found = files.packets(start, stop)
+    for first in range(start, stop, BLOCK):
+        count = min(BLOCK, stop - first)
+        stamps = np.empty((count, size, size, len(CHANNELS)), np.float32)
+        flags, snr = np.empty(count, np.uint32), np.empty(count, np.float32)
+        known = {name: np.empty(count, dtype=object) for name in TEXTS}
+        for i, packet in enumerate(itertools.islice(found, count)):
+            stamps[i], flags[i] = stamp.stamp_of(packet, size)
+            snr[i] = packet.snr
+            for name, values in known.items():
+                values[i] = getattr(packet, name)
+        yield first, stamps, flags, {**known, "snr": snr}

@@ -1,0 +1,146 @@
+"""Scoring on a Dask cluster: shards of a source, each a file that a worker writes whole, joined in order.
+
+A shard whose worker dies is given to another. Its file is named by its stamps, so it is in the result once,
+however often it was made; shards that a run which was cut off left behind are not made again.
+"""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rotinv.catalogue import dask_worker
+from rotinv.catalogue.scorer import Scorer
+from rotinv.catalogue.shards import SHARD_FILES, Rows, is_whole_shard, read_shard
+from rotinv.catalogue.sources import Source
+from rotinv.lrp import map_files
+from rotinv.runs.model import weights_digest
+from rotinv.system import dask_cluster
+from rotinv.system.errors import UserError, require_extra
+from rotinv.system.files import check_ours, disk_errors, remove_ours
+from rotinv.system.version import __version__
+
+_EXPLAINED = 500  # stamps explained by one task
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where and how: a scheduler's address or local:N, stamps a shard, and what computes on each worker."""
+
+    address: str
+    shard: int
+    device: str
+    threads: int | None
+    precision: str
+    split: str
+
+
+class Cluster:
+    """The scoring of a source on a cluster; a context manager. The workers must see the same files."""
+
+    def __init__(self, plan: Plan, scorer: Scorer, source: Source, out: Path) -> None:
+        """Raises UserError if the extra is not installed, the address is none, or the shards' folder, which
+        is OUT.shards, has other files."""
+        self._dask = require_extra("distributed", "dask", f"--dask {plan.address}")
+        dask_cluster.processes(plan.address)
+        self._plan, self._scorer, self._source = plan, scorer, source
+        self._folder = out.resolve().with_name(f"{out.name}.shards")
+        check_ours(self._folder, SHARD_FILES)
+        self._about = _about(plan, scorer, source)
+        self._stack = contextlib.ExitStack()
+        self._problems: list[str] = []
+
+    def __enter__(self) -> "Cluster":
+        with contextlib.ExitStack() as stack:
+            self._client = stack.enter_context(dask_cluster.connected(self._plan.address, self._plugin()))
+            with disk_errors(self._folder):
+                self._folder.mkdir(parents=True, exist_ok=True)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._stack.close()
+        if raised[0] is None:
+            remove_ours(self._folder, SHARD_FILES)
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """What could not be read, so far."""
+        return [*self._source.problems, *self._problems]
+
+    def rows(self) -> Iterator[Rows]:
+        """The catalogue's rows in order, a shard at a time."""
+
+        starts = range(0, len(self._source), self._plan.shard)
+        shards = [(start, min(start + self._plan.shard, len(self._source))) for start in starts]
+        paths = [self._folder / f"{start:012}-{stop:012}.h5" for start, stop in shards]
+        tasks = [
+            (start, stop, str(path), self._about)
+            for (start, stop), path in zip(shards, paths, strict=True)
+            if not is_whole_shard(path, self._about)
+        ]
+        done = {str(path) for path in paths} - {task[2] for task in tasks}
+        finished = self._run(dask_worker.score_shard, tasks)
+        for (start, stop), path in zip(shards, paths, strict=True):
+            while str(path) not in done:
+                done.add(next(finished))
+            rows, problems = read_shard(path)
+            if not np.array_equal(rows["index"], np.arange(start, stop)):
+                raise UserError(f"{path}: is not the shard of its name; remove the folder and score again")
+            self._problems += problems
+            yield rows
+
+    def explain(
+        self, indices: NDArray[np.int64], writer: map_files.Writer, progress: Callable[[int], object]
+    ) -> None:
+        """Write the explanations of the stamps of these numbers; `progress` is told of every block."""
+
+        blocks = [indices[start : start + _EXPLAINED] for start in range(0, len(indices), _EXPLAINED)]
+        paths = [str(self._folder / f"maps-{number:08}.h5") for number in range(len(blocks))]
+        finished, done = self._run(dask_worker.explain_shard, list(zip(blocks, paths, strict=True))), set()
+        for block, path in zip(blocks, paths, strict=True):
+            while path not in done:
+                done.add(next(finished))
+            writer.append(*map_files.read(Path(path)))
+            progress(len(block))
+
+    def _plugin(self) -> Any:
+        """What the workers are given: the networks."""
+
+        plan = self._plan
+        return dask_worker.Plugin(
+            plan.device,
+            plan.threads or dask_cluster.threads_each(plan.address),
+            plan.precision,
+            self._scorer.models,
+            self._scorer.threshold,
+            self._source.paths,
+            plan.split,
+        )
+
+    def _run(self, function: Callable[..., str], tasks: Sequence[tuple]) -> Iterator[str]:
+        """Have workers run the tasks; gives what each returns as it ends. Raises what one raised."""
+        futures = [self._client.submit(function, *task, pure=False) for task in tasks]
+        for future in self._dask.as_completed(futures, loop=self._client.loop):
+            try:
+                yield future.result()
+            except self._dask.KilledWorker as error:
+                raise UserError(
+                    f"--dask {self._plan.address}: the same shard's worker died again and again: it may lack "
+                    "memory; try fewer stamps a --shard"
+                ) from error
+
+
+def _about(plan: Plan, scorer: Scorer, source: Source) -> str:
+    """What tells the shards of one run from those of another."""
+    files = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in source.paths]
+    models = [weights_digest(model) for model in scorer.models]
+    computing = (plan.device, plan.precision)
+    what = (files, models, scorer.names, asdict(scorer.threshold), plan.split, *computing, __version__)
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()

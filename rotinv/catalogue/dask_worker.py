@@ -1,0 +1,86 @@
+"""What runs on the workers of a Dask cluster; needs the extra `dask`.
+
+A worker loads the networks once, by a plugin. However many threads Dask gives it, one shard at a time is
+scored, by the kernels' own pool of threads.
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from distributed import WorkerPlugin, get_worker
+from numpy.typing import NDArray
+
+from rotinv.catalogue import scorer, shards, sources
+from rotinv.catalogue.scorer import Scorer, Threshold
+from rotinv.catalogue.sources import Source
+from rotinv.lrp import map_files
+from rotinv.nn.devices import get_kernels
+from rotinv.runs.model import Model
+from rotinv.system import dask_cluster
+
+
+class Plugin(WorkerPlugin):
+    """The networks of a run, on a worker's device, and its stamps."""
+
+    name = "rotinv"
+
+    def __init__(
+        self,
+        device: str,
+        threads: int | None,
+        precision: str,
+        models: Sequence[Model],
+        threshold: Threshold,
+        paths: Sequence[Path],
+        split: str,
+    ) -> None:
+        self._computing = device, threads, precision
+        self._models, self._threshold = tuple(models), threshold
+        self._paths, self._split = [path.resolve() for path in paths], split
+
+    def setup(self, worker: Any) -> None:
+        """Called by Dask once, when the worker starts."""
+        device, threads, precision = self._computing
+        self._computing = device, threads or dask_cluster.own_threads(worker), precision
+        self._lock = threading.Lock()
+        self._scorer = Scorer(get_kernels(*self._computing), self._models, self._threshold)
+        self._source: Source | None = None
+
+    @contextlib.contextmanager
+    def work(self) -> Iterator[scorer.Here]:
+        """The scoring of the stamps, for one thread at a time."""
+        with self._lock:
+            get_kernels(*self._computing)  # the number of threads is each calling thread's own
+            if self._source is None:
+                self._source = sources.open_source(self._models[0], self._paths, self._split)
+            yield scorer.Here(self._scorer, self._source)
+
+
+def score_shard(start: int, stop: int, path: str, about: str) -> str:
+    """Score the stamps from `start` up to `stop` into a file; gives its path."""
+    with _plugin().work() as work:
+        known = set(work.problems)
+        parts = list(work.rows(start, stop))
+        rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        shards.write_shard(Path(path), rows, about, [text for text in work.problems if text not in known])
+    return path
+
+
+def explain_shard(indices: NDArray[np.int64], path: str) -> str:
+    """Explain the stamps of these numbers into a file; gives its path."""
+    with (
+        _plugin().work() as work,
+        map_files.create(Path(path), scorer.QUESTION, {}, overwrite=True) as writer,
+    ):
+        work.explain(indices, writer, lambda count: None)
+    return path
+
+
+def _plugin() -> Plugin:
+    plugin = get_worker().plugins[Plugin.name]
+    assert isinstance(plugin, Plugin)
+    return plugin

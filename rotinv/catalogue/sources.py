@@ -1,0 +1,209 @@
+"""What is scored, stores and arrays or files of alerts, as blocks that are ready for a network.
+
+A block is read and prepared in a thread, ahead of the kernels that score the one before it.
+"""
+
+import contextlib
+import queue
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from rotinv.alerts.files import BLOCK, Alerts, find_files, raw_blocks
+from rotinv.alerts.stamp import BIT
+from rotinv.runs.model import Model, open_stamps_for
+from rotinv.stamps.pixels import prepare
+from rotinv.stamps.splits import Split, usable
+from rotinv.stamps.store import CHANNELS, TEXTS
+from rotinv.system.errors import UserError
+
+_AHEAD = 2  # blocks
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Stamps (n, h, h, c) as the network reads them, and what is known of each.
+
+    `scorable` (n,) tells which have values throughout; `flags` are the bits of rotinv/alerts/stamp.py.
+    """
+
+    index: NDArray[np.int64]
+    stamps: NDArray[np.float32]
+    scorable: NDArray[np.bool_]
+    flags: NDArray[np.uint32]
+    known: dict[str, NDArray] = field(default_factory=dict)  # ids, label, snr: by the names in Source.known
+
+
+class Source(Protocol):
+    """Where stamps come from."""
+
+    paths: tuple[Path, ...]
+    known: tuple[str, ...]  # what is known of each stamp: object_id, candidate_id, survey, label, snr
+    normalisation: str  # of the stamps as they are kept: see rotinv/stamps/pixels.py
+
+    def __len__(self) -> int: ...
+
+    @property
+    def problems(self) -> list[str]:
+        """What could not be read, so far."""
+
+    def check(self, on_bad: str) -> None:
+        """Raise UserError if pixels are not finite and `on_bad` is 'error', or if no stamp is good."""
+
+    def blocks(self, start: int, stop: int) -> Iterator[Block]:
+        """The stamps from `start` up to `stop`, a block at a time."""
+
+
+def open_source(model: Model, paths: Sequence[Path], split: str) -> Source:
+    """The stamps of one store or array, or of files of alerts, for a network.
+
+    Raises UserError if they cannot be read, if they are not what the network was trained on, and for a store
+    among other files.
+    """
+    stores = [path for path in paths if _is_store(path)]
+    if stores and len(paths) > 1:
+        raise UserError(
+            f"{stores[0]}: is one of {len(paths)} files; score a stamp store or an array by itself"
+        )
+    if stores:
+        return StampSource(model, open_stamps_for(model, paths[0], split))
+    return AlertSource(model, Alerts(find_files(paths)))
+
+
+def _is_store(path: Path) -> bool:
+    named = path.suffix.lower() in (".h5", ".hdf5", ".npy", ".npz")
+    return named or (path.is_file() and h5py.is_hdf5(path))
+
+
+class StampSource:
+    """The stamps of a split of a store, or of an array."""
+
+    def __init__(self, model: Model, split: Split) -> None:
+        self._split, self._size = split, model.config.size
+        self.paths: tuple[Path, ...] = (split.path,)
+        self.normalisation = split.normalisation
+        columns = [name for name in ("label", "snr") if getattr(split, name) is not None]
+        self.known = (*(name for name in TEXTS if name in split.texts), *columns)
+        self.problems: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    def check(self, on_bad: str) -> None:
+        """Raise UserError if pixels are not finite and `on_bad` is 'error', or if no stamp is good."""
+        if on_bad != "flag":
+            usable(self._split, on_bad)
+
+    def blocks(self, start: int, stop: int) -> Iterator[Block]:
+        """The stamps from `start` up to `stop`, a block at a time."""
+        split = self._split
+        for low in range(start, stop, BLOCK):
+            high = min(low + BLOCK, stop)
+            known = {
+                name: np.asarray((split.texts[name] if name in TEXTS else getattr(split, name))[low:high])
+                for name in self.known
+            }
+            flags = np.zeros(high - low, np.uint32) if split.flags is None else split.flags[low:high]
+            raw = split.raw(low, high)
+            yield _block(np.arange(low, high), raw, split.normalisation, self._size, flags, known)
+
+
+class AlertSource:
+    """The stamps of files of alerts: cut to the network's size, of the channels that it reads."""
+
+    known: tuple[str, ...] = (*TEXTS, "snr")
+    normalisation = "none"
+
+    def __init__(self, model: Model, files: Alerts) -> None:
+        config = model.config
+        self._files, self._size = files, config.size
+        self.paths = files.paths
+        if missing := [name for name in config.channels if name not in CHANNELS]:
+            raise UserError(
+                f"{files.paths[0]}: alerts have the channels {', '.join(CHANNELS)}, and not {missing[0]}; "
+                f"{model.name} was trained on {', '.join(config.channels)}"
+            )
+        self._taken = [CHANNELS.index(name) for name in config.channels]
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @property
+    def problems(self) -> list[str]:
+        """What could not be read, so far."""
+        return self._files.problems
+
+    def check(self, on_bad: str) -> None:
+        """Raise UserError if `on_bad` is 'error': which alerts lack pixels is known when they are scored."""
+        if on_bad == "error":
+            raise UserError(
+                f"{self.paths[0]}: alerts that lack pixels are common; take --on-bad flag or drop"
+            )
+
+    def blocks(self, start: int, stop: int) -> Iterator[Block]:
+        """The stamps from `start` up to `stop`, a block at a time."""
+        for first, raw, flags, known in raw_blocks(self._files, start, stop, self._size):
+            index = np.arange(first, first + len(raw))
+            yield _block(index, raw[..., self._taken], self.normalisation, self._size, flags, known)
+
+
+def ahead(items: Iterator[T]) -> Generator[T, None, None]:
+    """The items, made in a thread while the last ones are used; what goes wrong there is raised here."""
+    waiting: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(_AHEAD)
+    stop = threading.Event()
+
+    def put(going: bool, item: T | BaseException | None) -> None:
+        while not stop.is_set():
+            with contextlib.suppress(queue.Full):
+                waiting.put((going, item), timeout=0.05)
+                return
+
+    def run() -> None:
+        try:
+            for item in items:
+                if stop.is_set():
+                    return
+                put(True, item)
+            put(False, None)
+        except BaseException as error:  # the thread must not die in silence
+            put(False, error)
+
+    thread = threading.Thread(target=run, name="reader", daemon=True)
+    thread.start()
+    try:
+        while True:
+            going, item = waiting.get()
+            if isinstance(item, BaseException):
+                raise item
+            if not going:
+                return
+            yield item  # type: ignore[misc]  # what is going on is an item
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _block(
+    index: NDArray[np.int64],
+    raw: NDArray[np.float32],
+    normalisation: str,
+    size: int,
+    flags: NDArray[np.uint32],
+    known: dict[str, NDArray],
+) -> Block:
+    """Prepare raw stamps; a channel without values, or a constant one, is flagged."""
+    stamps, constant = prepare(raw, normalisation, size)
+    flat = stamps.reshape(len(stamps), -1, stamps.shape[3])
+    scorable: NDArray[np.bool_] = np.asarray(np.isfinite(flat).all(axis=(1, 2)))
+    flags = flags | np.where(scorable, 0, BIT["not_scored"]).astype(np.uint32)
+    if constant:
+        zeros = (flat == 0).all(axis=1).any(axis=1)
+        flags |= np.where(zeros, BIT["constant"], 0).astype(np.uint32)
+    return Block(index, stamps, scorable, flags, known)

@@ -1,0 +1,145 @@
+"""Maps of what a decision rests on: LRP, and the methods that the paper compares it with.
+
+"lrp" shares the logit out (rotinv/lrp/rules.py). The others go down by derivatives d of the logit:
+"gradient" is d itself (saliency, Simonyan et al. 2014), "gradient-x-input" a d. "deconvnet" (Zeiler and
+Fergus 2014) puts act(d) in place of d act'(z) at each rectifier, and "guided" (Springenberg et al. 2015)
+act(d) act'(z). For leaky rectifiers act is the leaky one.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rotinv.lrp import targets
+from rotinv.lrp.relevance import Trail, relevance
+from rotinv.lrp.rules import Composite
+from rotinv.nn.contract import Array, Kernels
+from rotinv.nn.cyclic import CyclicSlice
+from rotinv.nn.layers import SCORE
+from rotinv.nn.network import Network
+from rotinv.system.errors import UserError
+
+METHODS = ("lrp", "gradient", "gradient-x-input", "deconvnet", "guided")
+SCALES = ("max-abs", "min-max", "none")
+BATCH = 50  # stamps explained together; a stamp's maps do not depend on it
+
+
+def trail(
+    k: Kernels,
+    network: Network,
+    params: Array,
+    stamps: Array,
+    method: str,
+    rules: Composite,
+    target: targets.Target = "predicted",
+) -> Trail:
+    """The logits and the map at each layer's input, then at the logits, by one of METHODS.
+
+    `rules` are of moment to "lrp" only. Raises UserError for an unknown method or target.
+    """
+    if method == "lrp":
+        return relevance(k, network, params, stamps, rules, target)
+    if method not in METHODS:
+        raise UserError(f"method {method!r} is not known; choose one of {', '.join(METHODS)}")
+    return _derivatives(k, network, params, stamps, method, target)
+
+
+def of_rotations(
+    k: Kernels,
+    network: Network,
+    params: Array,
+    stamps: NDArray[Any],
+    method: str,
+    rules: Composite,
+    target: targets.Target = "predicted",
+) -> Iterator[tuple[NDArray, NDArray]]:
+    """For blocks of stamps (n, h, h, c): their logits (n, classes) and maps (n, 4, h, h, c), on the host.
+
+    The four maps are of the network's view of the stamp turned by 0, 90, 180 and 270 degrees, as it saw
+    them, without the padding. Raises UserError if the network does not turn its stamps.
+    """
+    for start in range(0, len(stamps), BATCH):
+        block = k.asarray(stamps[start : start + BATCH])
+        logits, maps = trail(k, network, params, block, method, rules, target)
+        yield k.to_host(logits), as_seen(k, network, maps)
+
+
+def as_seen(k: Kernels, network: Network, maps: Sequence[Array]) -> NDArray:
+    """The maps (n, 4, h, h, c) of the four rotations of a trail's stamps, as in of_rotations."""
+    seen = k.to_host(maps[first_of_rotations(network)])
+    side = network.in_shape[0]
+    border = (seen.shape[1] - side) // 2
+    inner = slice(border, border + side)
+    return by_rotation(seen[:, inner, inner], len(maps[0]))
+
+
+def by_rotation(maps: NDArray, count: int) -> NDArray:
+    """A layer's maps (r n, …) as (n, r, …): a batch holds all stamps at 0 degrees, then all at 90, …"""
+    return np.ascontiguousarray(maps.reshape(-1, count, *maps.shape[1:]).swapaxes(0, 1))
+
+
+def first_of_rotations(network: Network) -> int:
+    """The index of the first layer that sees the four rotations. Raises UserError if there is none."""
+    for i, layer in enumerate(network.layers):
+        if isinstance(layer, CyclicSlice):
+            return i + 1
+    raise UserError("the network does not turn its stamps: it has no cyclic slice")
+
+
+def turned_back(maps: NDArray) -> NDArray:
+    """Maps (n, 4, h, h, c) of the four rotations, each turned back to the stamp's own orientation."""
+    return np.stack([np.rot90(maps[:, turn], -turn, axes=(1, 2)) for turn in range(4)], axis=1)
+
+
+def average(maps: NDArray) -> NDArray:
+    """mu of Eq. 5, (n, h, h, c): the mean of the four maps turned back, as ((0 + 2) + (1 + 3)) / 4."""
+    back = turned_back(maps)
+    return ((back[:, 0] + back[:, 2]) + (back[:, 1] + back[:, 3])) / 4
+
+
+def scaled(maps: NDArray, scale: str) -> NDArray:
+    """Maps (n, 4, h, h, c), with one scale over a stamp's four maps and all its channels.
+
+    "max-abs" divides by the largest magnitude (the authors' display), "min-max" maps to 0-1 (the paper's
+    words), "none" leaves them. A stamp whose maps are constant gives zeros. Raises UserError for another.
+    """
+    if scale not in SCALES:
+        raise UserError(f"scale {scale!r} is not known; choose one of {', '.join(SCALES)}")
+    if scale == "none":
+        return maps
+    flat = maps.reshape(len(maps), -1)
+    low = flat.min(axis=1, initial=np.inf) if scale == "min-max" else np.zeros(len(maps), maps.dtype)
+    extent = np.abs(flat - low[:, None]).max(axis=1, initial=0)
+    shape = (-1, *[1] * (maps.ndim - 1))
+    low, extent = low.reshape(shape), extent.reshape(shape)
+    return np.divide(maps - low, extent, out=np.zeros_like(maps), where=extent != 0)
+
+
+def _derivatives(
+    k: Kernels, network: Network, params: Array, x: Array, method: str, target: targets.Target
+) -> Trail:
+    """The methods that are not LRP, by one pass of the layers' own backward."""
+    views, inputs, tape = network.views(params), [], []
+    for layer, p in zip(network.layers, views, strict=True):
+        inputs.append(x)
+        x, saved = layer.forward(k, p, x, SCORE)
+        tape.append(saved)
+    inputs.append(x)
+    d = targets.gradient(k, x, target)
+    unused = network.views(k.zeros((network.size,)))
+    maps = [d]
+    for i in range(len(network.layers) - 1, -1, -1):
+        layer = network.layers[i]
+        slope = getattr(layer, "slope", 1.0)
+        if method in ("deconvnet", "guided"):
+            d = k.activation.forward(d, slope)
+        if method == "deconvnet" and slope != 1:
+            layer = dataclasses.replace(layer, slope=1.0)  # type: ignore[type-var]
+        d = layer.backward(k, views[i], unused[i], tape[i], d, True)
+        maps.append(d)
+    if method == "gradient-x-input":
+        maps = [a * d for a, d in zip(reversed(inputs), maps, strict=True)]
+    return Trail(x, maps[::-1])

@@ -1,0 +1,289 @@
+"""The ledger of a relevance pass: where each layer's relevance went, to the last unit.
+
+    received = passed + bias_positive + bias_negative + stabiliser + one_sided + dead + crop + rounding
+
+`received` is the sum of R at a layer's output, `passed` at its input. Each line comes from its own formula:
+
+    bias_positive, bias_negative   sum_j b_j^+ c+_j, sum_j b_j^- c-_j: what the bias's side of z_j takes
+    stabiliser, one_sided, dead    of each rule (rules.py): by eps; by units with one side; by 0/0
+    crop                           what lies on the border that padding had added
+    rounding                       the device's shares, sums and products less the same in float64
+
+so that what is left, the closing error, tells whether the account is right; no line is
+computed as the remainder. An audit is the ledger of a single stamp in numbers and as text, on a device or in
+fractions.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rotinv.lrp import rules, targets
+from rotinv.lrp.relevance import Step, descend, relevance
+from rotinv.lrp.rules import Composite
+from rotinv.lrp.targets import Target
+from rotinv.nn.contract import Array, Kernels
+from rotinv.nn.devices import exact_kernels, get_kernels
+from rotinv.nn.layers import Params
+from rotinv.nn.linear import Shared, Weighted
+from rotinv.nn.network import Network
+from rotinv.system.errors import UserError
+from rotinv.system.pictures import new_figure, save_png
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+LINES = ("bias_positive", "bias_negative", "stabiliser", "one_sided", "dead", "crop", "rounding")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A layer's account, for each stamp (n,); `below` is R at its input, (n, …) or (4n, …)."""
+
+    layer: str
+    received: NDArray[Any]
+    passed: NDArray[Any]
+    lines: dict[str, NDArray[Any]]
+    below: NDArray[Any]
+
+    @property
+    def closing_error(self) -> NDArray[Any]:
+        """What the lines do not explain."""
+        return self.received - self.passed - sum(self.lines.values())
+
+
+def ledger(
+    k: Kernels,
+    judge: Kernels,
+    network: Network,
+    params: Array,
+    x: Array,
+    composite: Composite,
+    target: Target = "predicted",
+) -> tuple[Array, list[Entry]]:
+    """The logits (n, classes) of stamps (n, h, h, c), and an entry a layer from the logits down.
+
+    `k` explains; `judge` (the reference, or the exact kernels) adds up and computes anew what is rounding.
+    """
+    logits, steps = descend(k, network, params, x, composite, target)
+    return logits, [_entry(k, judge, step, len(x)) for step in steps]
+
+
+def _entry(k: Kernels, judge: Kernels, step: Step, n: int) -> Entry:
+    wide = _Widener(k, judge)
+    received, passed = wide(step.received), wide(step.passed)
+    account = _of_weights if isinstance(step.layer, Weighted) else _of_moves
+    lines = dict.fromkeys(LINES, _per_stamp(0 * received, n))
+    for name, parts in account(k, judge, wide, step, received, passed).items():
+        lines[name] = np.sum([_per_stamp(part, n) for part in parts], axis=0)
+    return Entry(step.name, _per_stamp(received, n), _per_stamp(passed, n), lines, passed)
+
+
+def _of_weights(
+    k: Kernels, judge: Kernels, wide: "_Widener", step: Step, received: Array, passed: Array
+) -> dict[str, Sequence[Array]]:
+    """The lines of a convolution or a dense layer."""
+    layer: Any = step.layer
+    shared: Shared = wide(layer.share(k, step.p, step.saved, step.received, step.rule))
+    c_pos, c_neg = shared.c_pos, shared.c_neg
+    taken = step.rule.account(shared.z_pos, shared.z_neg, shared.r, c_pos, c_neg)
+    z_pos, z_neg = layer.sums(judge, shared.terms)
+    sums = c_pos * (shared.z_pos - z_pos) + c_neg * (shared.z_neg - z_neg)
+    products = layer.redistribute(judge, shared) - passed
+    return {
+        "bias_positive": [np.maximum(b, 0) * c_pos for _, _, b in shared.terms],
+        "bias_negative": [np.minimum(b, 0) * c_neg for _, _, b in shared.terms],
+        "stabiliser": [taken.stabiliser],
+        "one_sided": [taken.one_sided],
+        "dead": [taken.dead],
+        "rounding": [taken.rounding, sums, products],
+    }
+
+
+def _of_moves(
+    k: Kernels, judge: Kernels, wide: "_Widener", step: Step, received: Array, passed: Array
+) -> dict[str, Sequence[Array]]:
+    """The lines of a layer without weights, which only moves relevance or shares it out by proportion."""
+    layer: Any = step.layer
+    saved = wide(step.saved)
+    lost: Params = layer.lost(judge, saved, received)
+    anew = layer.relevance(judge, {}, saved, received, step.rule)
+    return {**{name: [array] for name, array in lost.items()}, "rounding": [anew, -passed]}
+
+
+@dataclass(frozen=True)
+class _Widener:
+    """Turns all floating-point arrays of what a layer saved into the judge's."""
+
+    k: Kernels
+    judge: Kernels
+
+    def __call__(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self(item) for item in value]
+        if isinstance(value, tuple):
+            items = [self(item) for item in value]
+            return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+        if not hasattr(value, "dtype"):
+            return value
+        array = self.k.to_host(value)
+        return array if array.dtype.kind in "ui" else self.judge.asarray(array)
+
+
+def _per_stamp(array: Array, n: int) -> NDArray[Any]:
+    """The sums (n,) over all of a stamp's elements, over its four rotations too."""
+    each = array.reshape(len(array), -1).sum(axis=1)
+    return each.reshape(-1, n).sum(axis=0)
+
+
+AUDIT_COLUMNS = (
+    *("layer", "received", "passed", "bias +", "bias -", "stabiliser", "one-sided", "dead", "crop"),
+    *("rounding", "closing", "deviation"),
+)
+_BLOCK = 10  # stamps audited together
+_EXACT_LIMIT = 1_000_000  # multiply-adds of a stamp that fractions manage in about a minute
+
+Audited = tuple[NDArray[Any], list[Entry], list[float]]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """One stamp's ledger: its entries' arrays hold one number each; deviations are by layer."""
+
+    index: int
+    label: int | None
+    logits: NDArray[Any]
+    entries: list[Entry]
+    deviations: list[float]
+
+    @property
+    def output(self) -> float:
+        """The sum of |R| at the output, in which all amounts are told; 1 where it is 0."""
+        return float(np.abs(self.entries[0].received[0])) or 1.0
+
+    def amounts(self) -> list[dict[str, Any]]:
+        """The rows of the table: a layer's amounts in shares of the output's relevance."""
+        return [
+            {
+                "layer": entry.layer,
+                "received": float(entry.received[0]) / self.output,
+                "passed": float(entry.passed[0]) / self.output,
+                **{line: float(entry.lines[line][0]) / self.output for line in LINES},
+                "closing_error": float(entry.closing_error[0]) / self.output,
+                "deviation": deviation,
+            }
+            for entry, deviation in zip(self.entries, self.deviations, strict=True)
+        ]
+
+    def cells(self, exact: bool = False) -> list[list[str]]:
+        """The rows of the table as text, a cell for each of AUDIT_COLUMNS: shares in percent.
+
+        Rounding, closing error and deviation are shares as they are; `exact` ones may be 0 outright.
+        """
+        rows = []
+        for entry, row in zip(self.entries, self.amounts(), strict=True):
+            shares = [row["received"], row["passed"], *(row[line] for line in LINES[:-1])]
+            closing = _zero_or(entry.closing_error[0]) if exact else f"{row['closing_error']:.1e}"
+            rounding = _zero_or(entry.lines["rounding"][0]) if exact else f"{row['rounding']:.1e}"
+            percents = [_percent(share) for share in shares]
+            rows.append([row["layer"], *percents, rounding, closing, f"{row['deviation']:.1e}"])
+        return rows
+
+
+def audit_on_device(
+    k: Kernels, network: Network, params: NDArray, stamps: NDArray, rule: Composite, target: targets.Target
+) -> Iterator[Audited]:
+    """Each stamp's logits, ledger and deviations from the reference, layer by layer."""
+    judge = get_kernels("reference")
+    own, wide = k.asarray(params), np.float64(params)
+    for start in range(0, len(stamps), _BLOCK):
+        block = stamps[start : start + _BLOCK]
+        logits, entries = ledger(k, judge, network, own, k.asarray(block), rule, target)
+        exact = relevance(judge, network, wide, np.float64(block), rule, target).relevance[-2::-1]
+        for row in range(len(block)):
+            each = [_of_stamp(entry, row, len(block)) for entry in entries]
+            pairs = zip(each, exact, strict=True)
+            yield k.to_host(logits)[row], each, [_deviation(e.below, r[row :: len(block)]) for e, r in pairs]
+
+
+def audit_exactly(
+    network: Network, params: NDArray, stamps: NDArray, rule: Composite, target: targets.Target
+) -> Iterator[Audited]:
+    """The same in fractions, without any rounding; deviations are the reference's from them."""
+    if (count := _multiply_adds(network, params, stamps[:1])) > _EXACT_LIMIT:
+        raise UserError(
+            f"--exact: {count:,} multiply-adds a stamp exceed what fractions manage ({_EXACT_LIMIT:,}); "
+            "train --arch cap-mini, or leave --exact out"
+        )
+    if target == "probability":
+        raise UserError("--exact: a probability is no fraction; choose another --target")
+    k, reference = exact_kernels(), get_kernels("reference")
+    twin = Network([rules.with_fractions(layer) for layer in network.layers], network.in_shape)
+    own = k.asarray(params)
+    for stamp in stamps:
+        logits, entries = ledger(k, k, twin, own, k.asarray(stamp[None]), rules.as_fractions(rule), target)
+        close = relevance(reference, network, np.float64(params), np.float64(stamp[None]), rule, target)
+        pairs = zip(entries, close.relevance[-2::-1], strict=True)
+        yield logits[0], entries, [_deviation(r, np.float64(e.below)) for e, r in pairs]
+
+
+def _multiply_adds(network: Network, params: NDArray, stamp: NDArray) -> int:
+    """The products that a stamp's forward pass sums, over its four rotations."""
+    k = get_kernels("reference")
+    _, steps = descend(k, network, np.float64(params), np.float64(stamp), rules.named("flat"))
+    return sum(
+        step.saved.z_pos.size * step.p["w"][..., 0].size for step in steps if isinstance(step.layer, Weighted)
+    )
+
+
+def _of_stamp(entry: Entry, row: int, n: int) -> Entry:
+    lines = {name: amounts[row : row + 1] for name, amounts in entry.lines.items()}
+    here = slice(row, row + 1)
+    return Entry(entry.layer, entry.received[here], entry.passed[here], lines, entry.below[row::n])
+
+
+def _deviation(found: NDArray, exact: NDArray) -> float:
+    """max|R - R_reference| / max|R_reference| at a layer's input."""
+    largest = np.abs(exact).max()
+    return float(np.abs(found - exact).max() / (largest or 1))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.4f}" if share else "0"
+
+
+def _zero_or(fraction: Fraction) -> str:
+    return "0" if fraction == 0 else f"{float(fraction):.1e}"
+
+
+def waterfall(path: Path, start: float, steps: Sequence[tuple[str, float]], title: str) -> None:
+    """From `start` at the output down by what each of `steps` took, to what is left, as PNG."""
+    figure = new_figure(height=1.2 + 0.28 * (len(steps) + 2))
+    axes = figure.subplots()
+    axes.use_sticky_edges = False  # room for the numbers beside the bars
+    axes.margins(x=0.2)
+    level = start
+    axes.barh(0, level, color="0.6")
+    for row, (_, taken) in enumerate(steps, 1):
+        axes.plot([level, level], [row - 1.4, row + 0.4], color="0.4", lw=0.8)
+        axes.barh(row, -taken, left=level, color="tab:blue" if taken > 0 else "tab:red")
+        _beside(axes, row, max(level, level - taken), f"{-taken:+.2%}")
+        level -= taken
+    axes.barh(len(steps) + 1, level, color="0.6")
+    _beside(axes, len(steps) + 1, max(level, 0), f"{level:.2%}")
+    axes.set_yticks(range(len(steps) + 2), ["output", *(name for name, _ in steps), "stamp"])
+    axes.invert_yaxis()
+    axes.axvline(0, color="0.4", lw=0.8)
+    axes.set_xlabel("sum of R, in shares of the output's |R|  (blue: taken away, red: added)")
+    axes.set_title(title, size=10)
+    save_png(figure, path)
+
+
+def _beside(axes: "Axes", row: int, right: float, text: str) -> None:
+    axes.annotate(text, (right, row), (4, 0), va="center", size=8, textcoords="offset points")

@@ -1,0 +1,205 @@
+"""The pictures of the paper's Figs. 3 and 4: a stamp, its maps at the four rotations, and their average.
+
+Pixels are drawn with the first row at the top, where numpy.rot90 turns counter-clockwise, as the paper's r.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rotinv.lrp import attribution, heatmaps
+from rotinv.lrp.attribution import Explanation, Study
+from rotinv.runs import model
+from rotinv.runs.model import CLASS_NAMES
+from rotinv.system.files import written_whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+DPI = 150
+STRONGEST = 5  # channels of a deep layer that are drawn beside the sum of all: 64 would be too small to see
+# Inches: a map, the gap after it; left of a model's maps, right of them; above all maps, below them.
+_MAP, _GAP, _LEFT, _RIGHT, _ABOVE, _BELOW = 1.1, 0.06, 0.5, 0.65, 0.95, 0.55
+_LONGEST = 36  # letters of a model's name that fit above its maps
+_NAMES = 0.16  # above the maps, where their columns are not the stamp's channels
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What is drawn of one model: rows of maps (h, w, columns), or of vectors (units,), scaled."""
+
+    header: str
+    columns: list[str]  # none for vectors
+    rows: list[tuple[str, NDArray]]
+    largest: float  # magnitude, before scaling
+
+
+def page(study: Study, i: int, scale: str = "max-abs", realign: bool = False) -> "Figure":
+    """The page of the i-th stamp of a study: its models side by side.
+
+    `scale` is one of heatmaps.SCALES. With `realign` the four maps are turned back to the stamp's own
+    orientation. Needs matplotlib.
+    """
+    from matplotlib.figure import Figure
+
+    panels = [_panel(one, i, study.label(i), scale, realign) for one in study.answers]
+    wide = [_LEFT + (_MAP + _GAP) * _across(study, panel) + _RIGHT for panel in panels]
+    tall = _ABOVE + (_MAP + _GAP) * (1 + max(len(panel.rows) for panel in panels)) + _NAMES + _BELOW
+    figure = Figure(figsize=(sum(wide), tall), dpi=DPI)
+    figure.text(0.5, 1 - 0.08 / tall, study.title(i), ha="center", va="top", fontsize=11)
+    figure.text(0.5, 0.06 / tall, _note(study, panels, scale), ha="center", va="bottom", fontsize=7)
+    for n, panel in enumerate(panels):
+        left, top = sum(wide[:n]), 1 - 0.35 / tall
+        middle = (left + wide[n] / 2) / sum(wide)
+        figure.text(middle, top, panel.header, ha="center", va="top", fontsize=9, linespacing=1.3)
+        _draw_stamp(figure, left + _LEFT, study, i)
+        if panel.columns:
+            _draw_maps(figure, left + _LEFT, panel, _style(panel, scale), study.channels)
+        else:
+            _draw_vectors(figure, left + _LEFT, panel, wide[n] - _LEFT - _RIGHT)
+    return figure
+
+
+def save(paths: Sequence[Path], pages: Iterable["Figure"]) -> None:
+    """Write a figure to each path, or all to one PDF, a page each. Raises UserError if a path exists."""
+    if len(paths) == 1 and paths[0].suffix.lower() == ".pdf":
+        from matplotlib.backends.backend_pdf import PdfPages
+
+        with written_whole(paths[0]) as temporary, PdfPages(temporary) as pdf:
+            for figure in pages:
+                pdf.savefig(figure)
+        return
+    for path, figure in zip(paths, pages, strict=True):
+        with written_whole(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=DPI)
+
+
+def _panel(one: Explanation, i: int, label: int | None, scale: str, realign: bool) -> Panel:
+    """What is drawn of a model for the i-th stamp, with one scale over all of it."""
+    columns, maps = _columns(one, one.maps[i : i + 1])
+    scaled = heatmaps.scaled(maps, scale)
+    shown = attribution.turned_back(scaled) if realign else scaled
+    rows = _rows(shown[0], attribution.average(scaled)[0], realign)
+    return Panel(_header(one, i, label), columns, rows, float(np.abs(maps).max(initial=0)))
+
+
+def _header(one: Explanation, i: int, label: int | None) -> str:
+    """The model's name and layer, the class that it gives, whether that is right, and p(candidate)."""
+    predicted = int(one.predicted[i])
+    layer = "" if one.layer == attribution.STAMPS else f", {one.layer}"
+    verdict = "" if label is None else " (right)" if predicted == label else " (wrong)"
+    name = one.name if len(one.name) <= _LONGEST else f"{one.name[: _LONGEST - 1]}…"
+    return f"{name}{layer}\n{CLASS_NAMES[predicted]}{verdict}, p(candidate) = {one.probability[i]:.4g}"
+
+
+def _across(study: Study, panel: Panel) -> int:
+    """How many columns a model's part of the page has."""
+    return max(len(study.channels), len(panel.columns), 3)
+
+
+def _columns(one: Explanation, maps: NDArray) -> tuple[list[str], NDArray]:
+    """The columns' names, and the maps (1, r, h, w, columns): the channels, or their sum and the strongest.
+
+    The strongest have the largest sum of |R|. Vectors stay as they are, without columns.
+    """
+    if maps.ndim == 3:
+        return [], maps
+    if one.channels:
+        return list(one.channels), maps
+    strength = np.abs(maps).sum(axis=(0, 1, 2, 3))
+    best = np.argsort(-strength, kind="stable")[:STRONGEST]
+    total = maps.sum(axis=-1, keepdims=True)
+    names = [f"sum of {len(strength)}", *(f"channel {c}" for c in best)]
+    return names, np.concatenate([total, maps[..., best]], axis=-1)
+
+
+def _rows(maps: NDArray, average: NDArray, realign: bool) -> list[tuple[str, NDArray]]:
+    """The rows below the stamp, each with its name: a layer that sees one orientation has one row."""
+    vectors = maps.ndim == 2
+    if len(maps) == 1:
+        return [("units" if vectors else "map", maps[0])]
+    back = "\nturned back" if realign and not vectors else ""
+    four = [(f"{90 * turn}°{back if turn else ''}", one) for turn, one in enumerate(maps)]
+    return [*four, ("average" if vectors else "average,\nturned back", average)]
+
+
+def _draw_stamp(figure: "Figure", left: float, study: Study, i: int) -> None:
+    """The stamp's channels, each from its least pixel to its largest, as the network reads them."""
+    for c, name in enumerate(study.channels):
+        axes = _cell(figure, left, 0, c, "" if c else "stamp")
+        axes.imshow(study.stamps[i, ..., c], cmap="gray")
+        axes.set_title(model.channel_title(name), fontsize=7, pad=3)
+
+
+def _draw_maps(
+    figure: "Figure", left: float, panel: Panel, style: dict[str, Any], above: Sequence[str]
+) -> None:
+    """A row for each rotation and one for the average; columns that are not those above are named."""
+    for r, (row, maps) in enumerate(panel.rows, 1):
+        for c, column in enumerate(panel.columns):
+            axes = _cell(figure, left, r, c, "" if c else row)
+            if r == 1 and panel.columns != list(above):
+                axes.set_title(column, fontsize=7, pad=3)
+            image = axes.imshow(maps[..., c], **style)
+    beside = left + (_MAP + _GAP) * len(panel.columns)
+    length = (_MAP + _GAP) * len(panel.rows) - _GAP
+    bar = figure.colorbar(image, cax=_axes(figure, beside, _top(1), 0.1, min(length, 4 * _MAP)))
+    bar.ax.tick_params(labelsize=6)
+
+
+def _draw_vectors(figure: "Figure", left: float, panel: Panel, width: float) -> None:
+    """A bar for each unit, a row for each rotation, all on one scale."""
+    every = np.array([values for _, values in panel.rows])
+    low, high = 1.05 * min(every.min(), 0), 1.05 * max(every.max(), 0)
+    for r, (name, values) in enumerate(panel.rows, 1):
+        axes = _axes(figure, left, _top(r), width, _MAP)
+        edges = np.arange(len(values) + 1) - 0.5
+        axes.stairs(values.clip(0, None), edges, fill=True, color="tab:red")
+        axes.stairs(values.clip(None, 0), edges, fill=True, color="tab:blue")
+        axes.axhline(0, color="0.5", lw=0.5)
+        axes.set(xlim=(edges[0], edges[-1]), ylim=(low, high if high > low else low + 1))
+        axes.set_ylabel(name, fontsize=7)
+        axes.tick_params(labelsize=6, labelbottom=r == len(panel.rows))
+
+
+def _cell(figure: "Figure", left: float, row: int, column: int, name: str) -> Any:
+    """Axes of one map, without ticks, with a row's name to the left."""
+    axes = _axes(figure, left + (_MAP + _GAP) * column, _top(row), _MAP, _MAP)
+    axes.set(xticks=[], yticks=[])
+    axes.set_ylabel(name, fontsize=7)
+    return axes
+
+
+def _top(row: int) -> float:
+    """Inches from the page's top to a row of maps; row 0 is the stamp."""
+    return _ABOVE + (_MAP + _GAP) * row + (_NAMES if row else 0)
+
+
+def _axes(figure: "Figure", left: float, top: float, width: float, height: float) -> Any:
+    """Axes at a place in inches from the page's upper left corner (matplotlib's own layout is slow)."""
+    w, h = figure.get_size_inches()
+    return figure.add_axes((left / w, 1 - (top + height) / h, width / w, height / h))
+
+
+def _style(panel: Panel, scale: str) -> dict[str, Any]:
+    """Red above and blue below 0, which is white; "min-max" has lost where 0 was, and is drawn in one hue."""
+    if scale == "min-max":
+        return {"cmap": "viridis", "vmin": 0, "vmax": 1}
+    reach = 1.0 if scale == "max-abs" else panel.largest or 1.0
+    return {"cmap": "RdBu_r", "vmin": -reach, "vmax": reach}
+
+
+def _note(study: Study, panels: Sequence[Panel], scale: str) -> str:
+    """What is drawn, and how it is scaled."""
+    largest = ", ".join(f"{panel.largest:.3g}" for panel in panels)
+    how = {
+        "max-abs": f"each model's maps divided by their largest magnitude ({largest}); red +, blue −",
+        "min-max": "each model's maps from their least, 0, to their largest, 1",
+        "none": f"maps not scaled (largest magnitude {largest}); red +, blue −",
+    }[scale]
+    return f"{study.question.text}\n{how}"

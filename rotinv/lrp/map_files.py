@@ -1,0 +1,93 @@
+"""The file of explanations, HDF5: maps as they are, never scaled, written block by block.
+
+The root has `indices` and what else is known of the stamps, and the question as attributes. A group
+models/NAME for each model has `maps` and `average` (see Explanation), `logits` and `probability`, and the
+attributes `layer` and `channels`.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from rotinv.lrp import attribution
+from rotinv.lrp.attribution import Explanation, Question, Study
+from rotinv.system.hdf5 import create_hdf5, open_hdf5
+
+
+class Writer:
+    """Appends stamps' explanations to a file that is being made (see create)."""
+
+    def __init__(self, file: h5py.File) -> None:
+        self._file = file
+
+    def append(self, columns: Mapping[str, NDArray[Any]], answers: Sequence[Explanation]) -> None:
+        """Add n stamps: columns (n,) of what is known of them, with `indices`, and each model's answer."""
+        for name, values in columns.items():
+            _extend(self._file, name, values)
+        for one in answers:
+            group = self._file.require_group(f"models/{one.name}")
+            group.attrs["layer"] = one.layer
+            group.attrs.create("channels", np.array(one.channels, dtype=object), dtype=h5py.string_dtype())
+            average = attribution.average(one.maps)
+            maps = {
+                "maps": one.maps,
+                "average": average,
+                "logits": one.logits,
+                "probability": one.probability,
+            }
+            for name, values in maps.items():
+                _extend(group, name, values)
+
+
+@contextlib.contextmanager
+def create(
+    path: Path, question: Question, about: Mapping[str, Any], *, overwrite: bool = False
+) -> Iterator[Writer]:
+    """Make a file of explanations; `about` are further attributes. Raises UserError as create_hdf5 does."""
+    with create_hdf5(path, overwrite=overwrite) as file:
+        rule = question.rule if question.method == "lrp" else ""
+        file.attrs.update(method=question.method, rule=rule, target=str(question.target), scale="none")
+        file.attrs.update(about)
+        yield Writer(file)
+
+
+def write(path: Path, study: Study) -> None:
+    """The explanations of a study, with the labels and SNRs that are known. Raises UserError as `create`."""
+    split, columns = study.split, {"indices": study.indices}
+    for name in ("label", "snr"):
+        if (column := getattr(split, name)) is not None:
+            columns[name] = column[study.indices]
+    with create(path, study.question, {"stamps": str(split.path), "split": split.name}) as writer:
+        writer.append(columns, study.answers)
+
+
+def read(path: Path) -> tuple[dict[str, NDArray[Any]], list[Explanation]]:
+    """The columns and the answers of a small file of explanations."""
+    with open_hdf5(path) as file:
+        columns = {name: one.asstr()[()] if h5py.check_string_dtype(one.dtype) else one[()]
+                   for name, one in file.items() if isinstance(one, h5py.Dataset)}  # fmt: skip
+        answers = [
+            Explanation(
+                name,
+                group.attrs["layer"],
+                tuple(group.attrs["channels"]),
+                *(group[what][()] for what in ("logits", "probability", "maps")),
+            )
+            for name, group in file["models"].items()
+        ]
+    return columns, answers
+
+
+def _extend(group: h5py.Group, name: str, values: NDArray[Any]) -> None:
+    if name not in group:
+        dtype = h5py.string_dtype() if values.dtype == object else values.dtype
+        rest, block = values.shape[1:], 1 if values.ndim > 2 else 1024
+        group.create_dataset(name, (0, *rest), dtype, maxshape=(None, *rest), chunks=(block, *rest))
+    dataset = group[name]
+    dataset.resize(len(dataset) + len(values), axis=0)
+    dataset[len(dataset) - len(values) :] = values

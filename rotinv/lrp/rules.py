@@ -1,0 +1,247 @@
+"""The rules of layer-wise relevance propagation, as the equations are written.
+
+With z_ij = a_i w_ij, z+_j and z-_j the sums of its positive and negative parts, each with its side of the
+bias, and z_j = z+_j + z-_j, a rule says what share of R_j goes down to a_i:
+
+    R_i = sum_j z_ij^+ c+_j + z_ij^- c-_j       c+, c- from `shares`, over the products of `terms`
+
+Nothing is had by subtraction (z - z+ would cancel), 0/0 is 0, and sign(0) is +1.
+"""
+
+import math
+from dataclasses import dataclass, fields, replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from rotinv.nn.contract import Array, Kernels
+from rotinv.nn.layers import Rule, Taken, Term
+from rotinv.system.errors import UserError
+
+
+def _check_not_negative(**values: float) -> None:
+    """Raise UserError if one of a rule's numbers is negative, NaN or infinite."""
+    for name, value in values.items():
+        if not 0 <= value < math.inf:
+            raise UserError(f"{name} {value:g}: must be a finite number, 0 or more")
+
+
+class _Plain:
+    """A rule of the products a_i w_ij themselves."""
+
+    def terms(self, a: Array, w: Array, b: Array) -> list[Term] | None:
+        return None
+
+
+@dataclass(frozen=True)
+class Epsilon(_Plain):
+    """R_i = sum_j z_ij / (z_j + eps sign z_j) R_j (Eq. 3); eps = 0 is the rule 0 of Eq. 2.
+
+    Raises UserError unless eps >= 0: a reversed sign would amplify.
+    """
+
+    eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        _check_not_negative(eps=self.eps)
+
+    def shares(self, k: Kernels, z_pos: Array, z_neg: Array, r: Array) -> tuple[Array, Array]:
+        return k.shares.joint(z_pos, z_neg, r, 0, self.eps)
+
+    def account(self, z_pos: Array, z_neg: Array, r: Array, c_pos: Array, c_neg: Array) -> Taken:
+        return _joint_account(z_pos, z_neg, r, c_pos, c_neg, 0, self.eps)
+
+
+@dataclass(frozen=True)
+class Gamma(_Plain):
+    """R_i = sum_j (z_ij + gamma z_ij^+) / (z_j + gamma z+_j) R_j where z_j >= 0, mirrored where z_j < 0."""
+
+    gamma: float = 0.25
+    eps: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_not_negative(gamma=self.gamma, eps=self.eps)
+
+    def shares(self, k: Kernels, z_pos: Array, z_neg: Array, r: Array) -> tuple[Array, Array]:
+        return k.shares.joint(z_pos, z_neg, r, self.gamma, self.eps)
+
+    def account(self, z_pos: Array, z_neg: Array, r: Array, c_pos: Array, c_neg: Array) -> Taken:
+        return _joint_account(z_pos, z_neg, r, c_pos, c_neg, self.gamma, self.eps)
+
+
+@dataclass(frozen=True)
+class AlphaBeta(_Plain):
+    """R_i = sum_j (alpha z_ij^+ / z+_j - beta z_ij^- / z-_j) R_j, alpha - beta = 1 (Eq. 4).
+
+    A unit may have one side only. `literal` reads Eq. 4 with 0/0 = 0, as the authors' program does: the
+    unit then hands down alpha or -beta times its relevance. It is the default, for it draws the paper's
+    maps. `conserve` gives the side that exists the weight 1.
+    Raises UserError unless alpha - beta = 1 and `one_sided` is one of the two.
+    """
+
+    alpha: float = 2.0
+    beta: float = 1.0
+    eps: float = 0.0
+    one_sided: str = "literal"
+
+    def __post_init__(self) -> None:
+        _check_not_negative(eps=self.eps)
+        if not abs(self.alpha - self.beta - 1) <= 1e-12:
+            raise UserError(f"alpha {self.alpha:g}, beta {self.beta:g}: alpha - beta must be 1 (Eq. 4)")
+        if self.one_sided not in ("literal", "conserve"):
+            raise UserError(f"one-sided units {self.one_sided!r}: choose literal or conserve")
+
+    def shares(self, k: Kernels, z_pos: Array, z_neg: Array, r: Array) -> tuple[Array, Array]:
+        conserve = self.one_sided == "conserve"
+        return k.shares.apart(z_pos, z_neg, r, self.alpha, self.beta, self.eps, conserve)
+
+    def account(self, z_pos: Array, z_neg: Array, r: Array, c_pos: Array, c_neg: Array) -> Taken:
+        conserve = self.one_sided == "conserve"
+        return _apart_account(z_pos, z_neg, r, c_pos, c_neg, self.alpha, self.beta, self.eps, conserve)
+
+
+@dataclass(frozen=True)
+class ZPlus:
+    """R_i = sum_j z_ij^+ / sum_i z_ij^+ R_j: alpha 1, beta 0 without the bias."""
+
+    def terms(self, a: Array, w: Array, b: Array) -> list[Term] | None:
+        return [(a, w, 0 * b)]
+
+    def shares(self, k: Kernels, z_pos: Array, z_neg: Array, r: Array) -> tuple[Array, Array]:
+        return k.shares.apart(z_pos, z_neg, r, 1, 0, 0, False)
+
+    def account(self, z_pos: Array, z_neg: Array, r: Array, c_pos: Array, c_neg: Array) -> Taken:
+        return _apart_account(z_pos, z_neg, r, c_pos, c_neg, 1, 0, 0, False)
+
+
+class _Positive:
+    """A rule whose products are all >= 0: R_i = sum_j z_ij / z_j R_j over them."""
+
+    def shares(self, k: Kernels, z_pos: Array, z_neg: Array, r: Array) -> tuple[Array, Array]:
+        return k.shares.joint(z_pos, z_neg, r, 0, 0)
+
+    def account(self, z_pos: Array, z_neg: Array, r: Array, c_pos: Array, c_neg: Array) -> Taken:
+        return _joint_account(z_pos, z_neg, r, c_pos, c_neg, 0, 0)
+
+
+@dataclass(frozen=True)
+class WSquare(_Positive):
+    """R_i = sum_j w_ij² / sum_i w_ij² R_j: whatever the input is."""
+
+    def terms(self, a: Array, w: Array, b: Array) -> list[Term] | None:
+        return [(0 * a + 1, w * w, 0 * b)]
+
+
+@dataclass(frozen=True)
+class Flat(_Positive):
+    """R_i = sum_j 1 / n_j R_j, n_j the inputs of j: whatever the input and the weights are."""
+
+    def terms(self, a: Array, w: Array, b: Array) -> list[Term] | None:
+        return [(0 * a + 1, 0 * w + 1, 0 * b)]
+
+
+@dataclass(frozen=True)
+class ZBox(_Positive):
+    """z^B, for inputs between `low` and `high`: z_ij = (a_i - low) w_ij^+ + (a_i - high) w_ij^-."""
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise UserError(f"bounds {self.low:g} and {self.high:g}: the low one must be below the high one")
+
+    def terms(self, a: Array, w: Array, b: Array) -> list[Term] | None:
+        return [(a - self.low, w.clip(0, None), 0 * b), (a - self.high, w.clip(None, 0), 0 * b)]
+
+
+@dataclass(frozen=True)
+class Composite:
+    """A rule for each kind of layer that has weights, and one for the first of them."""
+
+    first: Rule
+    convolution: Rule
+    dense: Rule
+
+    def of(self, layer: str) -> Rule:
+        """The rule of a layer by its name; of no moment to layers without weights."""
+        return self.dense if layer == "dense" else self.convolution
+
+    @classmethod
+    def everywhere(cls, rule: Rule) -> "Composite":
+        """One rule for all layers (the paper's alpha 2, beta 1)."""
+        return cls(rule, rule, rule)
+
+
+COMPOSITES = {
+    "alpha2beta1": Composite.everywhere(AlphaBeta(2.0, 1.0)),
+    "alpha1beta0": Composite.everywhere(AlphaBeta(1.0, 0.0)),
+    "epsilon": Composite.everywhere(Epsilon()),
+    "zero": Composite.everywhere(Epsilon(0.0)),
+    "gamma": Composite.everywhere(Gamma()),
+    "zplus": Composite.everywhere(ZPlus()),
+    "wsquare": Composite.everywhere(WSquare()),
+    "flat": Composite.everywhere(Flat()),
+    "zbox": Composite(ZBox(), ZPlus(), ZPlus()),  # only the stamps' pixels are bounded
+    "epsilon-plus-flat": Composite(Flat(), ZPlus(), Epsilon()),
+    "epsilon-alpha2beta1-flat": Composite(Flat(), AlphaBeta(), Epsilon()),
+    "epsilon-gamma-box": Composite(ZBox(), Gamma(), Epsilon()),
+}
+
+
+def named(name: str) -> Composite:
+    """The composite of that name. Raises UserError if there is none."""
+    if name not in COMPOSITES:
+        raise UserError(f"rule {name!r} is not known; choose one of {', '.join(COMPOSITES)}")
+    return COMPOSITES[name]
+
+
+def as_fractions(composite: Composite) -> Composite:
+    """The same rules with their numbers as fractions, for arithmetic without rounding."""
+    return Composite(
+        *(with_fractions(rule) for rule in (composite.first, composite.convolution, composite.dense))
+    )
+
+
+def with_fractions(frozen: Any) -> Any:
+    """A frozen description (a rule, a layer) with its floating-point numbers as fractions."""
+    numbers = {f.name: getattr(frozen, f.name) for f in fields(frozen) if f.init}
+    as_fractions = {name: Fraction(value) for name, value in numbers.items() if isinstance(value, float)}
+    return replace(frozen, **as_fractions)
+
+
+def _joint_account(
+    z_pos: Array, z_neg: Array, r: Array, c_pos: Array, c_neg: Array, gamma: float, eps: float
+) -> Taken:
+    """u = R / (g+ z+ + g- z- + eps sign z), c± = g± u: the stabiliser keeps eps sign z u."""
+    above = z_pos + z_neg >= 0
+    pos, neg = np.where(above, 1 + gamma, 1), np.where(above, 1, 1 + gamma)
+    eps_signed = np.where(above, eps, -eps)
+    below = pos * z_pos + neg * z_neg + eps_signed
+    alive = below != 0
+    u = np.where(above, c_neg, c_pos)  # the side where g is 1
+    rounding = (r - u * below) * alive + (pos * u - c_pos) * z_pos + (neg * u - c_neg) * z_neg
+    return Taken(eps_signed * u * alive, 0 * r, r * ~alive, rounding)
+
+
+def _apart_account(
+    z_pos: Array,
+    z_neg: Array,
+    r: Array,
+    c_pos: Array,
+    c_neg: Array,
+    alpha: float,
+    beta: float,
+    eps: float,
+    conserve: bool,
+) -> Taken:
+    """c± = weight± R / (z± ± eps): each side that there is keeps ± eps c± and hands down the rest."""
+    has_pos, has_neg = z_pos != 0, z_neg != 0
+    both, none = has_pos & has_neg, ~has_pos & ~has_neg
+    to_pos = np.where(both | (not conserve), alpha, 1) * has_pos
+    to_neg = np.where(both | (not conserve), -beta, 1) * has_neg
+    stabiliser = eps * (c_pos * has_pos - c_neg * has_neg)
+    rounding = (to_pos * r - c_pos * (z_pos + eps)) * has_pos + (to_neg * r - c_neg * (z_neg - eps)) * has_neg
+    left = (1 - to_pos - to_neg) * r
+    return Taken(stabiliser, left * (has_pos ^ has_neg), r * none, rounding + left * both)

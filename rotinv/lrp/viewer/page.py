@@ -1,0 +1,162 @@
+"""An HTML fragment in which a reader looks at LRP: stamps, maps at every layer and rotation, the ledger.
+
+It needs nothing but itself: the numbers are in it, and plain JavaScript (viewer*.js) draws them. A map is
+kept in 16 bits: a number read off it is wrong by at most 1/65534 of its largest magnitude. The ledger, the
+probabilities and the sums of maps are text, as `audit` and `explain` print them.
+"""
+
+import base64
+import json
+from collections.abc import Callable, Iterator, Sequence
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rotinv.lrp import attribution, rules
+from rotinv.lrp.attribution import Explanation, Question
+from rotinv.lrp.ledger import AUDIT_COLUMNS, Audit, audit_on_device
+from rotinv.nn.contract import Kernels
+from rotinv.runs.model import CLASS_NAMES, Model, channel_title, check_indices, stamps_as_read, unique_names
+from rotinv.stamps.splits import Split
+
+RULES = ("alpha2beta1", "alpha1beta0", "epsilon")  # Eq. 4 as in the paper, its positive side alone, Eq. 3
+_LARGEST = 32767
+
+Document = dict[str, Any]
+Blobs = dict[bytes, int]  # each array once: flattening and dropout hand relevance on as it is
+
+
+def viewer_fragment(
+    k: Kernels,
+    models: Sequence[Model],
+    split: Split,
+    indices: Sequence[int],
+    *,
+    rule_names: Sequence[str] = RULES,
+    names: Sequence[str] | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> str:
+    """A <section> for a page's body: what decisions on the stamps at `indices` rest on, by model and rule.
+
+    The models read the same stamps in the same way (subjects.open_models); `names` are shown for them, or
+    else their runs' names. `progress` is told 1 whenever a stamp is done by one model and one rule. Two
+    fragments may stand on one page. Raises UserError for an unknown rule or index, for stamps that are not
+    finite, and if a logit or a map is not finite.
+    """
+    composites = {rule: rules.named(rule) for rule in rule_names}
+    chosen = check_indices(split, indices)
+    pixels = stamps_as_read(models[0], split, chosen)
+    labels = [None if split.label is None else int(split.label[i]) for i in chosen]
+    blobs: Blobs = {}
+    stamps = [_stamp(split, int(i), one, blobs) for i, one in zip(chosen, pixels, strict=True)]
+    answers: list[list[list[Document]]] = [[[] for _ in models] for _ in chosen]
+    for m, model in enumerate(models):
+        for rule in composites:
+            for i, answer in enumerate(_answers(k, model, pixels, labels, rule, blobs)):
+                answers[i][m].append(answer)
+                if progress:
+                    progress(1)
+    return _section(
+        {
+            "channels": [channel_title(channel) for channel in models[0].config.channels],
+            "classes": CLASS_NAMES,
+            "columns": AUDIT_COLUMNS,
+            "stamps": stamps,
+            "models": list(names or unique_names(models)),
+            "rules": [{"name": rule, "text": Question(rule=rule).text} for rule in composites],
+            "answers": answers,
+            "blobs": [base64.b64encode(data).decode("ascii") for data in blobs],
+        }
+    )
+
+
+def _section(document: Document) -> str:
+    """The document with what shows it. In JSON "<" is spelled out: a name could end the script."""
+    text = json.dumps(document, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    here = resources.files("rotinv.lrp.viewer")
+    files = ("viewer.css", "viewer_tools.js", "viewer.js")
+    style, tools, page = (here.joinpath(name).read_text("utf-8") for name in files)
+    return f"""<section class="lrp-viewer" aria-label="Relevance of decisions">
+<style>
+{style}</style>
+<noscript><p>The maps are drawn by JavaScript, which is off here.</p></noscript>
+<script type="application/json">{text}</script>
+<script>
+(() => {{
+"use strict";
+const root = document.currentScript.parentElement;
+const data = JSON.parse(root.querySelector('script[type="application/json"]').textContent);
+{tools}
+{page}}})();
+</script>
+</section>
+"""
+
+
+def _answers(
+    k: Kernels,
+    model: Model,
+    pixels: NDArray[np.float32],
+    labels: Sequence[int | None],
+    rule: str,
+    blobs: Blobs,
+) -> Iterator[Document]:
+    """What is shown of each stamp, by one model and one rule."""
+    question = Question(rule=rule)
+    trails = attribution.explain_layers(k, model, pixels, question)
+    maps = ((block, i) for block in trails for i in range(len(block[0].maps)))
+    composite = rules.named(rule)
+    ledgers = audit_on_device(k, model.network, model.params, pixels, composite, question.target)
+    for (block, i), label, ledger in zip(maps, labels, ledgers, strict=True):
+        predicted = int(block[0].predicted[i])
+        audit = Audit(i, label, *ledger)
+        yield {
+            "predicted": CLASS_NAMES[predicted],
+            "right": None if label is None else predicted == label,
+            "probability": f"{block[0].probability[i]:.4g}",
+            "output": f"{audit.output:.6g}",
+            "ledger": audit.cells(),
+            "layers": [_at_layer(one, i, blobs) for one in block],
+        }
+
+
+def _at_layer(one: Explanation, i: int, blobs: Blobs) -> Document:
+    """R of the i-th stamp at one layer: a map for each of the stamps' own channels, or the sum over a layer's
+    channels, or a vector; and the sum of R of each that can be picked."""
+    maps = one.maps[i : i + 1]
+    summed = maps.ndim == 5 and one.layer != attribution.STAMPS
+    shown = maps.sum(axis=-1, keepdims=True, dtype=np.float64) if summed else maps
+    return {
+        "name": one.layer,
+        "summed": maps.shape[-1] if summed else 0,
+        "shape": shown.shape[1:],
+        **_packed(shown[0], blobs),
+        "sums": [_sums(row) for row in _rows(shown)],
+    }
+
+
+def _rows(maps: NDArray) -> list[NDArray]:
+    """The maps (h, w, c) or vectors of one stamp's rotations, then, where there are four, their average."""
+    return [*maps[0], *(attribution.average(maps) if maps.shape[1] == 4 else [])]
+
+
+def _sums(row: NDArray) -> list[str]:
+    """The sum of a vector, or of each channel of a map and, where there are several, of all."""
+    each = row.reshape(-1, row.shape[-1] if row.ndim == 3 else 1).sum(axis=0, dtype=np.float64)
+    return [f"{value:.4g}" for value in (each if len(each) == 1 else [*each, each.sum()])]
+
+
+def _packed(values: NDArray, blobs: Blobs) -> Document:
+    """An array as 16-bit integers, which times `largest` / 32767 are its values; `blob` is their place."""
+    largest = float(np.abs(values).max(initial=0))
+    whole = np.rint(np.float64(values) * (_LARGEST / (largest or 1))).astype("<i2")
+    return {"blob": blobs.setdefault(whole.tobytes(), len(blobs)), "largest": largest}
+
+
+def _stamp(split: Split, index: int, pixels: NDArray[np.float32], blobs: Blobs) -> Document:
+    """A stamp (h, h, c) as the networks read it, and what is known of it."""
+    label = None if split.label is None else CLASS_NAMES[split.label[index]]
+    known = {"index": index, "label": label, "title": attribution.title(split, index)}
+    return {**known, "shape": pixels.shape, **_packed(pixels, blobs)}

@@ -1,0 +1,2 @@
+"""How good a classifier is: rates (Table II), DET curves (Fig. 2), significance, ensembles (CAPE), and the
+non-central t (Fig. 5)."""

@@ -1,0 +1,266 @@
+"""The contract of the kernels, once for every device; rotinv/nn/devices.py gives those of one.
+
+Arrays: maps are (n, h, w, c), n image, h w pixel, c channel ("NHWC"); vectors are (n, c). Weights of a
+convolution are (i, j, c, o), i j the tap, o the output channel; of a dense layer (c, o). The dtype is
+float32 on cpu and cuda, float64 on the reference. A kernel returns fresh arrays and leaves its inputs
+alone, except where it says that it writes into one. Shapes are trusted: layers have checked them.
+
+Exactness, on every device: each image is computed alike wherever it stands in the batch; sums over images
+are taken in an order that does not depend on the number of threads; sign(0) = +1; the first maximum
+in row-major order wins; sums over the four rotations are (0 + 2) + (1 + 3).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+Array = Any  # numpy.ndarray on reference and cpu, cupy.ndarray on cuda
+
+
+class Conv2dKernels(Protocol):
+    """Convolution (cross-correlation, stride 1, `pad` zeros on each side) with its epilogue.
+
+    z[n,p,q,o] = b[o] + sum_{i,j,c} x[n, p+i-pad, q+j-pad, c] w[i,j,c,o],   p < h + 2 pad - size + 1.
+    """
+
+    def forward(
+        self, x: Array, w: Array, b: Array, pad: int, slope: float, pool: int
+    ) -> tuple[Array, Array | None]:
+        """y = max-pool(act(z)), act(z) = z where z > 0 and slope z elsewhere (0 ReLU, 1 identity).
+
+        `pool` is 1 (none) or 2: windows of 2x2, stride 2, an odd last row or column dropped; then the
+        second result, uint8 and shaped as y, is the winner in its window, row by row, 0..3; otherwise None.
+        """
+
+    def epilogue_backward(
+        self, dy: Array, y: Array, index: Array | None, slope: float, shape: tuple[int, ...]
+    ) -> Array:
+        """dz (of shape `shape`) from dy: un-pooled to the winner, times 1 where y > 0 and slope elsewhere."""
+
+    def backward(
+        self,
+        x: Array,
+        w: Array,
+        y: Array,
+        index: Array | None,
+        dy: Array,
+        pad: int,
+        slope: float,
+        dw: Array,
+        db: Array,
+        wanted: bool,
+    ) -> Array | None:
+        """dx, or None where it is not wanted; writes dw and db. With dz = epilogue_backward(dy, …):
+
+        dx[n,h,w,c] = sum_{i,j,o} dz[n, h-i+pad, w-j+pad, o] w[i,j,c,o],
+        dw[i,j,c,o] = sum_{n,p,q} x[n, p+i-pad, q+j-pad, c] dz[n,p,q,o] and db[o] = sum_{n,p,q} dz[n,p,q,o].
+        One kernel of the contract, because the three share most of their work.
+        """
+
+    def contributions(self, x: Array, w: Array, b: Array, pad: int) -> tuple[Array, Array]:
+        """z+ and z-: the sums of the positive and of the negative x w, each with its side of b.
+
+        With z_ij = x_i w_ij (Eq. 2), z+_j = b_j^+ + sum_i z_ij^+ and z-_j = b_j^- + sum_i z_ij^-,
+        by direct sums of one sign, so that an empty side is exactly 0. x may be negative.
+        """
+
+    def epilogue(self, z_pos: Array, z_neg: Array, index: Array | None, slope: float) -> Array:
+        """y = act(z+ + z-), where pooled of the winners that `index` names (not of the largest)."""
+
+    def redistribute(self, x: Array, w: Array, c_pos: Array, c_neg: Array, pad: int) -> Array:
+        """R_i = sum_j z_ij^+ c+_j + z_ij^- c-_j, shaped as x."""
+
+
+class DenseKernels(Protocol):
+    """z[n,o] = b[o] + sum_c x[n,c] w[c,o]; passes as in Conv2dKernels."""
+
+    def forward(self, x: Array, w: Array, b: Array, slope: float) -> Array:
+        """y = act(z), act as in Conv2dKernels.forward."""
+
+    def backward_input(self, dz: Array, w: Array) -> Array:
+        """dx[n,c] = sum_o dz[n,o] w[c,o]."""
+
+    def backward_params(self, x: Array, dz: Array, dw: Array, db: Array) -> None:
+        """Write dw[c,o] = sum_n x[n,c] dz[n,o] and db[o] = sum_n dz[n,o]."""
+
+    def contributions(self, x: Array, w: Array, b: Array) -> tuple[Array, Array]:
+        """z+ and z- of each unit, as Conv2dKernels.contributions."""
+
+    def redistribute(self, x: Array, w: Array, c_pos: Array, c_neg: Array) -> Array:
+        """R_i = sum_j z_ij^+ c+_j + z_ij^- c-_j, shaped as x."""
+
+
+class Pool2dKernels(Protocol):
+    """Pooling over windows of size x size, stride size; what does not fill a window is dropped."""
+
+    def max_forward(self, x: Array, size: int) -> tuple[Array, Array]:
+        """y = the window's maximum; index, uint8, its place in the window, row by row, the first wins."""
+
+    def max_backward(self, dy: Array, index: Array, size: int, shape: tuple[int, ...]) -> Array:
+        """dy to the winner, 0 elsewhere; relevance goes the same way. `shape` is x's."""
+
+    def average_forward(self, x: Array, size: int) -> Array:
+        """y = the window's mean."""
+
+    def average_backward(self, dy: Array, size: int, shape: tuple[int, ...]) -> Array:
+        """dy / size^2 to each of the window."""
+
+    def average_relevance(self, x: Array, r: Array, size: int) -> Array:
+        """R_i = x_i / sum(x) R over the window (Eq. 2); 0 where the sum is 0."""
+
+
+class CyclicKernels(Protocol):
+    """The quarter-turn operations. A batch of 4n holds [0° × n, 90° × n, 180° × n, 270° × n].
+
+    r is a counter-clockwise quarter turn of a map (numpy.rot90 over its pixel axes). Vectors (n, c) are
+    not turned. Maps are square. Dieleman et al. 2016 name the operations.
+    """
+
+    def slice(self, x: Array) -> Array:
+        """S(x) = [x, r x, r² x, r³ x], (4n, h, h, c)."""
+
+    def slice_backward(self, dy: Array) -> Array:
+        """The adjoint: dx = (dy_0 + r^-2 dy_2) + (r^-1 dy_1 + r^-3 dy_3); relevance sums alike."""
+
+    def align(self, x: Array) -> Array:
+        """Turn each quarter's maps back: [x_0, r^-1 x_1, r^-2 x_2, r^-3 x_3]. Vectors: x itself."""
+
+    def align_backward(self, dy: Array) -> Array:
+        """The adjoint of align, which is its inverse."""
+
+    def stack(self, x: Array) -> Array:
+        """(4n, …, c) -> (n, …, 4c): the four rotations side by side, [f_0 | f_90 | f_180 | f_270]."""
+
+    def stack_backward(self, dy: Array) -> Array:
+        """The adjoint of stack, which is its inverse."""
+
+    def roll(self, x: Array) -> Array:
+        """(4n, …, c) -> (4n, …, 4c): quarter k becomes [x_k | x_k+1 | x_k+2 | x_k+3], counted modulo 4."""
+
+    def roll_backward(self, dy: Array) -> Array:
+        """The adjoint of roll: part j of quarter k belongs to x_(k+j); summed over j as (0 + 2) + (1 + 3)."""
+
+    def mean(self, x: Array) -> Array:
+        """(4n, …) -> (n, …): ((x_0 + x_2) + (x_1 + x_3)) / 4."""
+
+    def mean_backward(self, dy: Array) -> Array:
+        """dy / 4 to each of the four."""
+
+    def mean_relevance(self, x: Array, r: Array) -> Array:
+        """R_i = x_i / sum(x) R over the four (Eq. 2); 0 where the sum is 0."""
+
+    def max(self, x: Array) -> tuple[Array, Array]:
+        """(4n, …) -> (n, …): the largest of the four, and which it was (uint8, the first wins)."""
+
+    def max_backward(self, dy: Array, index: Array) -> Array:
+        """dy to the winner, 0 to the others."""
+
+    def rms(self, x: Array) -> Array:
+        """(4n, …) -> (n, …): sqrt(((x_0² + x_2²) + (x_1² + x_3²)) / 4)."""
+
+    def rms_backward(self, dy: Array, x: Array, y: Array) -> Array:
+        """dx = x dy / (4 y); 0 where y is 0."""
+
+
+class ActivationKernels(Protocol):
+    """act(z) = z where z > 0, slope z elsewhere: 0 is ReLU, 0.01 the paper's leaky ReLU."""
+
+    def forward(self, z: Array, slope: float) -> Array:
+        """y = act(z)."""
+
+    def backward(self, dy: Array, y: Array, slope: float) -> Array:
+        """dz = dy where y > 0, slope dy elsewhere."""
+
+
+class DropoutKernels(Protocol):
+    """Each element is kept with probability 1 - rate, decided by a counter (see the reference)."""
+
+    def forward(self, x: Array, rate: float, seed: int, step: int, layer: int) -> Array:
+        """y = x / (1 - rate) where kept, 0 elsewhere."""
+
+    def backward(self, dy: Array, rate: float, seed: int, step: int, layer: int) -> Array:
+        """dx = dy / (1 - rate) where kept: the same elements as in forward."""
+
+
+class SoftmaxKernels(Protocol):
+    """p_k = exp(z_k) / sum exp(z), each row on its own."""
+
+    def forward(self, z: Array) -> Array:
+        """p, shaped as z (n, classes)."""
+
+    def cross_entropy(self, z: Array, label: Array) -> tuple[Array, Array]:
+        """loss (n,) = -log p_label of each image, and dz = (p - onehot(label)) / n, of their mean."""
+
+
+class SgdKernels(Protocol):
+    """Plain stochastic gradient descent."""
+
+    def update(self, params: Array, grads: Array, rate: float) -> None:
+        """Write params -= rate grads."""
+
+
+class SharesKernels(Protocol):
+    """c+_j and c-_j, the relevance that an output hands down per unit of its z+_ij and z-_ij; 0/0 = 0.
+
+    R_i = sum_j z_ij^+ c+_j + z_ij^- c-_j (redistribute) is then the rule's relevance of the inputs.
+    """
+
+    def joint(self, z_pos: Array, z_neg: Array, r: Array, gamma: float, eps: float) -> tuple[Array, Array]:
+        """c± = g± R / (g+ z+ + g- z- + eps sign z), z = z+ + z-.
+
+        g is 1 + gamma on the side of z's sign, 1 on the other: 0 and epsilon (Eqs. 2, 3) have gamma 0.
+        """
+
+    def apart(
+        self, z_pos: Array, z_neg: Array, r: Array, alpha: float, beta: float, eps: float, conserve: bool
+    ) -> tuple[Array, Array]:
+        """c+ = alpha R / (z+ + eps), c- = -beta R / (z- - eps) (Eq. 4).
+
+        `conserve`: where one side is exactly 0, the other has the weight 1 in place of alpha or -beta.
+        """
+
+
+class Resident(Protocol):
+    """A data set's stamps (n, h, w, c) in the memory of a device that has its own."""
+
+    def put(self, start: int, stamps: np.ndarray) -> None:
+        """Bring stamps there, as the rows from `start` on."""
+
+    def take(self, rows: np.ndarray) -> Array:
+        """A batch: the stamps of these rows."""
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """A device: its kernels by family, its dtype, and the way of arrays to it and back."""
+
+    device: str
+    dtype: np.dtype
+    conv2d: Conv2dKernels
+    dense: DenseKernels
+    pool2d: Pool2dKernels
+    cyclic: CyclicKernels
+    activation: ActivationKernels
+    dropout: DropoutKernels
+    shares: SharesKernels
+    softmax: SoftmaxKernels
+    sgd: SgdKernels
+    zeros: Callable[[tuple[int, ...]], Array]
+    zero_pad: Callable[[Array, int], Array]  # maps with so many pixels of zeros on each side
+    asarray: Callable[[Any], Array]  # of the device's dtype, contiguous, on the device
+    asindex: Callable[[Any], Array]  # int32, on the device: labels
+    to_host: Callable[[Array], np.ndarray]
+    # Room for a data set of a shape (n, h, w, c) on the device; None where its batches had better come up one
+    # by one: it is too large, or the device's memory is the host's.
+    resident: Callable[[tuple[int, ...]], Resident | None]
+    # A function of arrays and numbers that is called often, with the same shapes, and calls kernels only. On
+    # a GPU it is captured as a graph: numbers reach the kernels as arrays (1,), and what it returns is
+    # overwritten by the next call.
+    repeated: Callable[[Callable[..., Any]], Callable[..., Any]]
+    batch: int  # stamps that are scored together
+    streams: bool  # threads that have kernels of their own compute beside one another
+
+
+FAMILIES = ("conv2d", "dense", "pool2d", "cyclic", "activation", "dropout", "shares", "softmax", "sgd")

@@ -1,0 +1,135 @@
+"""The devices: `get_kernels("cpu")` loads a device's kernels, by the contract of rotinv/nn/contract.py."""
+
+import importlib
+import inspect
+from fractions import Fraction
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from rotinv.nn.contract import FAMILIES, Array, Kernels
+from rotinv.system.errors import UserError
+
+DEVICES = ("cpu", "cuda", "reference")
+PRECISIONS = ("tf32", "fp32")
+
+
+def get_kernels(device: str, threads: int | None = None, precision: str = "fp32") -> Kernels:
+    """The kernels of `device`: "cpu", "reference" or "cuda"; on cpu with so many threads (default all).
+
+    `precision` is of cuda: "tf32" lets training and scoring multiply on tensor cores, where there are any;
+    relevance is float32 always. Raises UserError if there is no such device, or if it cannot be used so on
+    this machine.
+    """
+    if device == "cuda":
+        return cuda_kernels("cuda", _gpu(precision))
+    if device not in ("cpu", "reference"):
+        raise UserError(f"device {device!r} is not known; choose one of {', '.join(DEVICES)}")
+    if device == "cpu":
+        _set_threads(threads)
+    dtype = np.dtype(np.float64 if device == "reference" else np.float32)
+    return Kernels(
+        device=device,
+        dtype=dtype,
+        zeros=lambda shape: np.zeros(shape, dtype),
+        zero_pad=_zero_pad,
+        asarray=lambda array: np.ascontiguousarray(array, dtype),
+        asindex=lambda array: np.ascontiguousarray(array, np.int32),
+        to_host=np.asarray,
+        resident=lambda shape: None,
+        repeated=lambda function: function,
+        batch=200,
+        streams=False,
+        **_families(device),
+    )
+
+
+def cuda_kernels(device: str, on: Any) -> Kernels:
+    """The CUDA kernels on `on`: a GPU (kernels/cuda/gpu.py), or what stands for one in tests."""
+    modules = _families("cuda")
+    resident = importlib.import_module("rotinv.kernels.cuda.resident")
+    return Kernels(
+        device=device,
+        dtype=np.dtype(np.float32),
+        zeros=on.zeros,
+        zero_pad=partial(modules["pool2d"].zero_pad, on),
+        asarray=on.asarray,
+        asindex=on.asindex,
+        to_host=on.to_host,
+        resident=partial(resident.resident, on),
+        repeated=on.repeated,
+        batch=2000,
+        streams=True,
+        **{name: _bound(module, on) for name, module in modules.items()},
+    )
+
+
+def exact_kernels() -> Kernels:
+    """The reference's equations in fractions, without any rounding: for small networks, and slow.
+
+    The layers' and rules' own numbers must be fractions too (rules.with_fractions); there is no softmax.
+    """
+    return Kernels(
+        device="exact",
+        dtype=np.dtype(object),
+        zeros=lambda shape: np.full(shape, Fraction(0)),
+        asarray=_fractions,
+        asindex=lambda array: np.ascontiguousarray(array, np.int32),
+        to_host=np.asarray,
+        resident=lambda shape: None,
+        zero_pad=_zero_pad,
+        repeated=lambda function: function,
+        batch=1,
+        streams=False,
+        **_families("reference"),
+    )
+
+
+def _families(device: str) -> dict[str, Any]:
+    """The modules of a device's kernels, held to the Protocols by tests/test_kernels.py."""
+    return {name: importlib.import_module(f"rotinv.kernels.{device}.{name}") for name in FAMILIES}
+
+
+def _fractions(array: Any) -> np.ndarray:
+    values = np.asarray(array)
+    values = values if values.dtype == object else values.astype(np.float64)
+    return np.asarray(np.frompyfunc(Fraction, 1, 1)(values), dtype=object)
+
+
+def _set_threads(threads: int | None) -> None:
+    """Set the number of Numba's threads, the only ones that compute."""
+    import numba
+
+    most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # made at run time
+    if threads is not None and threads > most:
+        raise UserError(f"--threads {threads}: this machine has {most}; ask for at most so many")
+    numba.set_num_threads(threads or most)
+
+
+def _zero_pad(x: Array, pad: int) -> Array:
+    n, h, w, c = x.shape
+    y = np.zeros((n, h + 2 * pad, w + 2 * pad, c), x.dtype)
+    y[:, pad : pad + h, pad : pad + w] = x
+    return y
+
+
+def _bound(module: Any, on: Any) -> Any:
+    """A family's kernels, whose first argument is the device to run on, on that device."""
+    functions = {name: f for name, f in vars(module).items() if inspect.isfunction(f) and name[0] != "_"}
+    return SimpleNamespace(**{name: partial(f, on) for name, f in functions.items()})
+
+
+def _gpu(precision: str) -> Any:
+    """The GPU. Raises UserError saying what is missing."""
+    try:
+        gpu = importlib.import_module("rotinv.kernels.cuda.gpu")
+    except ImportError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip(" =")]
+        why = "needs CuPy" if error.name == "cupy" else f"CuPy does not load ({lines[0]})"
+        raise UserError(f"--device cuda: {why}: pip install 'rotinv[cuda]', or use --device cpu") from None
+    try:
+        return gpu.Gpu(precision)
+    except gpu.Unusable as error:
+        raise UserError(f"--device cuda: {error}; use --device cpu") from None

@@ -1,0 +1,150 @@
+"""A network: layers in a row, their parameters in one array; one loop forward, one backward.
+
+The parameters of all layers are views of one flat array, and so are the gradients: a step of SGD is one
+kernel, an ensemble a list of arrays, moving to a device one copy.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from rotinv.nn.contract import Array, Kernels
+from rotinv.nn.layers import SCORE, Layer, Mode, Params, Shape
+from rotinv.system.errors import UserError
+
+Tape = list[Any]  # what each layer saved, in the order of the layers
+
+
+class Network:
+    """Layers with the shapes they have for stamps of `in_shape`, (size, size, channels).
+
+    `names` tells the layers apart, counted as in Table I: "convolution 2" is the second convolution there,
+    with the pooling that follows it; a layer that is the only one of its kind has no number.
+
+    Raises UserError if a layer cannot take the shape that reaches it.
+    """
+
+    def __init__(self, layers: Sequence[Layer], in_shape: Shape) -> None:
+        self.layers = tuple(layers)
+        self.in_shape = in_shape
+        self.names = _names([layer.name for layer in self.layers])
+        self.out_shapes: list[Shape] = []
+        self.param_shapes: list[dict[str, Shape]] = []
+        shape = in_shape
+        for layer in self.layers:
+            shape, params = layer.init(shape)
+            self.out_shapes.append(shape)
+            self.param_shapes.append(params)
+        self.size = sum(math.prod(s) for params in self.param_shapes for s in params.values())
+
+    def initial(self, init: str, seed: int) -> np.ndarray:
+        """Fresh parameters, float64.
+
+        init "he": weights normal of std sqrt(2 / fan_in), biases 0 (the paper). init "authors": weights
+        normal of std 0.05 truncated at two std, biases 0.05 (the authors' own CAP run).
+        """
+        rng = np.random.default_rng([seed, 0x696E6974])
+        params = np.empty(self.size)
+        for views in self.views(params):
+            for name, view in views.items():
+                view[...] = _draw(rng, init, name, view.shape)
+        return params
+
+    def views(self, params: Array) -> list[Params]:
+        """A layer's arrays by name, for each layer: views of the flat array."""
+        views, start = [], 0
+        for shapes in self.param_shapes:
+            layer = {}
+            for name, shape in shapes.items():
+                stop = start + math.prod(shape)
+                layer[name] = params[start:stop].reshape(shape)
+                start = stop
+            views.append(layer)
+        return views
+
+    def forward(self, k: Kernels, params: Array, x: Array, mode: Mode = SCORE) -> Array:
+        """The logits (n, classes) of stamps (n, h, w, c); nothing is kept."""
+        for layer, p in zip(self.layers, self.views(params), strict=True):
+            x, _ = layer.forward(k, p, x, mode)
+        return x
+
+    def record(self, k: Kernels, params: Array, x: Array, mode: Mode) -> tuple[Array, Tape]:
+        """The same forward pass, with what each layer saved for its backward pass."""
+        tape: Tape = []
+        for layer, p in zip(self.layers, self.views(params), strict=True):
+            x, saved = layer.forward(k, p, x, mode)
+            tape.append(saved)
+        return x, tape
+
+    def backward(
+        self, k: Kernels, params: Array, grads: Array, tape: Tape, dy: Array, *, to_input: bool = False
+    ) -> Array | None:
+        """Write the gradients of all parameters into `grads`, given dy at the logits.
+
+        Goes down to the first layer that has parameters, or, with `to_input`, to the stamps, whose
+        gradient it then returns.
+        """
+        last = 0 if to_input else next(i for i, shapes in enumerate(self.param_shapes) if shapes)
+        p, g = self.views(params), self.views(grads)
+        for i in range(len(self.layers) - 1, last - 1, -1):
+            wanted = to_input or i > last
+            dy = self.layers[i].backward(k, p[i], g[i], tape[i], dy, wanted)
+        return dy if to_input else None
+
+    def record_signed(self, k: Kernels, params: Array, x: Array, tape: Tape) -> Tape:
+        """What each layer keeps for its relevance pass: a forward pass by z+ and z-.
+
+        The winners of pooling are those on `tape`, of the scoring pass.
+        """
+        signed: Tape = []
+        for layer, p, saved in zip(self.layers, self.views(params), tape, strict=True):
+            x, kept = layer.forward_signed(k, p, x, saved)
+            signed.append(kept)
+        return signed
+
+    def forward_rotations(self, k: Kernels, params: Array, x: Array) -> tuple[Array, Array]:
+        """The logits (n, classes), to the bit those of forward, and (4, n, classes) of the four rotations.
+
+        A network that averages the rotations gives each one's own logits; one that concatenates them
+        gives the logits of the stamps turned by 0, 90, 180 and 270 degrees. What comes before is shared.
+
+        Raises UserError if the network has no cyclic layer: it has one orientation only.
+        """
+        n = len(x)
+        alone: Array = None
+        for layer, p in zip(self.layers, self.views(params), strict=True):
+            each = layer.each_rotation(k, x if alone is None else alone)
+            if each is not None:
+                alone = each
+            elif alone is not None:
+                alone, _ = layer.forward(k, p, alone, SCORE)
+            x, _ = layer.forward(k, p, x, SCORE)
+        if alone is None:
+            raise UserError(
+                "the network has no layer that brings rotations together, so none can be told apart"
+            )
+        return x, alone.reshape(4, n, -1)
+
+
+def _names(kinds: list[str]) -> list[str]:
+    """The layers' names: their kinds, counted from 1 where several are alike."""
+    met = Counter[str]()
+    names = []
+    for kind in kinds:
+        met[kind] += 1
+        names.append(kind if kinds.count(kind) == 1 else f"{kind} {met[kind]}")
+    return names
+
+
+def _draw(rng: np.random.Generator, init: str, name: str, shape: Shape) -> np.ndarray | float:
+    """Initial values of one array."""
+    if init == "he":
+        fan_in = math.prod(shape[:-1])
+        return rng.normal(0, math.sqrt(2 / fan_in), shape) if name == "w" else 0.0
+    if name == "b":
+        return 0.05
+    return stats.truncnorm.rvs(-2, 2, scale=0.05, size=shape, random_state=rng)

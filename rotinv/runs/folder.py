@@ -1,0 +1,102 @@
+"""A run's folder: config.json, history.csv, best.h5, last.h5, metrics.json, and how to load its network."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from rotinv.nn import architectures
+from rotinv.nn.network import Network
+from rotinv.runs.protocol import PAPER, Schedule
+from rotinv.system import files, locks
+from rotinv.system.errors import UserError
+from rotinv.system.version import __version__
+
+CONFIG_FILE, HISTORY_FILE, METRICS_FILE = "config.json", "history.csv", "metrics.json"
+BEST_FILE, LAST_FILE = "best.h5", "last.h5"
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that decides a run's weights."""
+
+    arch: str
+    size: int  # side of the stamps that the network sees, pixels
+    channels: list[str]
+    seed: int = 0
+    init: str = "he"
+    data: str = ""  # the stamp store; empty where the weights come from elsewhere
+    crop: int | None = None
+    on_bad: str = "error"
+    schedule: Schedule = PAPER
+    version: str = __version__
+
+    def network(self) -> Network:
+        """The network of this run."""
+        return architectures.build(self.arch, self.size, len(self.channels), self.schedule.dropout)
+
+
+def create_run_folder(folder: Path | None, arch: str) -> Path:
+    """Make an empty folder for a run: `folder`, or the next free runs/ARCH-N.
+
+    Raises UserError if `folder` holds anything already, or cannot be made.
+    """
+    try:
+        if folder is None:
+            return _next_free(Path("runs"), arch)
+        check_folder_free(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder or 'runs'}: cannot be made ({error.strerror})") from error
+    return folder
+
+
+def check_folder_free(folder: Path) -> None:
+    """Raise UserError if `folder` is a file or holds anything but what a process killed at its start left."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; name a folder")
+    if folder.is_dir() and not all(map(_is_trace, folder.iterdir())):
+        holds = "a run (--resume goes on with it)" if (folder / CONFIG_FILE).exists() else "files"
+        raise UserError(f"{folder}: holds {holds} already; name another folder")
+
+
+def write_config(folder: Path, config: Config) -> None:
+    """Write config.json."""
+    files.write_json(folder / CONFIG_FILE, asdict(config))
+
+
+def read_config(folder: Path) -> Config:
+    """Read config.json. Raises UserError if the folder holds no run, or a damaged one."""
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise UserError(f"{folder}: holds no run (no {CONFIG_FILE})")
+    try:
+        values = json.loads(path.read_text())
+        values["schedule"] = Schedule(**values["schedule"])
+        config = Config(**values)
+        for what in (config, config.schedule):
+            for field in fields(what):
+                value = getattr(what, field.name)
+                if field.type is int and (type(value) is not int or value < 0):
+                    raise ValueError(f"{field.name} is {value!r}, not a whole number")
+        if not min(config.schedule.batch, config.schedule.halve_every, config.schedule.validate_every):
+            raise ValueError("batch, halve_every and validate_every are at least 1")
+        return config
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        names = ", ".join(field.name for field in fields(Config))
+        raise UserError(f"{path}: is not a run's configuration ({error}); it has {names}") from error
+
+
+def _is_trace(path: Path) -> bool:
+    """Whether a file is what a process leaves that was killed before it wrote anything."""
+    return path.name == locks.NAME or files.is_temporary(path)
+
+
+def _next_free(parent: Path, arch: str) -> Path:
+    parent.mkdir(exist_ok=True)
+    number = 1
+    while True:
+        try:
+            (parent / f"{arch}-{number}").mkdir()
+            return parent / f"{arch}-{number}"
+        except FileExistsError:
+            number += 1

@@ -1,0 +1,228 @@
+"""A trained network as a Model: loading it, the stamps that fit it, and its scores.
+
+Scores are p(candidate), block by block in flat memory, with the spread over the four rotations on request.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rotinv.nn.contract import Array, Kernels
+from rotinv.nn.network import Network
+from rotinv.runs import checkpoints
+from rotinv.runs.folder import BEST_FILE, Config, read_config, write_config
+from rotinv.stamps.pixels import prepare
+from rotinv.stamps.splits import Split
+from rotinv.stamps.store import open_stamps
+from rotinv.system.errors import UserError
+
+CLASS_NAMES = ("artifact", "candidate")  # by label
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network: its parameters are on the host."""
+
+    name: str
+    config: Config
+    network: Network
+    params: np.ndarray
+
+
+def load_model(folder: Path) -> Model:
+    """The network of a run with its best weights. Raises UserError if they are missing or damaged."""
+    config = read_config(folder)
+    network, path = config.network(), folder / BEST_FILE
+    if not path.exists():
+        raise UserError(f"{path}: no such file; the run has not been validated yet")
+    params = checkpoints.load_params(path, network)
+    return Model(folder.resolve().name, config, network, params)
+
+
+def open_models(folders: Sequence[Path]) -> list[Model]:
+    """The networks of runs, with their best weights.
+
+    Raises UserError if one cannot be read, or unless all read the same stamps in the same way.
+    """
+    models = [load_model(folder) for folder in folders]
+    first = models[0]
+    for model in models[1:]:
+        for what in ("size", "channels"):
+            one, other = getattr(first.config, what), getattr(model.config, what)
+            if one != other:
+                raise UserError(f"{model.name}: was trained with {what} {other}, {first.name} with {one}")
+    return models
+
+
+def unique_names(models: Sequence[Model]) -> list[str]:
+    """The models' names; numbered where several are alike."""
+    names = [model.name for model in models]
+    return [name if names.count(name) == 1 else f"{name}-{i}" for i, name in enumerate(names, 1)]
+
+
+def open_stamps_for(model: Model, path: Path, split: str) -> Split:
+    """The stamps at `path` for a network; of a store, the channels that it reads, by their names.
+
+    Raises UserError if they are not what it was trained on.
+    """
+    config = model.config
+    whole = config.size if config.crop is None else None  # a model of cut stamps takes any that it can cut
+    stamps = open_stamps(path, split, channels=len(config.channels), size=whole)
+    if stamps.channels is None:
+        return stamps
+    try:
+        return stamps.with_channels(config.channels)
+    except UserError as error:
+        raise UserError(f"{error}; {model.name} was trained on {', '.join(config.channels)}") from error
+
+
+def check_indices(split: Split, indices: Sequence[int]) -> NDArray[np.int64]:
+    """The indices, each within the split. Raises UserError naming the first that is not."""
+    for index in indices:
+        if not 0 <= index < len(split):
+            raise UserError(
+                f"{split.path}: has no stamp {index} in '{split.name}'; the indices are 0 to {len(split) - 1}"
+            )
+    return np.array(indices, dtype=np.int64)
+
+
+def stamps_as_read(model: Model, split: Split, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The stamps (n, h, h, c) at `indices` as the network reads them: cut, and scaled to 0-1.
+
+    Raises UserError if a pixel of them is not finite.
+    """
+    stamps, _ = prepare(split.raw(indices), split.normalisation, model.config.size)
+    bad = indices[~np.isfinite(stamps).reshape(len(stamps), -1).all(axis=1)]
+    if len(bad):
+        raise UserError(f"{split.path}: stamp {bad[0]} of '{split.name}' has NaN or infinite pixels")
+    return stamps
+
+
+def channel_title(channel: str) -> str:
+    """A channel's name for readers."""
+    return channel.replace("snr_", "SNR ").replace("_", " ")
+
+
+def weights_digest(model: Model) -> str:
+    """What tells a model's weights from others: the SHA-256 of its parameters as float32, in hexadecimal."""
+    return hashlib.sha256(np.ascontiguousarray(model.params, np.float32).tobytes()).hexdigest()
+
+
+def write_weights(folder: Path, config: Config, params: np.ndarray) -> None:
+    """Make a run of weights from elsewhere: best.h5 and config.json, ready to score with.
+
+    Raises UserError if the disk does not take them; the folder is then as it was.
+    """
+    progress = checkpoints.Progress(limit=0)
+    checkpoints.save(folder / BEST_FILE, config.network(), checkpoints.Checkpoint(params, 0, progress))
+    try:
+        write_config(folder, config)
+    except UserError:
+        (folder / BEST_FILE).unlink()
+        raise
+
+
+_BLOCK = 2000  # stamps read together
+T = TypeVar("T")
+
+
+def blocks_as_read(
+    split: Split, indices: NDArray[np.int64], side: int | None
+) -> Iterator[tuple[NDArray[np.float32], int]]:
+    """The stamps at `indices` as the network reads them (cut to `side`, normalised), a block at a time,
+    each with the number of its constant channels."""
+    for start in range(0, len(indices), _BLOCK):
+        yield prepare(split.raw(indices[start : start + _BLOCK]), split.normalisation, side)
+
+
+def score_split(
+    k: Kernels,
+    network: Network,
+    params: Array,
+    split: Split,
+    indices: NDArray[np.int64],
+    side: int | None,
+    progress: Callable[[int], object] | None = None,
+) -> NDArray[np.floating]:
+    """p(candidate) of each stamp at `indices`; params on the device. `progress` is told of every block."""
+    parts = []
+    for stamps, _ in blocks_as_read(split, indices, side):
+        parts.append(score_stamps(k, network, params, stamps))
+        if progress:
+            progress(len(stamps))
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def score_stamps(k: Kernels, network: Network, params: Array, stamps: NDArray[np.float32]) -> NDArray:
+    """p(candidate) of stamps (n, h, w, c) that are cut and normalised already.
+
+    Raises UserError if any is not a number: the weights are not those of a network that learned.
+    """
+
+    def forward(batch: NDArray[np.float32]) -> NDArray:
+        return _candidate_probability(k, network.forward(k, params, k.asarray(batch)))
+
+    return _finite(np.concatenate(list(_batches(stamps, k.batch, forward))))
+
+
+def score_with_rotation_std(
+    k: Kernels, network: Network, params: Array, stamps: NDArray[np.float32]
+) -> tuple[NDArray, NDArray]:
+    """p(candidate), and the std (ddof 0) over the four rotations of each one's own logit margin z_1 - z_0.
+
+    The std (n,) tells how far the network would disagree with itself if the stamp were turned. Raises
+    UserError as score_stamps does, whose bits these are.
+    """
+    each, spread = [np.zeros(0, k.dtype)], [np.zeros(0, k.dtype)]
+
+    def forward(batch: NDArray[np.float32]) -> tuple[NDArray, NDArray]:
+        logits, rotations = network.forward_rotations(k, params, k.asarray(batch))
+        return _candidate_probability(k, logits), k.to_host(rotations)
+
+    for p, z in _batches(stamps, k.batch, forward):
+        each.append(p)
+        spread.append((z[:, :, 1] - z[:, :, 0]).std(axis=0))
+    return _finite(np.concatenate(each)), np.concatenate(spread)
+
+
+def _candidate_probability(k: Kernels, logits: Array) -> NDArray:
+    return k.to_host(k.softmax.forward(logits))[:, 1]
+
+
+def _finite(probability: NDArray) -> NDArray:
+    if not np.isfinite(probability).all():
+        raise UserError(
+            "the network's probabilities are not numbers: the training diverged (try a smaller --rate), "
+            "or the weights are damaged"
+        )
+    return probability
+
+
+def _batches(stamps: NDArray[np.float32], batch: int, score: Callable[[NDArray], T]) -> Iterator[T]:
+    """What `score` gives for each batch. A stamp's score does not depend on those that it is scored with.
+
+    A batch that the device has no memory for is halved, and so are those after it; MemoryError where not
+    even one stamp fits.
+    """
+    start = 0
+    while start < len(stamps):
+        found = _unless_too_large(score, stamps[start : start + batch])
+        if found is None:
+            batch = min(batch, len(stamps) - start) // 2
+        else:
+            yield found
+            start += batch
+
+
+def _unless_too_large(score: Callable[[NDArray], T], stamps: NDArray[np.float32]) -> T | None:
+    try:
+        return score(stamps)
+    except MemoryError:
+        if len(stamps) == 1:
+            raise
+        return None

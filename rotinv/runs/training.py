@@ -1,0 +1,245 @@
+"""Training: batches up, forward, cross-entropy, backward, one step of SGD; validations and checkpoints.
+
+A run is a function of its configuration and its data: batches come from (seed, step), dropout from
+(seed, step, layer, index), so that a run that is resumed from any checkpoint ends with the same bits.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rotinv.metrics import rates
+from rotinv.nn.contract import Array, Kernels
+from rotinv.nn.layers import Train
+from rotinv.nn.network import Network
+from rotinv.runs import checkpoints, history, model
+from rotinv.runs.checkpoints import Checkpoint
+from rotinv.runs.folder import BEST_FILE, HISTORY_FILE, LAST_FILE, Config, write_config
+from rotinv.runs.history import Row
+from rotinv.runs.protocol import Progress, Schedule
+from rotinv.stamps.splits import Split
+from rotinv.system import files
+from rotinv.system.errors import UserError
+
+HISTORY_EVERY = 20  # iterations between rows of the history
+CHECKPOINT_EVERY = 10.0  # seconds between checkpoints, at most
+
+
+class Observer(Protocol):
+    """Who watches a run: the program's progress bar."""
+
+    def stepped(self, row: Row, limit: int) -> None: ...
+    def validated(self, row: Row, progress: Progress) -> None: ...
+
+
+@dataclass
+class Run:
+    """A run under way: the parameters and gradients on the device, and where it stands.
+
+    `arithmetic` is its step as the device repeats it (on a GPU one graph).
+    """
+
+    k: Kernels
+    network: Network
+    schedule: Schedule
+    seed: int
+    folder: Path
+    params: Array
+    grads: Array
+    iteration: int
+    progress: Progress
+    seconds: float = 0.0
+    arithmetic: Callable[..., Array] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.arithmetic = self.k.repeated(partial(_step, self.k, self.network, self.params, self.grads))
+
+    def checkpoint(self) -> Checkpoint:
+        """The run's state on the host."""
+        return Checkpoint(self.k.to_host(self.params), self.iteration, self.progress)
+
+
+def begin(k: Kernels, config: Config, folder: Path) -> Run:
+    """A new run with fresh parameters; writes its configuration, history and first checkpoint."""
+    network = config.network()
+    params = network.initial(config.init, config.seed)
+    run = _run(k, config, folder, network, Checkpoint(params, 0, Progress(config.schedule.iterations)))
+    write_config(folder, config)
+    history.restart(folder / HISTORY_FILE, [])
+    checkpoints.save(folder / LAST_FILE, network, run.checkpoint())
+    return run
+
+
+def resume(k: Kernels, config: Config, folder: Path) -> Run:
+    """The run in `folder` as of its last checkpoint; what its history says of later is dropped."""
+    if not (folder / LAST_FILE).exists():
+        _check_unbegun(folder)
+        return begin(k, config, folder)
+    files.remove_abandoned(folder)
+    network = config.network()
+    run = _run(k, config, folder, network, checkpoints.load(folder / LAST_FILE, network))
+    rows = [row for row in history.read(folder / HISTORY_FILE) if row.iteration <= run.iteration]
+    history.restart(folder / HISTORY_FILE, rows)
+    run.seconds = rows[-1].seconds if rows else 0.0
+    return run
+
+
+def _check_unbegun(folder: Path) -> None:
+    """Raise UserError unless the run was killed before its first checkpoint, and so has nothing to lose."""
+    path = folder / HISTORY_FILE
+    if (folder / BEST_FILE).exists() or (path.exists() and history.read(path)):
+        raise UserError(
+            f"{folder / LAST_FILE}: no such file, so the run cannot go on; begin another with --out"
+        )
+
+
+def step(run: Run, stamps: Array, label: Array) -> Array:
+    """One step of SGD on a batch; gives each stamp's cross-entropy, on the device until the next step.
+
+    They are not brought back, for a GPU would wait for its own answer.
+    """
+    rate = run.schedule.learning_rate(run.iteration)
+    batch = run.k.asarray(stamps), run.k.asindex(label)
+    loss = run.arithmetic(*batch, run.seed, run.iteration, rate)
+    run.iteration += 1
+    return loss
+
+
+def _step(
+    k: Kernels,
+    network: Network,
+    params: Array,
+    grads: Array,
+    stamps: Array,
+    label: Array,
+    seed: int,
+    step: int,
+    rate: float,
+) -> Array:
+    """The arithmetic of a step: nothing but kernels."""
+    logits, tape = network.record(k, params, stamps, Train(seed, step))
+    loss, dz = k.softmax.cross_entropy(logits, label)
+    network.backward(k, params, grads, tape, dz)
+    k.sgd.update(params, grads, rate)
+    return loss
+
+
+def warm_up(run: Run) -> None:
+    """Take a step on blank stamps and forget it: whatever is compiled at first use is compiled now."""
+    trial = replace(run, params=run.params.copy(), grads=run.grads.copy())
+    stamps = np.zeros((run.schedule.batch, *run.network.in_shape), np.float32)
+    run.k.to_host(step(trial, stamps, np.zeros(run.schedule.batch, np.int32)))
+    model.score_stamps(run.k, run.network, run.params, stamps)
+
+
+def fits(run: Run) -> bool:
+    """Whether the device has the memory for a step. Warms up; what a step that fails held is free again."""
+    try:
+        warm_up(run)
+    except MemoryError:
+        return False
+    return True
+
+
+def largest_batch(run: Run) -> int:
+    """The largest half, quarter, … of the batch that the device has the memory for; 0 if none."""
+    batch = run.schedule.batch // 2
+    while batch and not fits(replace(run, schedule=replace(run.schedule, batch=batch))):
+        batch //= 2
+    return batch
+
+
+def train(
+    run: Run,
+    batches: Iterable[tuple[NDArray[np.float32], NDArray[np.int32]]],
+    validation: Callable[[Array], float],
+    observer: Observer,
+    stopped: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Go on to the protocol's end, or until `stopped()`; says whether the end was reached.
+
+    `batches` gives the batch of each step from run.iteration on, of schedule.batch stamps each; `validation`
+    the error of parameters. Where the history has a row it looks at the losses, stops and saves: so the rows
+    do not depend on where it was stopped.
+    Raises UserError if the loss is not finite any more, or if the disk does not take a checkpoint.
+    """
+    losses = run.k.zeros((HISTORY_EVERY, run.schedule.batch))  # brought back together: each costs a wait
+    taken = 0  # steps since the last row
+    saved = time.monotonic()
+    stream = iter(batches)
+    while run.iteration < run.progress.limit and (taken or not stopped()):
+        started = time.perf_counter()
+        losses[taken] = step(run, *next(stream))
+        taken += 1
+        due = _validation_due(run)
+        row_due = due or run.iteration % HISTORY_EVERY == 0
+        loss = _mean_loss(run, losses[:taken]) if row_due else 0.0
+        run.seconds += time.perf_counter() - started
+        if row_due:
+            _record(run, loss, validation if due else None, observer)
+            taken = 0
+        if due or (taken == 0 and time.monotonic() - saved > CHECKPOINT_EVERY):
+            checkpoints.save(run.folder / LAST_FILE, run.network, run.checkpoint())
+            saved = time.monotonic()
+    checkpoints.save(run.folder / LAST_FILE, run.network, run.checkpoint())
+    return run.iteration >= run.progress.limit
+
+
+def validation_error(
+    k: Kernels, network: Network, params: Array, split: Split, indices: NDArray[np.int64], side: int | None
+) -> float:
+    """The share of stamps at `indices` that the network gets wrong."""
+    assert split.label is not None  # a store's splits have labels
+    p = model.score_split(k, network, params, split, indices, side)
+    return float(np.mean(rates.classify(p) != split.label[indices]))
+
+
+def _run(k: Kernels, config: Config, folder: Path, network: Network, start: Checkpoint) -> Run:
+    return Run(
+        k,
+        network,
+        config.schedule,
+        config.seed,
+        folder,
+        params=k.asarray(start.params),
+        grads=k.zeros((network.size,)),
+        iteration=start.iteration,
+        progress=start.progress,
+    )
+
+
+def _validation_due(run: Run) -> bool:
+    return run.iteration % run.schedule.validate_every == 0 or run.iteration == run.progress.limit
+
+
+def _mean_loss(run: Run, losses: Array) -> float:
+    """The mean over the last steps, a row each. Raises UserError if that of any is not finite."""
+    means = [float(loss.mean()) for loss in run.k.to_host(losses)]
+    if not np.isfinite(means).all():
+        first = int(np.argmin(np.isfinite(means)))
+        iteration = run.iteration - len(means) + first + 1
+        raise UserError(
+            f"{run.folder}: the loss is {means[first]} at iteration {iteration}: it diverged; "
+            f"try a --rate below {run.schedule.rate:g}"
+        )
+    return float(np.mean(means))
+
+
+def _record(run: Run, loss: float, validation: Callable[[Array], float] | None, observer: Observer) -> None:
+    """Add a row to the history; with a validation, let the protocol decide and keep the best weights."""
+    error = None if validation is None else validation(run.params)
+    rate = run.schedule.learning_rate(run.iteration - 1)
+    row = Row(run.iteration, run.seconds, loss, rate, error)
+    if error is not None:
+        run.progress = run.progress.validated(run.schedule, run.iteration, error)
+        if run.progress.best_iteration == run.iteration:
+            checkpoints.save(run.folder / BEST_FILE, run.network, run.checkpoint())
+        observer.validated(row, run.progress)
+    history.append(run.folder / HISTORY_FILE, row)
+    observer.stepped(row, run.progress.limit)

@@ -1,0 +1,131 @@
+"""A trial: one network trained on a stamp store by the protocol, and tested on the store's test split.
+
+Several trials run side by side, each in a thread of its own, or one after another.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from numpy.typing import NDArray
+
+from rotinv.metrics import curves, rates
+from rotinv.nn.contract import Array, Kernels
+from rotinv.runs import history, training
+from rotinv.runs.batches import Batches
+from rotinv.runs.folder import HISTORY_FILE, METRICS_FILE, Config
+from rotinv.runs.model import load_model, score_split
+from rotinv.stamps.splits import Split, count_constant, usable
+from rotinv.stamps.store import StampStore
+from rotinv.system import files, pictures
+from rotinv.system.errors import UserError
+
+
+@dataclass(frozen=True)
+class Data:
+    """The three splits with the indices of their usable stamps, and what a user should know of them."""
+
+    splits: dict[str, Split]
+    indices: dict[str, NDArray]
+    side: int | None
+    notes: list[str]
+
+
+def check(store: StampStore, config: Config, progress: bool = False) -> Data:
+    """What a run needs of an open store. Raises UserError if the store does not fit the run."""
+    size = config.crop or store.size
+    if (size, list(store.channels)) != (config.size, config.channels):
+        raise UserError(
+            f"{store.path}: has {store.size}x{store.size} stamps of {', '.join(store.channels)}; "
+            f"the run was begun with {config.size}x{config.size} of {', '.join(config.channels)}"
+        )
+    splits = {name: store.split(name) for name in ("train", "validate", "test")}
+    indices = {name: usable(split, config.on_bad, progress) for name, split in splits.items()}
+    notes = []
+    for name, split in splits.items():
+        if dropped := len(split) - len(indices[name]):
+            notes.append(f"{store.path}: {dropped} stamps of {name} left out, their pixels are not finite")
+        if constant := count_constant(split, config.crop, progress):
+            notes.append(
+                f"{store.path}: {constant} channels of stamps of {name} are constant; they become zeros"
+            )
+    return Data(splits, indices, config.crop, notes)
+
+
+def train(
+    run: training.Run,
+    data: Data,
+    config: Config,
+    observer: training.Observer,
+    stopped: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Go on to the protocol's end, or until `stopped()`; says whether the end was reached."""
+    batches = Batches(
+        data.splits["train"],
+        data.indices["train"],
+        batch=config.schedule.batch,
+        seed=config.seed,
+        first=run.iteration,
+        crop=config.crop,
+        on=run.k,
+    )
+
+    def validation(params: Array) -> float:
+        split, indices = data.splits["validate"], data.indices["validate"]
+        return training.validation_error(run.k, run.network, params, split, indices, data.side)
+
+    with batches:
+        return training.train(run, batches, validation, observer, stopped)
+
+
+def test(k: Kernels, folder: Path, data: Data) -> dict[str, Any]:
+    """Score the test split with the best weights; write metrics.json and the pictures; give the metrics."""
+    model = load_model(folder)
+    split, indices = data.splits["test"], data.indices["test"]
+    assert split.label is not None  # a store's splits have labels
+    p = score_split(k, model.network, k.asarray(model.params), split, indices, data.side)
+    return write_test(folder, split.label[indices], p)
+
+
+def write_test(folder: Path, label: NDArray, p: NDArray) -> dict[str, Any]:
+    """Write metrics.json and the pictures of a run, from the test stamps' p(candidate); give the metrics."""
+    result, name = rates.classification_rates(label, p), folder.resolve().name
+    files.write_json(folder / METRICS_FILE, result)
+    if pictures.matplotlib_available():
+        rows = history.read(folder / HISTORY_FILE)
+        history.learning_curve(folder / "learning_curve.png", rows, name)
+        if result["fnr_at_fpr"]["0.01"] is not None:
+            curves.det_curves(folder / "det_curve.png", {name: rates.det_curve(label, p)})
+    return result
+
+
+T = TypeVar("T")
+Stopped = Callable[[], bool]
+
+
+def run_side_by_side(jobs: Sequence[Callable[[Stopped], T]], at_once: bool, stopped: Stopped) -> list[T]:
+    """What each job gives; a job is told by its argument, from time to time, whether to stop.
+
+    If one raises, the others are asked to stop, and the first that was raised is raised.
+    """
+    failed = threading.Event()
+    errors: list[BaseException] = []
+
+    def run(job: Callable[[Stopped], T]) -> T | None:
+        if failed.is_set():
+            return None
+        try:
+            return job(lambda: failed.is_set() or stopped())
+        except BaseException as error:
+            errors.append(error)
+            failed.set()
+            return None
+
+    with ThreadPoolExecutor(len(jobs) if at_once else 1) as pool:
+        found = list(pool.map(run, jobs))
+    if errors:
+        raise errors[0]
+    return [result for result in found if result is not None]

@@ -1,0 +1,114 @@
+"""Stamps in NumPy's own files (.npy, .npz), read without ever running a pickle."""
+
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from rotinv.system.errors import UserError
+
+_TYPES = {"stamps": "fiu", "label": "fiub", "snr": "fiu", "kind": "iuUS", "image": "iu"}
+
+
+def read_arrays(path: str | Path, keep: Sequence[str] = tuple(_TYPES)) -> dict[str, NDArray[Any]]:
+    """The array `stamps` of a file, of 4 axes, and what the file has of the columns in `keep`.
+
+    A .npy file is memory-mapped. In an .npz file the stamps are the array 'stamps', or the only one
+    of 4 axes. Raises UserError if the file is missing or damaged, if an array holds objects or other
+    things than numbers, or if a column's length is not the number of stamps.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: {'is not a file' if path.exists() else 'no such file'}")
+    if h5py.is_hdf5(path):
+        raise UserError(f"{path}: is an HDF5 file, not .npy or .npz; a stamp store needs no packing")
+    try:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(found, np.lib.npyio.NpzFile):
+            with found:
+                arrays = _from_npz(path, found, keep)
+        else:
+            arrays = {"stamps": found}
+    except (
+        ValueError,
+        OSError,
+        EOFError,
+        KeyError,
+        MemoryError,
+        SyntaxError,
+        zipfile.BadZipFile,
+        zlib.error,
+        NotImplementedError,
+    ) as error:
+        raise UserError(f"{path}: {_reason(error)}") from error
+    for name, array in arrays.items():
+        _check(path, name, array, len(arrays["stamps"]) if arrays["stamps"].ndim else 0)
+    return arrays
+
+
+def channels_last(
+    path: Path, stamps: NDArray[Any], channels: int | None, size: int | None = None
+) -> NDArray[Any]:
+    """View stamps (N, S, S, C) or (N, C, S, S) as (N, S, S, C); `channels` tells which of them it is.
+
+    Raises UserError, with the shape found and the one wanted, if it is neither.
+    """
+    first, last = stamps.shape[1], stamps.shape[3]
+    turned = np.moveaxis(stamps, 1, 3)
+    fits_last = stamps.shape[1] == stamps.shape[2] and channels in (None, last)
+    fits_first = turned.shape[1] == turned.shape[2] and channels in (None, first)
+    if fits_first and not fits_last:
+        check_shape(path, turned.shape, channels, size, stamps.shape)
+        return turned
+    check_shape(path, stamps.shape, channels, size)
+    return stamps
+
+
+def check_shape(
+    path: Path,
+    shape: Sequence[int],
+    channels: int | None,
+    size: int | None,
+    found: Sequence[int] | None = None,
+) -> None:
+    """Raise UserError if the `shape` (N, S, S, C) is not square, or not of `size` and `channels`."""
+    square = shape[1] == shape[2] and 0 not in shape[1:]
+    if not square or channels not in (None, shape[3]) or size not in (None, shape[1]):
+        side, count = size or "S", channels or "C"
+        raise UserError(
+            f"{path}: stamps have the shape {tuple(found or shape)}; wanted is "
+            f"(N, {side}, {side}, {count}) or (N, {count}, {side}, {side})"
+        )
+
+
+def _from_npz(path: Path, found: Any, keep: Sequence[str]) -> dict[str, NDArray[Any]]:
+    arrays = {name: np.asarray(found[name]) for name in keep if name in found.files}
+    if "stamps" in found.files:
+        arrays["stamps"] = np.asarray(found["stamps"])
+        return arrays
+    four = [name for name in found.files if name not in keep and np.ndim(found[name]) == 4]
+    if len(four) != 1:
+        names = ", ".join(found.files) or "nothing"
+        raise UserError(f"{path}: has no array 'stamps' and not just one of 4 axes; found: {names}")
+    arrays["stamps"] = np.asarray(found[four[0]])
+    return arrays
+
+
+def _check(path: Path, name: str, array: NDArray[Any], count: int) -> None:
+    if array.dtype.kind not in _TYPES[name]:
+        raise UserError(f"{path}: {name} holds {array.dtype}, not numbers; save a plain array of numbers")
+    wanted = "(N, S, S, C) or (N, C, S, S)" if name == "stamps" else f"({count},), one for each stamp"
+    if array.ndim != 4 if name == "stamps" else array.shape != (count,):
+        raise UserError(f"{path}: {name} has the shape {array.shape}; wanted is {wanted}")
+
+
+def _reason(error: Exception) -> str:
+    text = (str(error).splitlines() or [type(error).__name__])[0]
+    if "pickle" in text.lower() or "object" in text.lower():
+        return "holds objects (a pickle), which are never read; save plain arrays of numbers"
+    return f"is damaged or is not a NumPy file ({text})"

@@ -1,0 +1,165 @@
+"""A split of a store, or an array of stamps: pixels read in blocks, and those that no network can take."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from tqdm import tqdm
+
+from rotinv.stamps.pixels import Stamps, prepare
+from rotinv.system.errors import UserError
+from rotinv.system.hdf5 import reading_hdf5
+
+BLOCK = 64  # stamps in a block of a file
+_SCAN = 1 << 23  # pixels looked at together by a scan of all stamps
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One part of a store, or an array of stamps: its pixels stay on disk until they are asked for."""
+
+    path: Path
+    name: str
+    pixels: Any  # (N, S, S, C): an HDF5 dataset, an array or a memory map
+    normalisation: str = "none"
+    label: NDArray[np.uint8] | None = None  # a store always has it; a scored array may not
+    snr: NDArray[np.float32] | None = None
+    kind: NDArray[np.uint8] | None = None
+    image: NDArray[np.int64] | None = None
+    channels: tuple[str, ...] | None = None  # a store names them; an array cannot
+    kinds: tuple[str, ...] = ()  # the names of `kind`'s numbers
+    flags: NDArray[np.uint32] | None = None  # of alerts: the bits of rotinv/alerts/stamp.py
+    texts: Mapping[str, Any] = field(default_factory=dict)  # of alerts: ids, read as they are asked for
+    taken: tuple[int, ...] | None = None  # which of the file's channels are these; None is all of them
+
+    def __len__(self) -> int:
+        return int(self.pixels.shape[0])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The shape (S, S, C) of a stamp."""
+        size, _, channels = self.pixels.shape[1:]
+        return size, size, channels if self.taken is None else len(self.taken)
+
+    @property
+    def block(self) -> int:
+        """How many stamps lie together on disk and are best read together."""
+        chunks = getattr(self.pixels, "chunks", None)
+        return int(chunks[0]) if chunks else BLOCK
+
+    def raw(self, start: int | ArrayLike, stop: int | None = None) -> Stamps:
+        """The stamps from `start` up to `stop`, or those of an array of indices, as the store holds them."""
+        with reading_hdf5(self.path):
+            if stop is not None:
+                found = _float32(self.pixels[start:stop])
+            elif isinstance(self.pixels, h5py.Dataset):
+                found = self._gather(np.asarray(start, dtype=np.int64))
+            else:
+                found = _float32(self.pixels[np.asarray(start, dtype=np.int64)])
+            return found if self.taken is None else found[..., self.taken]
+
+    def with_channels(self, names: Sequence[str]) -> "Split":
+        """The same stamps with the channels of these names, in this order.
+
+        Raises UserError if the stamps have no names of channels, or lack one of these.
+        """
+        known = self.channels or ()
+        if missing := [name for name in names if name not in known]:
+            raise UserError(f"{self.path}: has the channels {', '.join(known)}, and not {missing[0]}")
+        if tuple(names) == known:
+            return self
+        taken = tuple(known.index(name) for name in names)
+        return replace(self, channels=tuple(names), taken=taken)
+
+    def _gather(self, indices: NDArray[np.int64]) -> Stamps:
+        """Read the blocks in which `indices` lie, each once (HDF5's own index lists are far slower)."""
+        out = np.empty((len(indices), *self.pixels.shape[1:]), dtype=np.float32)
+        order = np.argsort(indices, kind="stable")
+        ordered = indices[order]
+        ends = np.flatnonzero(np.diff(ordered // self.block)) + 1
+        for places in np.split(order, ends) if len(order) else []:
+            rows = indices[places]
+            low = int(rows[0])
+            out[places] = _float32(self.pixels[low : int(rows[-1]) + 1])[rows - low]
+        return out
+
+
+def find_bad(split: Split, progress: bool = False) -> NDArray[np.int64]:
+    """The indices of the stamps with NaN or infinite pixels, found block by block."""
+    bad = [np.zeros(0, dtype=np.int64)]
+    for start, block in _blocks(split, progress):
+        finite = np.isfinite(block).reshape(len(block), -1).all(axis=1)
+        bad.append(start + np.flatnonzero(~finite))
+    return np.concatenate(bad)
+
+
+def check_scaled(split: Split, progress: bool = False) -> None:
+    """Raise UserError, naming the first, if a finite pixel of stamps said to be scaled is not within 0-1."""
+    for start, block in _blocks(split, progress):
+        flat = block.reshape(len(block), -1)
+        outside = np.abs(flat - 0.5) > 0.5 + 1e-6  # NaN is not: a constant channel scaled by the original
+        if outside.any():
+            row = int(outside.any(axis=1).argmax())
+            value = flat[row][outside[row]][0]
+            raise UserError(
+                f"{split.path}: stamp {start + row} has a pixel of {value:g}, outside 0-1: the stamps "
+                "are not scaled; leave --normalisation out"
+            )
+
+
+def count_constant(split: Split, side: int | None = None, progress: bool = False) -> int:
+    """How many channels of the stamps, cut to `side` pixels, are constant and so become zeros."""
+    return sum(prepare(block, split.normalisation, side)[1] for _, block in _blocks(split, progress))
+
+
+def usable(split: Split, on_bad: str, progress: bool = False) -> NDArray[np.int64]:
+    """The indices of the stamps whose pixels are all finite.
+
+    Raises UserError if there are others and `on_bad` is 'error', or if none is left.
+    """
+    bad = find_bad(split, progress)
+    if len(bad) and on_bad == "error":
+        raise UserError(
+            f"{split.path}: {len(bad)} of {len(split)} stamps in '{split.name}' have NaN "
+            f"or infinite pixels (index {_first_few(bad)}); --on-bad drop leaves them out"
+        )
+    if len(bad) == len(split):
+        raise UserError(
+            f"{split.path}: no stamp in '{split.name}' is left, for all {len(bad)} have NaN or "
+            "infinite pixels"
+        )
+    return np.setdiff1d(np.arange(len(split)), bad, assume_unique=True)
+
+
+def check_labels(where: str, label: NDArray[Any]) -> NDArray[np.uint8]:
+    """The labels as uint8. Raises UserError, naming the first, if any is not 0 or 1."""
+    wrong = np.flatnonzero(~np.isin(label, (0, 1)))
+    if len(wrong):
+        raise UserError(
+            f"{where}: {len(wrong)} of {len(label)} labels are not 0 or 1 "
+            f"(the first is {label[wrong[0]]!s} at index {wrong[0]}); 1 is candidate, 0 artifact"
+        )
+    return label.astype(np.uint8)
+
+
+def _blocks(split: Split, progress: bool) -> Iterator[tuple[int, Stamps]]:
+    """All raw stamps of a split, block by block, each with the index of its first."""
+    step = max(1, _SCAN // int(np.prod(split.shape)) // split.block) * split.block
+    starts = range(0, len(split), step)
+    for start in tqdm(starts, desc="checking pixels", disable=not progress, leave=False):
+        yield start, split.raw(start, min(start + step, len(split)))
+
+
+def _float32(pixels: ArrayLike) -> Stamps:
+    """The pixels in float32, in memory; what float32 cannot hold becomes infinite: find_bad finds it."""
+    with np.errstate(over="ignore"):
+        found = np.asarray(pixels, dtype=np.float32, order="C")
+        return found if found.flags.owndata else found.copy()  # no view of a memory map
+
+
+def _first_few(indices: NDArray[np.int64]) -> str:
+    return ", ".join(map(str, indices[:5])) + (", ..." if len(indices) > 5 else "")

@@ -1,0 +1,282 @@
+"""The stamp store: HDF5 with the groups train, validate and test, checked whole when it is opened.
+
+Each group holds `stamps` (N, S, S, C) float32 and `label` (1 candidate, 0 artifact), and may hold
+`snr`, `kind` (an index into the attribute `kinds`) and `image` (whose stamps stay in one split).
+A store of alerts has no `label`; it has the texts `object_id`, `candidate_id` and `survey`, and `flags`
+(rotinv/alerts/stamp.py says what each bit means). The root's attributes are `format`, `channels`,
+`normalisation` ('none' or 'minmax') and `kinds`.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rotinv.stamps.arrays import channels_last, check_shape, read_arrays
+from rotinv.stamps.pixels import NORMALISATIONS
+from rotinv.stamps.splits import BLOCK, Split, check_labels
+from rotinv.system.errors import UserError
+from rotinv.system.hdf5 import create_hdf5, open_hdf5, reading_hdf5
+
+FORMAT = "rotinv-stamps-1"
+SPLITS = ("train", "validate", "test")
+CHANNELS = ("template", "science", "difference", "snr_difference")  # HiTS's, in its order
+TEXTS = ("object_id", "candidate_id", "survey")  # of alerts
+_NUMBERS = {"snr": np.float32, "kind": np.uint8, "image": np.int64, "flags": np.uint32}
+_COLUMNS = ("label", "snr", "kind", "image")
+_ALERT_COLUMNS = ("snr", "kind", "image", "flags", *TEXTS)
+
+
+class StampStore:
+    """An open store. Raises UserError for anything in the file that is not as the format says."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if self.path.suffix.lower() in (".npy", ".npz"):
+            raise UserError(f"{self.path}: is not a stamp store; make one of arrays with rotinv pack")
+        self._file = open_hdf5(self.path)
+        try:
+            with reading_hdf5(self.path):
+                self._read()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "StampStore":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; its splits can then read no more pixels."""
+        self._file.close()
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The number of stamps of each split; a split that the file lacks is empty."""
+        return {name: len(self._splits[name]) if name in self._splits else 0 for name in SPLITS}
+
+    def split(self, name: str) -> Split:
+        """The split of that name. Raises UserError if there is none, or if it is empty."""
+        if not self.sizes.get(name):
+            what = "is empty" if name in SPLITS else "does not exist"
+            full = ", ".join(f"{key} ({size})" for key, size in self.sizes.items() if size) or "none"
+            raise UserError(f"{self.path}: split '{name}' {what}; splits with stamps: {full}")
+        return self._splits[name]
+
+    def _read(self) -> None:
+        path, root = self.path, self._file
+        if _texts(root.attrs.get("format")) != [FORMAT]:
+            raise UserError(
+                f"{path}: is not a stamp store (its attribute 'format' is not '{FORMAT}'); "
+                "make one with rotinv pack"
+            )
+        self.channels = _texts(root.attrs.get("channels"))
+        self.kinds = _texts(root.attrs.get("kinds"))
+        self.normalisation = "".join(_texts(root.attrs.get("normalisation")))
+        if self.normalisation not in NORMALISATIONS:
+            raise UserError(
+                f"{path}: normalisation '{self.normalisation}' is unknown; "
+                f"the attribute must be one of {', '.join(NORMALISATIONS)}"
+            )
+        self._splits = {name: self._read_split(name) for name in SPLITS if name in root}
+        shapes = {split.shape for split in self._splits.values()}
+        if len(shapes) != 1:
+            found = ", ".join(f"{name} {split.shape}" for name, split in self._splits.items()) or "no split"
+            raise UserError(f"{path}: stamps of all splits must have one shape; found {found}")
+        self.size, _, channels = shapes.pop()
+        if len(self.channels) != channels:
+            raise UserError(
+                f"{path}: stamps have {channels} channels, but the attribute 'channels' names "
+                f"{len(self.channels)}; name each"
+            )
+
+    def _read_split(self, name: str) -> Split:
+        group, where = self._file[name], f"{self.path}: {name}"
+        if not isinstance(group, h5py.Group):
+            raise UserError(f"{where} is not a group; make the store with rotinv pack")
+        stamps = _dataset(where, group, "stamps", "fiu")
+        if stamps.ndim != 4 or stamps.shape[1] != stamps.shape[2] or 0 in stamps.shape[1:]:
+            raise UserError(f"{where}/stamps has the shape {stamps.shape}; it must be (N, S, S, C)")
+        columns: dict[str, Any] = {}
+        texts = {key: _text_column(where, group, key, len(stamps)) for key in TEXTS if key in group}
+        if "label" in group or not texts:
+            label = _column(where, group, "label", "iub", len(stamps))
+            columns["label"] = check_labels(f"{where}/label", label)
+        for key, dtype in _NUMBERS.items():
+            if key in group:
+                columns[key] = _column(where, group, key, "fiu" if key == "snr" else "iu", len(stamps))
+                if key == "kind":
+                    _check_kinds(f"{where}/kind", columns[key], len(self.kinds))
+                columns[key] = columns[key].astype(dtype)
+        columns |= {"channels": tuple(self.channels), "kinds": tuple(self.kinds), "texts": texts}
+        return Split(self.path, name, stamps, self.normalisation, **columns)
+
+
+class Writer:
+    """Appends stamps to a store that is being made (see create_store)."""
+
+    def __init__(self, file: h5py.File, size: int, channels: int) -> None:
+        self._file = file
+        self._shape = (size, size, channels)
+        self._written = 0
+
+    def append(
+        self,
+        split: str,
+        stamps: ArrayLike,
+        label: ArrayLike | None,
+        snr: ArrayLike | None = None,
+        kind: ArrayLike | None = None,
+        image: ArrayLike | None = None,
+        **alerts: ArrayLike,
+    ) -> None:
+        """Add stamps (n, S, S, C) with their labels (n,) to a split.
+
+        Missing `snr` is NaN, missing `kind` 0, and without `image` each stamp is an image of its own.
+        `alerts` are TEXTS and `flags`, in a store of alerts, whose label is None.
+        """
+        pixels = np.asarray(stamps, dtype=np.float32)
+        count = len(pixels)
+        if pixels.shape != (count, *self._shape):
+            raise ValueError(f"stamps of shape {pixels.shape} in a store of {self._shape}")
+        columns = {
+            "snr": np.full(count, np.nan) if snr is None else np.asarray(snr),
+            "kind": np.zeros(count) if kind is None else np.asarray(kind),
+            "image": np.arange(self._written, self._written + count) if image is None else np.asarray(image),
+            **{name: np.asarray(values) for name, values in alerts.items()},
+        }
+        if label is not None:
+            columns["label"] = check_labels("label", np.asarray(label))
+        for name, values in columns.items():
+            if values.shape != (count,):
+                raise ValueError(f"{name} of shape {values.shape} for {count} stamps")
+            if name == "image" and count and values.max() > np.iinfo(np.int64).max:
+                raise UserError(f"image {values.max()} is too large a number: a store holds up to 2^63 - 1")
+        group = self._file[split]
+        for name, values in {"stamps": pixels, **columns}.items():
+            dataset = group[name]
+            start = len(dataset)
+            dataset.resize(start + count, axis=0)
+            dataset[start:] = values
+        self._written += count
+
+    def note(self, attributes: Mapping[str, Any]) -> None:
+        """Add attributes to the store's root."""
+        self._file.attrs.update(attributes)
+
+
+@contextlib.contextmanager
+def create_store(
+    path: str | Path,
+    *,
+    channels: Sequence[str],
+    size: int,
+    normalisation: Literal["none", "minmax"] = "none",
+    kinds: Sequence[str] = (),
+    attributes: Mapping[str, Any] | None = None,
+    alerts: bool = False,
+    overwrite: bool = False,
+) -> Iterator[Writer]:
+    """Make a store of stamps (size, size, len(channels)); the file appears whole, or not at all.
+
+    One of `alerts` has no labels, but the alerts' columns.
+    """
+    with create_hdf5(path, overwrite=overwrite) as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["normalisation"] = normalisation
+        for name, texts in (("channels", channels), ("kinds", kinds)):
+            file.attrs.create(name, np.array(list(texts), dtype=object), dtype=h5py.string_dtype())
+        file.attrs.update(attributes or {})
+        for split in SPLITS:
+            columns = _ALERT_COLUMNS if alerts else _COLUMNS
+            _create_split(file.create_group(split), (size, size, len(channels)), columns)
+        yield Writer(file, size, len(channels))
+
+
+def open_stamps(
+    path: str | Path, split: str = "test", *, channels: int | None = None, size: int | None = None
+) -> Split:
+    """The stamps to score: a split of a store, or an array of a .npy or .npz file, which is raw.
+
+    An array may be (N, S, S, C) or (N, C, S, S): `channels` tells which. An .npz file may add `label`
+    and `snr`. Raises UserError if the stamps have not `channels` channels (a store: at least so many) and
+    `size` pixels a side; None takes any number. The file stays open as long as the split is kept.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".npy", ".npz"):
+        found = StampStore(path).split(split)
+        few = channels and found.pixels.shape[3] < channels  # of more, those wanted are chosen by their names
+        check_shape(path, found.pixels.shape, channels if few else None, size)
+        return found
+    arrays = read_arrays(path, keep=("label", "snr"))
+    stamps = channels_last(path, arrays["stamps"], channels, size)
+    if not len(stamps):
+        raise UserError(f"{path}: has no stamps at all")
+    label, snr = arrays.get("label"), arrays.get("snr")
+    return Split(
+        path,
+        "stamps",
+        stamps,
+        label=None if label is None else check_labels(f"{path}: label", label),
+        snr=None if snr is None else snr.astype(np.float32),
+    )
+
+
+def _check_kinds(where: str, kind: NDArray[Any], count: int) -> None:
+    wrong = np.flatnonzero((kind < 0) | (kind >= max(count, 1)))
+    if len(wrong):
+        raise UserError(
+            f"{where}: {kind[wrong[0]]} at index {wrong[0]} is no index into the {count} names "
+            "of the attribute 'kinds'; name every kind there"
+        )
+
+
+def _create_split(group: h5py.Group, shape: tuple[int, int, int], columns: Sequence[str]) -> None:
+    block = max(1, min(BLOCK, (1 << 20) // (4 * int(np.prod(shape)))))  # a block fits HDF5's cache
+    group.create_dataset("stamps", (0, *shape), np.float32, maxshape=(None, *shape), chunks=(block, *shape))
+    dtypes = {"label": np.uint8, **_NUMBERS, **dict.fromkeys(TEXTS, h5py.string_dtype())}
+    for name in columns:
+        group.create_dataset(name, (0,), dtypes[name], maxshape=(None,), chunks=(8192,))
+
+
+def _dataset(where: str, group: h5py.Group, name: str, types: str) -> h5py.Dataset:
+    found = group.get(name)
+    if not isinstance(found, h5py.Dataset):
+        raise UserError(f"{where} has no dataset '{name}'; make the store with rotinv pack")
+    if found.dtype.kind not in types:
+        raise UserError(f"{where}/{name} holds {found.dtype}, not numbers; make the store with rotinv pack")
+    return found
+
+
+def _column(where: str, group: h5py.Group, name: str, types: str, count: int) -> NDArray[Any]:
+    found = _dataset(where, group, name, types)
+    if found.shape != (count,):
+        raise UserError(f"{where}/{name} has the shape {found.shape}, but there are {count} stamps")
+    return np.asarray(found[()])
+
+
+def _text_column(where: str, group: h5py.Group, name: str, count: int) -> h5py.Dataset:
+    """A column of texts, which stays in the file: those of ten million alerts do not belong in memory."""
+    found = group[name]
+    if h5py.check_string_dtype(getattr(found, "dtype", None)) is None or found.shape != (count,):
+        raise UserError(
+            f"{where}/{name} is no column of {count} texts; make the store with rotinv import_alerts"
+        )
+    return found.asstr()
+
+
+def _texts(value: Any) -> list[str]:
+    """A text attribute as a list of texts: h5py gives one or an array, text or bytes."""
+    if value is None or isinstance(value, h5py.Empty):
+        return []
+    items = np.ravel(np.asarray(value, dtype=object))
+    return [item.decode() if isinstance(item, bytes) else str(item) for item in items]

@@ -1,0 +1,1 @@
+"""What every room stands on: errors, whole files, HDF5, locks, processes, pipelines, Dask, pictures."""

@@ -1,0 +1,75 @@
+"""Connecting to a Dask cluster, one that there is or processes of this machine; needs the extra `dask`."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from rotinv.system.errors import UserError, require_extra
+
+_PATIENCE = 60  # seconds until a cluster must have a worker
+
+
+def processes(address: str) -> int:
+    """N of local:N; 0 for a scheduler's address. Raises UserError if N is no number."""
+    if not address.startswith("local:"):
+        return 0
+    number = address.removeprefix("local:")
+    if not number.isdecimal() or not int(number):
+        raise UserError(f"--dask {address}: local:N wants a number of processes, as local:2")
+    return int(number)
+
+
+def threads_each(address: str) -> int | None:
+    """The threads of each process of local:N; None at an address, where each worker knows its own."""
+    count = processes(address)
+    return max(1, (os.cpu_count() or 1) // count) if count else None
+
+
+def own_threads(dask_worker: Any) -> int:
+    """On a worker: its own share of its machine, of which several workers must not each take all cores.
+
+    Dask's Client.run knows the argument by this name.
+    """
+    import numba
+
+    most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # made at run time
+    return int(min(dask_worker.state.nthreads, most))
+
+
+def least_threads(address: str) -> int:
+    """The threads of the worker that has fewest. Raises UserError as `connected`."""
+    with connected(address) as client:
+        return min(client.run(own_threads).values())
+
+
+@contextlib.contextmanager
+def connected(address: str, plugin: Any = None) -> Iterator[Any]:
+    """A client whose workers have `plugin`. Raises UserError if the extra is missing, or without a worker."""
+    dask, count = require_extra("distributed", "dask", f"--dask {address}"), processes(address)
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a worker that dies is no news
+    with contextlib.ExitStack() as stack:
+        where = address
+        if count:
+            where = stack.enter_context(
+                dask.LocalCluster(
+                    n_workers=count,
+                    threads_per_worker=1,
+                    processes=True,
+                    memory_limit=0,
+                    dashboard_address=":0",
+                    silence_logs=logging.CRITICAL,
+                )
+            )
+        try:
+            client = stack.enter_context(dask.Client(where, timeout=_PATIENCE, set_as_default=False))
+            client.wait_for_workers(1, timeout=_PATIENCE)
+            if plugin is not None:
+                client.register_plugin(plugin)
+        except UserError:
+            raise
+        except Exception as error:  # Dask's, the network's, or a worker's that lacks this package
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(f"--dask {address}: no cluster to work on ({reason})") from error
+        yield client

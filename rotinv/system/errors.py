@@ -1,0 +1,27 @@
+"""The one error that a user's input can cause, and libraries that only some programs need (the extras)."""
+
+import importlib
+from typing import Any
+
+
+class UserError(Exception):
+    """Bad input: one line that names the file, the value and the remedy.
+
+    Library code raises it at the edge (a file, a program's options, a checkpoint); the programs
+    print it and exit with status 2. No traceback is shown for it.
+    """
+
+
+class MissingLibrary(UserError):
+    """A library of an extra is not installed."""
+
+
+def require_extra(library: str, extra: str, what: object) -> Any:
+    """The module of that name. Raises MissingLibrary, naming the extra that brings it, if it is not there."""
+    try:
+        return importlib.import_module(library)
+    except ImportError as error:
+        raise MissingLibrary(
+            f"{what}: needs {library.partition('.')[0]}, which is not here ({error}): "
+            f"pip install 'rotinv[{extra}]'"
+        ) from error
