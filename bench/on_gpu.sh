@@ -15,7 +15,7 @@ fi
 if [ -d carried/data ]; then export ROTINV_REAL_DATA=$PWD/carried/data; fi
 nvidia-smi > "$out/machine.txt" 2>&1
 # Without a GPU every test would be skipped, which must not pass for a success.
-python3 -c 'from rotinv import cli, devices; cli.run("on_gpu", lambda: devices.get_kernels("cuda") is None)' || exit 2
+python3 -c 'from rotinv import cli; from rotinv.nn import devices; cli.run("on_gpu", lambda: devices.get_kernels("cuda") is None)' || exit 2
 status=0  # an interrupted pytest still leaves its table
 timeout -s INT -k 10 140 python3 -m pytest tests/test_gpu.py -m gpu -rs --durations=10 2>&1 | tee "$out/tests.txt" || status=1
 timeout -s INT -k 10 310 python3 -m pytest bench/test_cuda_speed.py --benchmark --device cuda --rounds 3 --json "$out/speed.json" \

@@ -11,7 +11,7 @@ from programs import ENVIRONMENT
 PROGRAM = """
 import sys, time
 from rotinv import cli
-from rotinv.files import written_whole
+from rotinv.system.files import written_whole
 
 def main():
     with written_whole("out.txt") as temporary:
@@ -48,7 +48,9 @@ def test_nothing_is_left_half_written(tmp_path, number, status, word):
 IN_HDF5 = """
 import signal
 import numpy as np
-from rotinv import cli, hdf5, stamps
+from rotinv import cli
+from rotinv.stamps.store import create_store
+from rotinv.system import hdf5
 
 write, sent = hdf5._Sink.write, []
 
@@ -61,7 +63,7 @@ hdf5._Sink.write = write_and_signal
 
 def main():
     block, label = np.ones((1024, 21, 21, 4), np.float32), np.ones(1024, int)
-    with stamps.create_store("out.h5", channels="abcd", size=21) as writer:
+    with create_store("out.h5", channels="abcd", size=21) as writer:
         for _ in range(300):
             writer.append("train", block, label)
     return 0

@@ -20,7 +20,7 @@ from rotinv.system.errors import UserError
 
 WRITE = """
 import sys, time
-from rotinv.files import written_whole
+from rotinv.system.files import written_whole
 with written_whole(sys.argv[1]) as temporary:
     temporary.write_text("half")
     print("writing", flush=True)

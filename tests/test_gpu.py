@@ -122,7 +122,7 @@ sys.path.insert(0, "tests")
 from pathlib import Path
 from test_cuda_networks import SHAPES, trained
 from test_network import check_authors_cap
-from rotinv.devices import get_kernels
+from rotinv.nn.devices import get_kernels
 for precision in ("fp32", "tf32"):
     trained(get_kernels("cuda", precision=precision), SHAPES[0], Path("."), steps=2)
 """

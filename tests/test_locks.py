@@ -18,7 +18,7 @@ from rotinv.runs.model import load_model
 from rotinv.system import locks
 from rotinv.system.errors import UserError
 
-HOLD = "import sys, time; from pathlib import Path; from rotinv import locks\n"
+HOLD = "import sys, time; from pathlib import Path; from rotinv.system import locks\n"
 HOLD += "with locks.held(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
 
 
@@ -76,7 +76,7 @@ def test_patience(tmp_path, holder):
 
 def test_what_joined_holds_on(tmp_path):
     """A worker that outlives the process that started it keeps others out."""
-    join = "import os, sys, time; from pathlib import Path; from rotinv import locks\n"
+    join = "import os, sys, time; from pathlib import Path; from rotinv.system import locks\n"
     join += "locks.join(Path(sys.argv[1])); print('joined', flush=True); time.sleep(600)"
     with locks.held(tmp_path):
         worker = subprocess.Popen(

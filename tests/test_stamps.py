@@ -130,7 +130,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_file(tmp_path):
     code = f"""
 import resource, signal, numpy as np
 from rotinv import cli
-from rotinv.stamps import create_store
+from rotinv.stamps.store import create_store
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 def main():

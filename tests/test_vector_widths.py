@@ -9,7 +9,7 @@ import pytest
 from programs import ENVIRONMENT, ROOT
 
 WITHOUT = {8: ("avx512",), 4: ("avx", "fma", "f16c", "vaes", "vpclmulqdq")}
-ASK = "from rotinv.kernels.cpu.simd import LANES; print(LANES)"
+ASK = "from rotinv.kernels.cpu.vector.simd import LANES; print(LANES)"
 
 
 def environment(lanes, folder):
