@@ -36,7 +36,7 @@ def pytest_configure(config):
     config.stash[PROGRAMS], config.stash[CURVES] = [], {}
     if path := config.getoption("--compare"):
         try:
-            config.stash[OLD] = json.loads(path.read_text())
+            config.stash[OLD] = json.loads(path.read_text(encoding="utf-8"))
             table.comparison(config.stash[OLD], [])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise pytest.UsageError(f"--compare {path}: holds no timings of --json ({error})") from None

@@ -13,4 +13,4 @@ if __name__ == "__main__":
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:
-        Path(file).write_text(str(peak_memory()))
+        Path(file).write_text(str(peak_memory()), encoding="utf-8")

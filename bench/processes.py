@@ -55,5 +55,5 @@ def run(arguments: list[str], cache: Path | None = None, until: str = "") -> dic
             "operation": " ".join(Path(word).name if os.sep in word else word for word in arguments),
             "seconds": time.perf_counter() - started,
             "to_first_step": reached,
-            "memory_mb": float(peak.read_text()),
+            "memory_mb": float(peak.read_text(encoding="utf-8")),
         }

@@ -52,7 +52,8 @@ def program_lines(programs: list[dict]) -> list[str]:
 
 def write(path: Path, machine: dict, rows: list[dict], programs: list[dict]) -> None:
     """Write machine and tables as JSON."""
-    path.write_text(json.dumps({"machine": machine, "rows": rows, "programs": programs}, indent=1) + "\n")
+    text = json.dumps({"machine": machine, "rows": rows, "programs": programs}, indent=1)
+    path.write_text(f"{text}\n", encoding="utf-8")
 
 
 def comparison(old: dict, rows: list[dict]) -> list[str]:

@@ -65,7 +65,10 @@ def _write(
 ) -> None:
     """All that was asked for."""
     if options.csv:
-        with written_whole(options.csv) as temporary, temporary.open("w", newline="") as file:
+        with (
+            written_whole(options.csv) as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.DictWriter(file, list(row(groups[0])), lineterminator="\n")
             writer.writeheader()
             writer.writerows(map(row, groups))

@@ -174,7 +174,7 @@ def _lines(
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    with written_whole(path) as temporary, temporary.open("w", newline="") as file:
+    with written_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

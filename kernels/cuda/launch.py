@@ -54,7 +54,12 @@ def source(family: str) -> str:
             return ""
         included.add(path)
         there = path.parent
-        return re.sub(r'^#include "(\S+)"$', lambda m: expanded(there / m[1]), path.read_text(), flags=re.M)
+        return re.sub(
+            r'^#include "(\S+)"$',
+            lambda m: expanded(there / m[1]),
+            path.read_text(encoding="utf-8"),
+            flags=re.M,
+        )
 
     return expanded(SOURCES / f"{family}.cu")
 

@@ -11,6 +11,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from rotinv.system.scratch import njit
+
 _FIXED, _VARINT, _BYTES, _ARRAY, _MAP, _UNION, _RECORD, _OPTION = range(8)
 _SIZES = {"null": 0, "boolean": 1, "float": 4, "double": 8}
 _DEEP = 64  # records within one another: a file must not exhaust the stack
@@ -65,7 +67,7 @@ def _branches(kind: int, schemas: list[Any], node: int, program: list[int], name
     return node
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def field_starts(data: Any, at: int, program: Any, node: int) -> Any:
     """Where each field of the record at `at` starts, and the record's end; all -1 if the data end before."""
     count = program[node + 1]
@@ -100,7 +102,7 @@ def _jump(data: Any, at: int, count: int) -> int:
     return at + count if at >= 0 and 0 <= count <= len(data) - at else -1
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _skip(data: Any, at: int, program: Any, node: int, nodes: Any, left: Any) -> int:
     """Where the value at `at` ends; -1 if the data end before.
 

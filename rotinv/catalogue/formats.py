@@ -99,13 +99,12 @@ def _length(rows: Rows) -> int:
 @contextlib.contextmanager
 def _csv(path: Path, columns: Sequence[Column], facts: Sequence[Fact]) -> Iterator[Write]:
     with written_whole(path) as temporary:
-        with temporary.open("w", newline="") as file:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
             yield _csv_rows(file, columns)
         about = {"columns": [asdict(column) for column in columns]}
         with written_whole(_beside(path), overwrite=True) as beside:
-            beside.write_text(
-                json.dumps({**{fact.name: fact.value for fact in facts}, **about}, indent=2) + "\n"
-            )
+            text = json.dumps({**{fact.name: fact.value for fact in facts}, **about}, indent=2) + "\n"
+            beside.write_text(text, encoding="utf-8")
 
 
 def _csv_rows(file: TextIO, columns: Sequence[Column]) -> Write:
@@ -232,7 +231,7 @@ def _beside(path: Path) -> Path:
 def _is_metadata(path: Path) -> bool:
     """Whether a file is the metadata of a CSV of ours."""
     try:
-        return {"columns", "model_1_sha256"} <= dict(json.loads(path.read_text())).keys()
+        return {"columns", "model_1_sha256"} <= dict(json.loads(path.read_text(encoding="utf-8"))).keys()
     except (OSError, ValueError, TypeError):
         return False
 

@@ -57,7 +57,7 @@ def write(path: Path, scores: Scores, overwrite: bool = False) -> None:
 
 def _columns_of_csv(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with disk_errors(path), path.open(newline="") as file:
+        with disk_errors(path), path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     except (UnicodeDecodeError, csv.Error):
         rows = []

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from rotinv.nn.contract import FAMILIES, Array, Kernels
+from rotinv.system import scratch
 from rotinv.system.errors import UserError
 
 DEVICES = ("cpu", "cuda", "reference")
@@ -89,7 +90,10 @@ def exact_kernels() -> Kernels:
 
 def _families(device: str) -> dict[str, Any]:
     """The modules of a device's kernels, held to the Protocols by tests/test_kernels.py."""
-    return {name: importlib.import_module(f"rotinv.kernels.{device}.{name}") for name in FAMILIES}
+    modules = [f"rotinv.kernels.{device}.{name}" for name in FAMILIES]
+    found = scratch.with_numba_cache(lambda: [importlib.import_module(module) for module in modules])
+    scratch.tell_of_numba_cache()
+    return dict(zip(FAMILIES, found, strict=True))
 
 
 def _fractions(array: Any) -> np.ndarray:

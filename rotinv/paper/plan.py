@@ -112,7 +112,7 @@ def begun(folder: Path) -> Settings | None:
             raise UserError(f"{folder}: holds other files and no reproduction; name another folder")
         return None
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
         return Settings(**{**values, "schedule": Schedule(**values["schedule"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: is damaged ({error}); name another folder") from error

@@ -100,7 +100,9 @@ def _exactly(at: Place, settings: dict[str, Any]) -> Iterator[str]:
 def _time(at: Place) -> str:
     """How long the steps took, each in a process of its own; the report's own is not known yet."""
     each = [
-        json.loads(path.read_text())["seconds"] for path in at.steps.glob("*.json") if path.stem != "files"
+        json.loads(path.read_text(encoding="utf-8"))["seconds"]
+        for path in at.steps.glob("*.json")
+        if path.stem != "files"
     ]
     return f"{len(each)} steps took {sum(each) / 60:.1f} minutes, one after another; several run at a time."
 

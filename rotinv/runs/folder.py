@@ -70,7 +70,7 @@ def read_config(folder: Path) -> Config:
     if not path.is_file():
         raise UserError(f"{folder}: holds no run (no {CONFIG_FILE})")
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
         values["schedule"] = Schedule(**values["schedule"])
         config = Config(**values)
         for what in (config, config.schedule):

@@ -32,7 +32,7 @@ class Row(NamedTuple):
 def read(path: Path) -> list[Row]:
     """All rows but a last one that a kill cut short. Raises UserError if the file is not a history."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         whole = text[: text.rfind("\n") + 1]
         return [_row(record) for record in csv.DictReader(whole.splitlines())]
     except (OSError, KeyError, ValueError, TypeError) as error:
@@ -41,7 +41,10 @@ def read(path: Path) -> list[Row]:
 
 def restart(path: Path, rows: list[Row]) -> None:
     """Write the history anew with these rows."""
-    with written_whole(path, overwrite=True) as temporary, temporary.open("w", newline="") as file:
+    with (
+        written_whole(path, overwrite=True) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(_record(row) for row in rows)
@@ -49,7 +52,7 @@ def restart(path: Path, rows: list[Row]) -> None:
 
 def append(path: Path, row: Row) -> None:
     """Add a row; it reaches the file at once."""
-    with disk_errors(path), path.open("a", newline="") as file:
+    with disk_errors(path), path.open("a", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerow(_record(row))
 
 

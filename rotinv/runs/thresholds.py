@@ -60,7 +60,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        entries = json.loads(path.read_text())["entries"]
+        entries = json.loads(path.read_text(encoding="utf-8"))["entries"]
         if all(isinstance(one["weights"], list) and isinstance(one["thresholds"], dict) for one in entries):
             return list(entries)
         raise ValueError("an entry has no thresholds")

@@ -8,11 +8,11 @@ so a stamp gets the same bits wherever it stands in a batch, and a turned stamp 
 
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.system.errors import UserError
+from rotinv.system.scratch import njit
 
 NORMALISATIONS = ("none", "minmax")  # what a store may hold: raw pixels, or pixels scaled already
 
@@ -71,7 +71,7 @@ def check_side(size: int, side: int) -> None:
         )
 
 
-@numba.njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _scale(raw: Any, out: Any) -> int:
     """Scale raw (N, P, C) into out; one thread, for it runs beside the training's own threads.
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from rotinv.stamps import store
 from rotinv.survey import detection, kinds, pair, parts, selection, sky
+from rotinv.system import scratch
 from rotinv.system.workers import begin_worker, threads_each
 
 VERSION = 4  # of the survey's content: another number, other data for the same seed
@@ -48,6 +49,7 @@ def make_survey(
     Raises UserError if `path` exists or cannot be written, or was begun with other arguments.
     """
     path = Path(path)
+    scratch.tell_of_numba_cache()
     attributes = {"survey_version": VERSION, "seed": seed, "band": band, "image_size": size}
     options = {
         **attributes,

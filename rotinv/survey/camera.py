@@ -6,11 +6,11 @@ DECam: read noise 7 e-, full well about 1.3e5 e- (recipe, "Instrument" and 8-13)
 import math
 from typing import NamedTuple
 
-import numba as nb
 import numpy as np
 from scipy import special
 
 from rotinv.survey import kinds
+from rotinv.system.scratch import njit
 
 READ_NOISE = 7.0  # e- (DECam)
 FULL_WELL = 1.3e5  # e- (recipe 8)
@@ -58,7 +58,7 @@ def expose(rng: np.random.Generator, scene: np.ndarray, level: float) -> np.ndar
     return _counts(scene, np.float32(level), draws, NORMAL, np.float32(READ_NOISE**2), np.float32(FULL_WELL))
 
 
-@nb.njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _counts(scene, level, draws, normal, read_square, full_well):
     """Poisson(mean) + N(0, read noise) from a normal z, by their sum's Cornish-Fisher expansion
 

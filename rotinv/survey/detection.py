@@ -5,11 +5,11 @@ F = sum(p D / V) / sqrt(sum(p^2 / V))      SNR of a point source at each pixel, 
 
 from typing import NamedTuple
 
-import numba as nb
 import numpy as np
 
 from rotinv.survey import psf
 from rotinv.survey.differencing import Difference, convolve
+from rotinv.system.scratch import njit
 
 THRESHOLD = 5.0  # |F| of a detection
 STAMP = 21  # px
@@ -33,7 +33,7 @@ def filter_pair(pair: Difference, fwhm: float) -> tuple[np.ndarray, np.ndarray]:
     return total, square
 
 
-@nb.njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _weigh(template, science, variance):
     """D / V and 1 / V."""
     weighted, inverse = np.empty_like(variance), np.empty_like(variance)
@@ -44,7 +44,7 @@ def _weigh(template, science, variance):
     return weighted, inverse
 
 
-@nb.njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _normalise(total, square):
     """In place: total / sqrt(square), and sqrt(square)."""
     for i in range(total.shape[0]):
@@ -59,7 +59,7 @@ def detect(snr_map: np.ndarray) -> Detections:
     return Detections(row, column, snr_map[row, column])
 
 
-@nb.njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _peaks(snr_map):
     height, width = snr_map.shape
     margin = STAMP // 2
@@ -73,7 +73,7 @@ def _peaks(snr_map):
     return np.array(rows, np.int64), np.array(columns, np.int64)
 
 
-@nb.njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _is_highest(snr_map, i, j, value):
     """Whether (i, j) is the first of the largest |F| of its 9 x 9 pixels."""
     for k in range(i - PEAK, i + PEAK + 1):
@@ -89,7 +89,7 @@ def cut(pair: Difference, found: Detections) -> np.ndarray:
     return _cut(*pair, found.row, found.column)
 
 
-@nb.njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _cut(template, science, variance, rows, columns):
     stamps = np.empty((rows.size, STAMP, STAMP, 4), np.float32)
     for n in range(rows.size):

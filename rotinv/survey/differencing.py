@@ -11,11 +11,11 @@ survey find faint candidates as clear as real ones of the same SNR (the square m
 import math
 from typing import NamedTuple
 
-import numba as nb
 import numpy as np
 
 from rotinv.survey import psf
 from rotinv.survey.camera import READ_NOISE
+from rotinv.system.scratch import njit
 
 OPTIMISM = (
     0.7,
@@ -63,7 +63,7 @@ def lanczos2(shift: float) -> np.ndarray:
     return (weights / weights.sum()).astype(np.float32)
 
 
-@nb.njit(cache=True, error_model="numpy", fastmath={"contract"})
+@njit(error_model="numpy", fastmath={"contract"})
 def convolve(image, along_y, along_x):
     """Correlate float32 `image` with the outer product of two odd kernels; edge pixels are repeated."""
     height, width = image.shape
@@ -95,14 +95,14 @@ def convolve(image, along_y, along_x):
     return result
 
 
-@nb.njit(cache=True, error_model="numpy", fastmath={"contract"})
+@njit(error_model="numpy", fastmath={"contract"})
 def _add_four(row, w, a, b, c, d):
     w0, w1, w2, w3 = w[0], w[1], w[2], w[3]
     for j in range(row.size):
         row[j] += w0 * a[j] + w1 * b[j] + w2 * c[j] + w3 * d[j]
 
 
-@nb.njit(cache=True, error_model="numpy", fastmath={"contract"})
+@njit(error_model="numpy", fastmath={"contract"})
 def _add_one(row, w, a):
     for j in range(row.size):
         row[j] += w * a[j]
@@ -127,7 +127,7 @@ def prepare_science(counts: np.ndarray, level: float, matching: Matching) -> tup
     return _smooth(image, variance, 0.0 if matching.on_template else matching.sigma)
 
 
-@nb.njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _reduce(counts, level, read_square):
     """Counts less the sky, and their photon and read noise as estimated from the counts (e-^2)."""
     image, variance = np.empty_like(counts), np.empty_like(counts)

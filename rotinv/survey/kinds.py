@@ -3,8 +3,9 @@
 A pixel that several defects touch carries the largest number: a cosmic ray on a galaxy is a cosmic ray.
 """
 
-import numba as nb
 import numpy as np
+
+from rotinv.system.scratch import njit
 
 KINDS = (
     "candidate",
@@ -35,7 +36,7 @@ def blank(size: int) -> np.ndarray:
     return np.full((size, size), NOISE, np.uint8)
 
 
-@nb.njit(cache=True)
+@njit()
 def paint(kind_map: np.ndarray, y: float, x: float, radius: int, kind: int) -> None:
     """Mark the pixels within `radius` of (y, x), unless something of higher precedence is there."""
     size = kind_map.shape[0]
@@ -45,7 +46,7 @@ def paint(kind_map: np.ndarray, y: float, x: float, radius: int, kind: int) -> N
             kind_map[i, j] = max(kind_map[i, j], kind)
 
 
-@nb.njit(cache=True)
+@njit()
 def read(kind_map: np.ndarray, rows: np.ndarray, columns: np.ndarray, radius: int) -> np.ndarray:
     """The kind of highest precedence within `radius` pixels of each position (N,)."""
     found = np.zeros(rows.size, np.uint8)

@@ -120,10 +120,10 @@ def _check_options(file: Path, options: dict[str, Any]) -> None:
     """Raise UserError unless `file` says the same, or is not there and can be written."""
     if not file.exists():
         with written_whole(file) as temporary:
-            temporary.write_text(json.dumps(options, indent=1) + "\n")
+            temporary.write_text(json.dumps(options, indent=1) + "\n", encoding="utf-8")
         return
     try:
-        saved = dict(json.loads(file.read_text()))
+        saved = dict(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{file}: is damaged; remove {file.parent} to begin anew") from error
     other = [

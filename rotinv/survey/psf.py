@@ -6,9 +6,10 @@ I(r) = (beta - 1) / (pi alpha^2) (1 + r^2 / alpha^2)^-beta,   FWHM = 2 alpha sqr
 import math
 from typing import NamedTuple
 
-import numba as nb
 import numpy as np
 from scipy import fft
+
+from rotinv.system.scratch import njit
 
 FAINTEST = 0.3  # e-/px: a star's wings are drawn down to here, well below the sky's noise (tuned)
 SCIENCE_FWHM = (
@@ -56,7 +57,7 @@ def shape_of(psf: Psf) -> np.ndarray:
     return np.array([a, b, c, psf.beta, (psf.beta - 1) / (math.pi * alpha**2)])
 
 
-@nb.njit(cache=True)
+@njit()
 def add_stars(image: np.ndarray, y: np.ndarray, x: np.ndarray, flux: np.ndarray, shape: np.ndarray) -> None:
     """Add point sources of `flux` e- at (y, x) px to `image`; `shape` is shape_of(psf)."""
     height, width = image.shape

@@ -7,11 +7,11 @@ in electrons of one exposure.
 import math
 from typing import NamedTuple
 
-import numba as nb
 import numpy as np
 from scipy import fft
 
 from rotinv.survey import kinds, psf
+from rotinv.system.scratch import njit
 
 SKY = {"u": (80.0, 220.0), "g": (500.0, 900.0)}  # e-/px of one exposure, by band (recipe 2)
 BRIGHTNESS = {"u": 0.5, "g": 1.0}  # of stars and galaxies: DECam sees less of them in u (tuned)
@@ -122,7 +122,7 @@ def render(
     return images[0], images[1]
 
 
-@nb.njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _add_discs(image, y, x, flux, radius, ratio, angle):
     """Exponential discs exp(-1.678 r / r_e) to 4.5 half-light radii; 2 x 2 samples a pixel at peaks."""
     size = image.shape[0]

@@ -1,14 +1,17 @@
 """Files that are whole or not there: written beside their place, flushed to disk, then renamed.
 
-A process that is killed leaves its temporary file, `.NAME.PROCESS.xxxx.part`. Whoever writes a file holds a
-lock on his, so that the next to write the same file knows what nobody writes any more, and removes it.
+A process that is killed leaves its temporary file, `.NAME.PROCESS.xxxx.part`. A process holds a lock on its
+temporary file while it writes, so that the next one can tell which of these files are abandoned, and remove
+them.
 
-The lock is the operating system's (flock): it ends with the process that has it, however that ends. Windows
-has none: there LOCKS_AVAILABLE is False, and nothing is kept out.
+The lock is the operating system's (flock): it ends with its process, however that ends. Windows has none, and
+some file systems have none: there two processes are not kept apart, and abandoned files may stay.
 """
 
 import contextlib
+import errno
 import json
+import logging
 import os
 import re
 import sys
@@ -17,7 +20,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from rotinv.system import messages
 from rotinv.system.errors import UserError
+
+if sys.platform == "win32":
+    _ALONE = _SHARED = 0
+else:
+    import fcntl
+
+    _ALONE, _SHARED = fcntl.LOCK_EX | fcntl.LOCK_NB, fcntl.LOCK_SH
+
+# What a file system says of a call that it does not know.
+_NOT_SUPPORTED = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK, errno.ENOTTY}
+
+_log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -42,10 +58,11 @@ def written_whole(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
         with disk_errors(path):
             yield temporary
             _flush(temporary)
-            temporary.chmod(0o666 & ~_umask())
+            with contextlib.suppress(PermissionError):  # some file systems keep no modes
+                temporary.chmod(0o666 & ~_umask())
             refuse_existing(path, overwrite)
             temporary.replace(path)
-            _flush(path.parent)
+            _flush_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
         os.close(handle)
@@ -58,9 +75,8 @@ def is_temporary(path: Path) -> bool:
 
 def remove_abandoned(folder: Path) -> None:
     """Remove from a folder, and from those in it, the temporary files whose processes were killed."""
-    if LOCKS_AVAILABLE:
-        for path in folder.rglob(".*.part"):
-            _unlink_abandoned(path)
+    for path in folder.rglob(".*.part"):
+        _unlink_abandoned(path)
 
 
 def check_ours(folder: Path, ours: re.Pattern[str]) -> None:
@@ -87,7 +103,7 @@ def remove_ours(folder: Path, ours: re.Pattern[str]) -> None:
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write a JSON file in place of the last one."""
     with written_whole(path, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(values, indent=2) + "\n")
+        temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def refuse_existing(path: Path, overwrite: bool = False) -> None:
@@ -125,8 +141,6 @@ def _remove_abandoned(path: Path, shared: bool) -> None:
 
     Raises UserError if somebody is writing one, unless `shared`.
     """
-    if not LOCKS_AVAILABLE:
-        return
     for found in path.parent.iterdir():
         if not (is_temporary(found) and found.name.startswith(f".{path.name}.")):
             continue
@@ -137,26 +151,61 @@ def _remove_abandoned(path: Path, shared: bool) -> None:
 
 
 def _unlink_abandoned(temporary: Path) -> bool:
-    """Remove a temporary file that nobody writes; says whether nobody does."""
+    """Remove a temporary file that nobody writes; says whether nobody is known to.
+
+    Where the file system has no locks the file stays, since a process may be writing it.
+    """
     try:
         handle = os.open(temporary, os.O_RDWR)
     except OSError:  # gone, or another user's
         return True
     try:
-        if found := take_lock(handle):
+        taken = _flock(handle, _ALONE)
+        if taken:
             temporary.unlink(missing_ok=True)
-        return found
+        return taken is not False
     finally:
         os.close(handle)
 
 
-def _flush(path: Path) -> None:
-    """Bring a file's bytes, or a folder's entries, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+def _flush(file: Path) -> None:
+    """Bring a file's bytes to the disk."""
+    descriptor = os.open(file, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        _unless_unsupported(error, "cannot flush a file to the disk")
     finally:
         os.close(descriptor)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Bring a folder's entries, such as a file's new name, to the disk.
+
+    CIFS, VirtualBox's and some FUSE file systems cannot do that, and a folder may be one that we may write to
+    but not read. The file is there all the same.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        _unless_unsupported(error, "cannot flush a folder to the disk")
+    finally:
+        os.close(descriptor)
+
+
+def _unless_unsupported(error: OSError, what: str) -> None:
+    """Raise an error of the disk; but go on, and say so once, if the file system just has no such call."""
+    if error.errno not in _NOT_SUPPORTED:
+        raise error
+    messages.once(
+        _log,
+        f"the file system {what} ({error.strerror}); rotinv goes on, but a power cut could lose what it has "
+        "just written",
+    )
 
 
 def _umask() -> int:
@@ -169,23 +218,34 @@ def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-if sys.platform != "win32":
-    import fcntl
-
-LOCKS_AVAILABLE = sys.platform != "win32"
-
-
 def take_lock(file: int | IO[str]) -> bool:
-    """Take a file's lock; False if somebody has it."""
-    if sys.platform != "win32":
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
+    """Take a file's lock; False if somebody has it. Where there are no locks, everybody may go on."""
+    return _flock(file, _ALONE) is not False
 
 
 def share_lock(file: int | IO[str]) -> None:
     """Have a file's lock together with all others that share it; waits for who has it alone."""
-    if sys.platform != "win32":
-        fcntl.flock(file, fcntl.LOCK_SH)
+    _flock(file, _SHARED)
+
+
+def _flock(file: int | IO[str], operation: int) -> bool | None:
+    """Ask for a lock: whether it was given, or None where there are no locks, which is said once.
+
+    Lustre without the mount option `flock` has none, and some of NFS and FUSE.
+    """
+    if sys.platform == "win32":
+        return None
+    try:
+        fcntl.flock(file, operation)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NOT_SUPPORTED:
+            raise
+        messages.once(
+            _log,
+            f"the file system has no locks ({error.strerror}): rotinv goes on without them, so see to it "
+            "that no two processes write the same file or folder",
+        )
+        return None
+    return True

@@ -57,29 +57,64 @@ class _Sink(io.FileIO):
 
 
 def open_hdf5(path: str | Path) -> h5py.File:
-    """Open an HDF5 file for reading. Raises UserError if it is missing, truncated or of another kind."""
+    """Open an HDF5 file for reading.
+
+    Raises UserError if it is missing, of another kind or damaged, or if another program has it open for
+    writing: each says what to do.
+    """
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path}: no such file")
     if path.is_dir():
         raise UserError(f"{path}: is a folder, not an HDF5 file")
     try:
-        return h5py.File(path, "r")
+        # "best-effort": a file system that has no locks is no reason not to read.
+        return h5py.File(path, "r", locking="best-effort")
     except OSError as error:
-        reason = "cannot be read" if not os.access(path, os.R_OK) else "is damaged or is not an HDF5 file"
-        raise UserError(f"{path}: {reason} ({first_line(error)})") from error
+        raise UserError(f"{path}: {_why_not_opened(path, error)} ({first_line(error)})") from error
+
+
+def _why_not_opened(path: Path, error: OSError) -> str:
+    said = str(error)
+    if "unable to lock file" in said or "already open" in said:
+        return "is open for writing in another program, or was not closed by it; close it there, or wait"
+    if not os.access(path, os.R_OK):
+        return "cannot be read"
+    return "is damaged or is not an HDF5 file"
 
 
 @contextlib.contextmanager
 def reading_hdf5(path: Path) -> Iterator[None]:
-    """Turn what h5py raises as it reads a damaged file into one line that names it.
+    """Turn what h5py raises as it reads a file into one line that names the file and the remedy.
 
     Its exceptions are of many types: a flipped bit makes another type, name, size or address of anything.
     """
     try:
         yield
     except _H5PY as error:
+        if filters := _missing_filters(path):
+            raise UserError(
+                f"{path}: needs {filters}, which is not installed here; install it and name its folder in "
+                "HDF5_PLUGIN_PATH, or have the file repacked without it: h5repack -f NONE FILE COPY"
+            ) from error
         raise UserError(f"{path}: is damaged ({first_line(error)}); copy or make it anew") from error
+
+
+def _missing_filters(path: Path) -> str:
+    """The filters of a file's datasets that this HDF5 lacks, by number and name."""
+    found: dict[int, str] = {}
+
+    def visit(_: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset):
+            properties = item.id.get_create_plist()
+            for i in range(properties.get_nfilters()):
+                number, _flags, _values, name = properties.get_filter(i)
+                if not h5py.h5z.filter_avail(number):
+                    found[number] = name.decode("utf-8", "replace")
+
+    with contextlib.suppress(*_H5PY), h5py.File(path, "r", locking="best-effort") as file:
+        file.visititems(visit)
+    return ", ".join(f"HDF5 filter {number} {name}".strip() for number, name in found.items())
 
 
 _H5PY = (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, SystemError,

@@ -28,7 +28,7 @@ def held(folder: Path, patience: float = 0.0, about: Path | None = None) -> Iter
     """
     path = folder / NAME
     with disk_errors(path):
-        file = path.open("a+")
+        file = path.open("a+", encoding="utf-8")
     with file:
         until = time.monotonic() + patience
         while not files.take_lock(file):
@@ -38,14 +38,14 @@ def held(folder: Path, patience: float = 0.0, about: Path | None = None) -> Iter
                 )
             time.sleep(0.1)
         with disk_errors(path):
-            path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+            path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
         files.share_lock(file)  # with those that join: they may outlive this process by a moment
         yield
 
 
 def join(folder: Path) -> None:
     """Hold a folder's lock as well, until this process ends; the process that started it holds it."""
-    _joined.append((folder / NAME).open("a+"))
+    _joined.append((folder / NAME).open("a+", encoding="utf-8"))
     files.share_lock(_joined[-1])
 
 
@@ -54,6 +54,6 @@ _joined: list[IO[str]] = []  # open files, lest their locks end
 
 def _holder(path: Path) -> str:
     try:
-        return path.read_text().strip() or "another process"
+        return path.read_text(encoding="utf-8").strip() or "another process"
     except OSError:
         return "another process"

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rotinv.system import scratch
 from rotinv.system.errors import UserError
 from rotinv.system.files import written_whole
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 def matplotlib_available() -> bool:
     """Whether matplotlib is installed."""
+    scratch.prepare_matplotlib()
     try:
         import matplotlib  # noqa: F401
     except ImportError:

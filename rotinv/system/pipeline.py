@@ -92,14 +92,14 @@ class Book:
                 (self.folder / name).unlink(missing_ok=True)
             return inputs
         note = self._record(step.name).with_suffix(".begun")
-        if note.exists() and note.read_text() != inputs:
+        if note.exists() and note.read_text(encoding="utf-8") != inputs:
             raise UserError(
                 f"{self.folder}: the data, the settings or the program have changed since '{step.name}' was "
                 "begun; choose another --out"
             )
         self._check_unspoiled(step)
         with written_whole(note, overwrite=True) as temporary:
-            temporary.write_text(inputs)
+            temporary.write_text(inputs, encoding="utf-8")
         return inputs
 
     def _check_unspoiled(self, step: Step) -> None:
@@ -249,7 +249,7 @@ def _together(at: _Run, crew: Crew) -> None:
 def _json(path: Path) -> Any:
     """A record; None where there is none, or half of one."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 

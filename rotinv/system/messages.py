@@ -1,0 +1,116 @@
+"""What the user is told beside the results: the library logs it as `rotinv`, and the programs show it.
+
+A program that calls `configure` shows notes and warnings on standard error. `--quiet` leaves warnings only,
+`--verbose` adds what helps to find a fault, and `--log FILE` keeps everything, with the time. The library
+itself prints nothing: in a notebook, `logging` decides what is seen.
+"""
+
+import logging
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from tqdm import tqdm
+
+from rotinv.system.errors import UserError
+
+_root = logging.getLogger("rotinv")
+_warnings = logging.getLogger("py.warnings")  # where logging.captureWarnings sends Python's warnings
+_given: set[str] = set()  # warnings of `once` that were given
+_FILE_ONLY = {"file_only": True}
+
+
+def configure(quiet: bool = False, verbose: bool = False, file: Path | None = None) -> None:
+    """Show a program's messages on standard error, and append all of them to `file` if there is one.
+
+    Warnings of other libraries (astropy's about a long header card, matplotlib's about a legend) are shown
+    only if `verbose`. Raises UserError if the file cannot be written.
+    """
+    console = _Console()
+    console.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
+    console.setFormatter(_Short())
+    handlers: list[logging.Handler] = [console]
+    if file is not None:
+        handlers.append(_log_file(file))
+    close()
+    for handler in handlers:
+        _root.addHandler(handler)
+    for handler in handlers if verbose else handlers[1:]:
+        _warnings.addHandler(handler)
+    _root.setLevel(logging.DEBUG)
+    _warnings.propagate = False
+    logging.captureWarnings(True)
+
+
+def close() -> None:
+    """Undo `configure`."""
+    for handler in [*_root.handlers, *_warnings.handlers]:
+        _root.removeHandler(handler)
+        _warnings.removeHandler(handler)
+        handler.close()
+    _root.setLevel(logging.NOTSET)
+    _warnings.propagate = True
+    logging.captureWarnings(False)
+
+
+def once(logger: logging.Logger, text: str) -> None:
+    """Give a warning the first time that it occurs in this process."""
+    if text not in _given:
+        _given.add(text)
+        logger.warning(text)
+
+
+def given() -> frozenset[str]:
+    """The warnings of `once` so far, for `take_as_given` of a process that this one starts."""
+    return frozenset(_given)
+
+
+def take_as_given(texts: Iterable[str]) -> None:
+    """Do not repeat warnings that the parent process has given."""
+    _given.update(texts)
+
+
+def record(level: int, text: str) -> None:
+    """Write a line to the log file only: the user has seen it, or need not."""
+    _root.log(level, text, extra=_FILE_ONLY)
+
+
+def progress_wanted() -> bool:
+    """Whether a progress bar is of use: somebody looks at standard error, and has not asked for quiet."""
+    quiet = any(isinstance(one, _Console) and one.level > logging.INFO for one in _root.handlers)
+    return sys.stderr.isatty() and not quiet
+
+
+def _log_file(path: Path) -> logging.Handler:
+    try:
+        handler = logging.FileHandler(path, mode="a", encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise UserError(f"--log {path}: cannot be written ({error.strerror})") from error
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    return handler
+
+
+class _Console(logging.Handler):
+    """Standard error as it is at the moment, around the progress bars that are on it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not getattr(record, "file_only", False)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            tqdm.write(self.format(record), file=sys.stderr)
+            sys.stderr.flush()
+        except Exception:  # as logging's own handlers: a message that is lost must not end the program
+            self.handleError(record)
+
+
+class _Short(logging.Formatter):
+    """The bare text of a note; a word before anything else."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = record.getMessage()
+        if record.levelno == logging.INFO:
+            return text
+        if record.levelno < logging.INFO:
+            return f"{record.name}: {text}"
+        return f"{record.levelname.lower()}: {text}"
