@@ -21,7 +21,9 @@ from matplotlib.figure import Figure
 
 import rotinv
 from rotinv.lrp import heatmaps, rules
-from rotinv.lrp.ledger import LINES, audit_exactly, ledger, waterfall
+from rotinv.lrp.attribution import Question
+from rotinv.lrp.ledger import LINES, audit_exactly, ledger
+from rotinv.lrp.ledger_report import audits
 from rotinv.lrp.relevance import relevance
 from rotinv.runs import training, trials
 from rotinv.runs.folder import METRICS_FILE, Config, create_run_folder
@@ -63,7 +65,7 @@ if not (folder / METRICS_FILE).exists():
         config = Config("cap-mini", 13, store.channels, data=str(store_path), crop=13, schedule=schedule)
         data = trials.check(store, config)
         run = training.begin(k, config, create_run_folder(folder, "cap-mini"))
-        trials.train(run, data, config, Quiet())
+        trials.train_to_end(run, data, config, Quiet())
         print(f"accuracy on the test stamps: {trials.test(k, folder, data)['accuracy']:.1%}")
 
 model = rotinv.load_model(folder)
@@ -182,12 +184,8 @@ left = top - sum(taken.values()) - bottom
 print(f"not accounted for: {left:.1e}")
 assert abs(left) < 1e-9 * max(abs(entry.received[0]) for entry in entries)
 
-steps = [
-    (f"{e.layer}: {line.replace('_', ' ')}", e.lines[line][0] / abs(top)) for e in entries for line in LINES
-]
-large = [step for step in steps if abs(step[1]) > 1e-3]
-small = sum(amount for _, amount in steps if abs(amount) <= 1e-3)
-waterfall(out / "waterfall.png", top / abs(top), [*large, ("all smaller lines", small)], "alpha2beta1")
+(audit,) = audits(k, model, x, Question(rule="alpha2beta1"))
+audit.save_picture(out / "waterfall.png")
 
 # %% [markdown]
 # ## Other rules, other accounts

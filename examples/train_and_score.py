@@ -119,7 +119,7 @@ if not (folder / METRICS_FILE).exists():
         config = Config("cap", store.size, store.channels, data=str(store_path), schedule=schedule)
         data = trials.check(store, config)
         run = training.begin(k, config, create_run_folder(folder, "cap"))
-        trials.train(run, data, config, Lines())
+        trials.train_to_end(run, data, config, Lines())
         trials.test(k, folder, data)
 print(sorted(path.name for path in folder.iterdir()))
 

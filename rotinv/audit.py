@@ -7,18 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from rotinv import cli
-from rotinv.lrp import ledger, rules, targets
-from rotinv.lrp.ledger import LINES, Audit
+from rotinv.lrp import rules, targets
+from rotinv.lrp.attribution import Question
+from rotinv.lrp.ledger_report import Audit, audits
 from rotinv.nn.devices import DEVICES, get_kernels
-from rotinv.runs.model import CLASS_NAMES, Model, check_indices, open_models, open_stamps_for, stamps_as_read
+from rotinv.runs.model import Model, check_indices, open_models, open_stamps_for, stamps_as_read
 from rotinv.stamps.store import SPLITS
 from rotinv.system import pictures
 from rotinv.system.files import refuse_existing
-
-_CLOSES = 1e-9  # of the largest amount in a ledger; float64 leaves about 1e-14
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,28 +23,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     if options.out:
         _check_pictures(options.out, options.index)
-    composite = rules.named(options.rule)
+    question = Question(rule=options.rule, target=options.target)
+    rules.named(question.rule)
     (model,) = open_models([options.run])
     split = open_stamps_for(model, options.stamps, options.split)
     indices = check_indices(split, options.index)
     stamps = stamps_as_read(model, split, indices)
-    if options.exact:
-        answers = ledger.audit_exactly(model.network, model.params, stamps, composite, options.target)
-    else:
-        k = get_kernels(options.device, options.threads)
-        answers = ledger.audit_on_device(k, model.network, model.params, stamps, composite, options.target)
-    labels = [None if split.label is None else int(split.label[i]) for i in indices]
+    labels = None if split.label is None else [int(split.label[i]) for i in indices]
+    k = get_kernels(options.device, options.threads)
     found = []
-    for index, label, (logits, entries, deviations) in zip(indices, labels, answers, strict=True):
-        audit = Audit(int(index), label, logits, entries, deviations)
+    for audit in audits(k, model, stamps, question, indices.tolist(), labels, exact=options.exact):
         found.append(audit)
         if not options.json:
-            _print(audit, exact=options.exact)
+            print(audit, end="\n\n")
         if options.out:
-            path = _picture(options.out, audit.index, len(indices))
-            ledger.waterfall(
-                path, audit.amounts()[0]["received"], _steps(audit), _title(model, audit, options.rule)
-            )
+            audit.save_picture(_picture(options.out, audit.index, len(indices)))
     if options.json:
         print(json.dumps(_document(options, model, found), indent=2))
     return _status(found)
@@ -56,17 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _status(found: list[Audit]) -> int:
     """1 if a ledger does not close, which would be an error of this program or of a rule's account."""
     for audit in found:
-        largest = max(float(np.abs(entry.received[0])) for entry in audit.entries)
-        for entry in audit.entries:
-            error = abs(float(entry.closing_error[0]))
-            if not error <= _CLOSES * largest:
-                print(f"stamp {audit.index}: layer {entry.layer} does not close ({error:g})", file=sys.stderr)
-                return 1
+        for layer, error in audit.not_closed():
+            print(f"stamp {audit.index}: layer {layer} does not close ({error:g})", file=sys.stderr)
+            return 1
     return 0
 
 
 def _document(options: argparse.Namespace, model: Model, found: list[Audit]) -> dict[str, Any]:
-    """What --json prints: amounts in shares of `output`, the sum of |R| at the logits."""
+    """What --json prints: amounts in shares of `output`, the sum of |R| at the logits; p is p(candidate)."""
     return {
         "run": model.name,
         "rule": options.rule,
@@ -76,7 +63,8 @@ def _document(options: argparse.Namespace, model: Model, found: list[Audit]) -> 
             {
                 "index": audit.index,
                 "label": audit.label,
-                "predicted": int(np.argmax(audit.logits)),
+                "predicted": audit.predicted,
+                "probability": audit.probability,
                 "logits": [float(z) for z in audit.logits],
                 "output": audit.output,
                 "layers": audit.amounts(),
@@ -86,38 +74,7 @@ def _document(options: argparse.Namespace, model: Model, found: list[Audit]) -> 
     }
 
 
-def _print(audit: Audit, exact: bool) -> None:
-    """The table of one stamp, in percent of the output's relevance."""
-    print(f"stamp {audit.index}: {_verdict(audit)}; 100% is {audit.output:.6g}, the sum of |R| at the output")
-    layer, *columns = ledger.AUDIT_COLUMNS
-    print(f"{layer:<26}" + "".join(f"{name:>11}" for name in columns))
-    for layer, *cells in audit.cells(exact):
-        print(f"{layer:<26}" + "".join(f"{cell:>11}" for cell in cells))
-    print()
-
-
-def _verdict(audit: Audit) -> str:
-    logits = np.asarray(audit.logits, dtype=np.float64)
-    p = np.exp(logits - logits.max())
-    predicted = int(np.argmax(audit.logits))
-    truth = "" if audit.label is None else f", labelled {CLASS_NAMES[audit.label]}"
-    return f"predicted {CLASS_NAMES[predicted]} (p {p[predicted] / p.sum():.6f}){truth}"
-
-
-def _steps(audit: Audit) -> list[tuple[str, float]]:
-    """What the waterfall draws: each line above a thousandth of the output's relevance, then the others."""
-    rows = audit.amounts()
-    lines = [(f"{row['layer']}: {line.replace('_', ' ')}", row[line]) for row in rows for line in LINES]
-    large = [(name, amount) for name, amount in lines if abs(amount) > 1e-3]
-    small = sum(amount for _, amount in lines if abs(amount) <= 1e-3)
-    return [*large, ("all smaller lines", small)]
-
-
-def _title(model: Model, audit: Audit, rule: str) -> str:
-    return f"{model.name}, stamp {audit.index}, {rule}\n{_verdict(audit)}"
-
-
-def _picture(out: Path, index: int, count: int) -> Path:
+def _picture(out: Path, index: int | None, count: int) -> Path:
     """The picture of a stamp: the file asked for, or, of several, one with the index in its name."""
     return out if count == 1 else out.with_name(f"{out.stem}-{index}{out.suffix}")
 

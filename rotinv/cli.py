@@ -38,6 +38,11 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see --help)\n")
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things in words: 1 stamp, 2 stamps, 1,000 stamps."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def add_precision(parser: Parser) -> None:
     """The option of programs that train or score; maps of relevance are float32 always."""
     parser.add_argument(

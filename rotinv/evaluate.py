@@ -11,19 +11,17 @@ import numpy as np
 from tqdm import tqdm
 
 from rotinv import cli
-from rotinv.metrics import classification_report, ensembles, rates, scores
+from rotinv.metrics import classification_report, rates, scores
 from rotinv.metrics.curves import evaluation_picture
 from rotinv.metrics.scores import Scores
 from rotinv.nn.devices import DEVICES, get_kernels
 from rotinv.runs import thresholds
-from rotinv.runs.model import Model, open_models, open_stamps_for, score_split, unique_names
+from rotinv.runs.model import Model, labelled_scores, open_models, open_stamps_for
 from rotinv.stamps.splits import usable
 from rotinv.stamps.store import SPLITS
 from rotinv.system import pictures
 from rotinv.system.errors import UserError
 from rotinv.system.files import refuse_existing
-
-VOTE = "majority"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         pictures.require_matplotlib()
     if folders:
         models = open_models(folders)
-        each = _scored(models, last, options)
+        each = _scored(models, last, options.split, options)
     else:
         each = {last.name: scores.read(last)}
     found = {name: classification_report.evaluate(one) for name, one in each.items()}
@@ -52,24 +50,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _scored(models: list[Model], path: Path, options: argparse.Namespace) -> dict[str, Scores]:
+def _scored(
+    models: list[Model], path: Path, split_name: str, options: argparse.Namespace
+) -> dict[str, Scores]:
     """Each model's scores of the stamps, by its name, and those of their vote where there are several."""
     k = get_kernels(options.device, options.threads)
-    split = open_stamps_for(models[0], path, options.split)
-    if split.label is None:
-        raise UserError(f"{path}: has no labels, and an evaluation needs them: add an array 'label'")
+    split = open_stamps_for(models[0], path, split_name)
     indices = usable(split, options.on_bad, progress=sys.stderr.isatty())
-    label = split.label[indices]
-    snr = None if split.snr is None else split.snr[indices]
-    kind = None if split.kind is None else split.kind[indices]
-    size, each = models[0].config.size, {}
     with tqdm(total=len(models) * len(indices), unit="stamps", disable=not sys.stderr.isatty()) as bar:
-        for name, model in zip(unique_names(models), models, strict=True):
-            own = k.asarray(model.params)
-            each[name] = score_split(k, model.network, own, split, indices, size, bar.update)
-    if len(models) > 1:
-        each[f"{VOTE} of {len(models)}"] = ensembles.majority(np.stack(list(each.values())))
-    return {name: Scores(label, p, snr, kind, split.kinds) for name, p in each.items()}
+        return labelled_scores(k, models, split, indices, bar.update)
 
 
 def _curve(path: Path, one: Scores) -> tuple[np.ndarray, np.ndarray]:

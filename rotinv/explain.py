@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from rotinv import cli
-from rotinv.lrp import attribution, heatmaps, map_figures, map_files, rules, targets
-from rotinv.lrp.attribution import Explanation, Question, Study
+from rotinv.cli import counted
+from rotinv.lrp import attribution, heatmaps, map_figures, rules, targets
+from rotinv.lrp.attribution import Question
+from rotinv.lrp.study import Study, study
 from rotinv.nn.contract import Kernels
 from rotinv.nn.devices import DEVICES, get_kernels
 from rotinv.runs.model import (
-    CLASS_NAMES,
     Model,
-    blocks_as_read,
     check_indices,
+    labelled_scores,
     open_models,
     open_stamps_for,
-    score_stamps,
-    stamps_as_read,
     unique_names,
+    verdict,
 )
 from rotinv.stamps.splits import Split, usable
 from rotinv.stamps.store import SPLITS
@@ -64,17 +64,16 @@ def _explain(
 ) -> list[str]:
     """Explain the stamps at `indices`, write the files that are asked for, and give the tables' lines."""
     pictures = _picture_names(options.out, indices)
-    stamps = stamps_as_read(models[0], split, indices)
-    answers = _answers(k, models, stamps, question)
-    study = Study(split, indices, stamps, models[0].config.channels, question, answers)
+    with _bar(None, "explaining", "stamps", len(models) * len(indices)) as bar:
+        found = study(k, models, split, indices, question, bar.update)
     if options.maps:
-        map_files.write(options.maps, study)
-        _say(f"{options.maps}: maps of {len(indices)} stamps, not scaled")
+        found.save(options.maps)
+        _say(f"{options.maps}: maps of {counted(len(indices), 'stamp')}, not scaled")
     if pictures:
-        pages = (map_figures.page(study, i, options.scale, options.realign) for i in range(len(indices)))
+        pages = (found.page(i, options.scale, realign=options.realign) for i in range(len(indices)))
         map_figures.save(pictures, _bar(pages, "drawing", "pages", len(indices)))
-        _say(f"{', '.join(map(str, pictures))}: {len(indices)} stamps drawn")
-    return _tables(study)
+        _say(f"{', '.join(map(str, pictures))}: {counted(len(indices), 'stamp')} drawn")
+    return _tables(found)
 
 
 def _check(options: Namespace) -> None:
@@ -101,17 +100,12 @@ def _disagreements(
     if split.label is None:
         raise UserError(f"{split.path}: has no labels, and --disagreements needs them: add an array 'label'")
     indices = usable(split, options.on_bad, progress=sys.stderr.isatty())
-    params = [k.asarray(model.params) for model in models]
-    each: list[list[NDArray]] = [[] for _ in models]
-    with _bar(None, "scoring", "stamps", len(indices)) as bar:
-        for stamps, _ in blocks_as_read(split, indices, models[0].config.size):
-            for p, model, found in zip(params, models, each, strict=True):
-                found.append(score_stamps(k, model.network, p, stamps))
-            bar.update(len(stamps))
-    first, second = (np.concatenate(found) for found in each)
+    with _bar(None, "scoring", "stamps", len(models) * len(indices)) as bar:
+        scores = labelled_scores(k, models, split, indices, bar.update)
+    one, other = unique_names(models)
+    first, second = scores[one].probability, scores[other].probability
     places = attribution.only_second_right(split.label[indices], first, second)
     candidates = int(split.label[indices[places]].sum())
-    one, other = unique_names(models)
     listed = [
         f"{other} is right and {one} wrong on {len(places)} of {len(indices)} stamps: "
         f"{candidates} candidates, {len(places) - candidates} artifacts"
@@ -122,35 +116,20 @@ def _disagreements(
     return indices[places[: options.count]], [*listed, ""]
 
 
-def _answers(
-    k: Kernels, models: list[Model], stamps: NDArray[np.float32], question: Question
-) -> list[Explanation]:
-    """Each model's answer, the models' names told apart."""
-    answers = []
-    with _bar(None, "explaining", "stamps", len(models) * len(stamps)) as bar:
-        for model, name in zip(models, unique_names(models), strict=True):
-            parts = []
-            for part in attribution.explain(k, model, stamps, question):
-                parts.append(part)
-                bar.update(len(part.maps))
-            answers.append(attribution.joined(parts, name))
-    return answers
-
-
-def _tables(study: Study) -> list[str]:
+def _tables(found: Study) -> list[str]:
     """A table for each stamp, a row for each model: the sum of its maps for each channel, and of all."""
-    where = ", ".join(dict.fromkeys(one.layer for one in study.answers))
-    lines = [f"{study.question.text}: sums of the maps at the layer '{where}'"]
-    channels = study.answers[0].channels
-    width = max(len("model"), *(len(one.name) for one in study.answers))
+    where = ", ".join(dict.fromkeys(one.layer for one in found.answers))
+    lines = [f"{found.question.text}: sums of the maps at the layer '{where}'"]
+    channels = found.answers[0].channels
+    width = max(len("model"), *(len(one.name) for one in found.answers))
     heads = "".join(f"  {name:>{max(10, len(name))}}" for name in (*channels, "all"))
-    for i in range(len(study.indices)):
-        lines += ["", study.title(i), f"  {'model':<{width}}  class      p(candidate){heads}"]
-        for one in study.answers:
+    for i in range(len(found.indices)):
+        lines += ["", found.title(i), f"  {'model':<{width}}  class      p(candidate){heads}"]
+        for one in found.answers:
             total = one.maps[i].sum(axis=tuple(range(one.maps.ndim - 2)), dtype=np.float64)
             sums = zip((*channels, "all"), (*total[: len(channels)], total.sum()), strict=True)
             cells = "".join(f"  {value:>{max(10, len(name))}.4g}" for name, value in sums)
-            name = CLASS_NAMES[one.predicted[i]]
+            name = verdict(one.probability[i])
             lines.append(f"  {one.name:<{width}}  {name:<9}  {one.probability[i]:>12.4g}{cells}")
     return lines
 

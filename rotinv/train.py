@@ -61,7 +61,7 @@ def _train(run: training.Run, config: Config, data: trials.Data) -> int:
     _say(f"{config.arch}: {run.network.size:,} parameters; run folder {run.folder}")
     _prepare(run)
     with _Bar(run) as bar, _interrupts() as stopped:
-        reached = trials.train(run, data, config, bar, stopped)
+        reached = trials.train_to_end(run, data, config, bar, stopped)
     if not reached:
         _say(f"stopped at iteration {run.iteration}; to go on: python -m rotinv.train --resume {run.folder}")
         return 130
@@ -79,7 +79,7 @@ def _trials(options: argparse.Namespace, config: Config, data: trials.Data) -> i
         with locks.held(folder):
             run = training.begin(k, own, folder)
             _prepare(run)
-            return trials.train(run, data, own, _Lines(folder.name), stopped)
+            return trials.train_to_end(run, data, own, _Lines(folder.name), stopped)
 
     out = options.out
     names = [out and out.with_name(f"{out.name}-{i}") for i in range(1, options.trials + 1)]

@@ -10,6 +10,7 @@ from programs import ENVIRONMENT, assert_refused, command, run, toy_arrays
 
 from rotinv import explain, score
 from rotinv.lrp import attribution, heatmaps, map_figures, rules
+from rotinv.lrp.study import study as ask
 from rotinv.nn.devices import get_kernels
 from rotinv.runs.folder import Config
 from rotinv.runs.model import (
@@ -69,12 +70,9 @@ def prepared(folder, path, indices=INDICES):
 
 
 def study(models, stamps, indices, layer=None):
-    k, loaded = get_kernels("cpu"), open_models(models)
-    question = attribution.Question(layer=layer)
+    loaded = open_models(models)
     split = open_stamps_for(loaded[0], stamps, "test")
-    pixels = stamps_as_read(loaded[0], split, np.array(indices))
-    answers = [one for model in loaded for one in attribution.explain(k, model, pixels, question)]
-    return attribution.Study(split, np.array(indices), pixels, CHANNELS, question, answers)
+    return ask(get_kernels("cpu"), loaded, split, np.array(indices), attribution.Question(layer=layer))
 
 
 def texts(figure):

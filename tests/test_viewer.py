@@ -14,7 +14,7 @@ from programs import assert_refused, call, toy_arrays
 
 from rotinv import explain
 from rotinv.lrp import rules
-from rotinv.lrp.ledger import AUDIT_COLUMNS
+from rotinv.lrp.ledger_report import COLUMNS
 from rotinv.lrp.viewer.page import viewer_fragment
 from rotinv.nn.devices import get_kernels
 from rotinv.runs.folder import Config
@@ -134,9 +134,7 @@ def audited(folder, model, rule):
     tables = []
     for block in result.stdout.strip().split("\n\n"):
         title, _, *lines = block.splitlines()
-        cells = [
-            re.fullmatch(r"(.+?)" + r"\s+(\S+)" * (len(AUDIT_COLUMNS) - 1), line).groups() for line in lines
-        ]
+        cells = [re.fullmatch(r"(.+?)" + r"\s+(\S+)" * (len(COLUMNS) - 1), line).groups() for line in lines]
         tables.append((title, [list(row) for row in cells]))
     return tables
 

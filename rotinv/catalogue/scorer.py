@@ -1,6 +1,6 @@
 """Trained networks as makers of a catalogue: the columns, the facts, and the rows of a block of stamps.
 
-It also chooses which scored stamps are explained: by LRP, for the class that is predicted.
+It also chooses which scored stamps are explained: by LRP, for the class that the catalogue gives.
 """
 
 import contextlib
@@ -18,7 +18,13 @@ from rotinv.lrp import attribution, map_files
 from rotinv.lrp.attribution import Question
 from rotinv.metrics import ensembles, rates
 from rotinv.nn.contract import Kernels
-from rotinv.runs.model import Model, score_with_rotation_std, unique_names, weights_digest
+from rotinv.runs.model import (
+    Model,
+    score_stamps,
+    score_with_rotation_std,
+    unique_names,
+    weights_digest,
+)
 from rotinv.system.errors import UserError
 from rotinv.system.version import __version__
 
@@ -88,6 +94,14 @@ class Scorer:
                 Fact(f"model_{i}_version", f"MVERS{i}", model.config.version),
             ]
         return [*facts, *(Fact(f"flag_{name}", f"FLAG{bit}", bit) for name, (bit, _) in FLAGS.items())]
+
+    def classes(self, stamps: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """The class (n,) that the catalogue gives stamps (n, h, h, c) which have values throughout."""
+        each = [
+            score_stamps(self.k, model.network, params, stamps)
+            for model, params in zip(self.models, self._params, strict=True)
+        ]
+        return rates.classify(ensembles.majority(np.stack(each)), self.threshold.value)
 
     def rows(self, block: Block) -> dict[str, NDArray]:
         """The catalogue's rows, by column; stamps with pixels that are not finite get no score."""
@@ -215,14 +229,17 @@ def explain(
     writer: map_files.Writer,
     progress: Callable[[int], object],
 ) -> None:
-    """Write the explanations of the stamps of these numbers; `progress` is told of every block."""
+    """Write the explanations of the stamps of these numbers; `progress` is told of every block.
+
+    Each network's maps are of the class that the catalogue gives, by the vote at the threshold, whether the
+    network by itself would give that class or not.
+    """
     for start in range(0, len(indices), _TOGETHER):
         stamps, columns = _gather(source, indices[start : start + _TOGETHER])
-        answers = [
-            attribution.joined(list(attribution.explain(scorer.k, model, stamps, QUESTION)), name)
-            for model, name in zip(scorer.models, scorer.names, strict=True)
-        ]
-        writer.append(columns, answers)
+        classes = scorer.classes(stamps)
+        writer.append(
+            columns, attribution.answers(scorer.k, scorer.models, stamps, QUESTION, classes=classes)
+        )
         progress(len(stamps))
 
 

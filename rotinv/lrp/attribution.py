@@ -4,7 +4,7 @@ Layers are counted from 0, the input: i is what the i-th layer gives (a convolut
 one layer), and the last is the logits.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from rotinv.lrp.relevance import Trail
 from rotinv.metrics import rates
 from rotinv.nn.contract import Kernels
 from rotinv.nn.network import Network
-from rotinv.runs.model import CLASS_NAMES, Model
+from rotinv.runs.model import CLASS_NAMES, Model, check_finite, unique_names
 from rotinv.stamps.splits import Split
 from rotinv.system.errors import UserError
 
@@ -30,11 +30,23 @@ _TARGETS = {
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of each model; the rule is of moment to "lrp" only, no layer asks for the stamps."""
+    """What is asked of each network.
+
+    Attributes
+    ----------
+    method : str
+        One of heatmaps.METHODS.
+    rule : str
+        The name of LRP's rule; the other methods have none.
+    target : str or int
+        What is shared out: one of targets.TARGETS, or a class (0 artifact, 1 candidate).
+    layer : str or None
+        A layer's number or name; None asks for the stamps.
+    """
 
     method: str = "lrp"
     rule: str = "alpha2beta1"
-    target: targets.Target = "predicted"
+    target: str | int = "predicted"
     layer: str | None = None
 
     @property
@@ -46,11 +58,22 @@ class Question:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """One model's answer for n stamps, on the host.
+    """One network's answer for n stamps, on the host.
 
-    `maps` are (n, r, h, w, c), or (n, r, units) where a layer gives vectors; r is 4 where the layer sees
-    the four rotations, in their own orientation, and 1 where it does not. `probability` is p(candidate).
-    `channels` names the c channels where they are the stamps', and is empty deeper in the network.
+    Attributes
+    ----------
+    name, layer : str
+        The network's name, and the layer's.
+    channels : tuple of str
+        The names of the c channels where they are the stamps'; empty deeper in the network.
+    logits : array (n, 2)
+        Of artifact and candidate.
+    probability : array (n,)
+        p(candidate).
+    explained : array (n,)
+        The class that each stamp's maps are of: the predicted one, unless another was asked for.
+    maps : array (n, r, h, w, c), or (n, r, units) where a layer gives vectors
+        r is 4 where the layer sees the four rotations, in their own orientation, and 1 where it does not.
     """
 
     name: str
@@ -58,32 +81,18 @@ class Explanation:
     channels: tuple[str, ...]
     logits: NDArray
     probability: NDArray
+    explained: NDArray[np.integer]
     maps: NDArray
 
     @property
     def predicted(self) -> NDArray[np.uint8]:
-        """The class of each stamp, as the program `score` gives it."""
+        """The class (n,) of each stamp by this network, at the threshold 0.5."""
         return rates.classify(self.probability)
 
-
-@dataclass(frozen=True, eq=False)
-class Study:
-    """Stamps (n, h, h, c) as the networks read them, where they are from, and what each model answers."""
-
-    split: Split
-    indices: NDArray[np.int64]
-    stamps: NDArray[np.float32]
-    channels: Sequence[str]
-    question: Question
-    answers: Sequence[Explanation]
-
-    def label(self, i: int) -> int | None:
-        """The class of the i-th stamp, where it is known."""
-        return None if self.split.label is None else int(self.split.label[self.indices[i]])
-
-    def title(self, i: int) -> str:
-        """The i-th stamp's index, with its label and SNR where they are known."""
-        return title(self.split, int(self.indices[i]))
+    @property
+    def average(self) -> NDArray:
+        """The mean over the rotations of the maps turned back: mu of Eq. 5, (n, h, w, c) or (n, units)."""
+        return average(self.maps)
 
 
 def title(split: Split, index: int) -> str:
@@ -140,32 +149,60 @@ def check(k: Kernels, model: Model, question: Question) -> None:
 
 
 def explain(
-    k: Kernels, model: Model, stamps: NDArray[np.float32], question: Question
+    k: Kernels,
+    model: Model,
+    stamps: NDArray[np.float32],
+    question: Question,
+    classes: NDArray[np.integer] | None = None,
 ) -> Iterator[Explanation]:
-    """The model's answers for blocks of stamps (n, h, h, c) that are prepared as it reads them.
+    """The network's answers for blocks of stamps (n, h, h, c) that are prepared as it reads them.
 
-    Raises UserError for an unknown method, rule, target or layer, and if a logit or a map is not finite.
+    `classes` (n,) are explained in place of the predicted ones. Raises UserError for an unknown method, rule,
+    target or layer, and if a logit or a map is not finite.
     """
     number = None if question.layer is None else find_layer(model, question.layer)
-    for trail in _trails(k, model, stamps, question):
-        yield _at(k, model, trail, number)
+    for trail, explained in _trails(k, model, stamps, question, classes):
+        yield _at(k, model, trail, explained, number)
 
 
 def explain_layers(
     k: Kernels, model: Model, stamps: NDArray[np.float32], question: Question
 ) -> Iterator[list[Explanation]]:
-    """The same at the stamps' four rotations, then at every layer by its number; the question's is unused."""
+    """The network's answers at the stamps' four rotations, then at every layer by its number, for blocks of
+    stamps; the question's layer is not used."""
     numbers = [None, *range(len(layer_names(model.network)))]
-    for trail in _trails(k, model, stamps, question):
-        yield [_at(k, model, trail, number) for number in numbers]
+    for trail, explained in _trails(k, model, stamps, question, None):
+        yield [_at(k, model, trail, explained, number) for number in numbers]
 
 
-def joined(parts: Sequence[Explanation], name: str) -> Explanation:
+def answers(
+    k: Kernels,
+    models: Sequence[Model],
+    stamps: NDArray[np.float32],
+    question: Question,
+    progress: Callable[[int], object] | None = None,
+    classes: NDArray[np.integer] | None = None,
+) -> list[Explanation]:
+    """Each network's answer for all the stamps, the networks' names told apart.
+
+    `progress` is told how many stamps of a network were done; `classes` and what is raised are as of explain.
+    """
+    found = []
+    for model, name in zip(models, unique_names(models), strict=True):
+        parts = []
+        for part in explain(k, model, stamps, question, classes):
+            parts.append(part)
+            if progress:
+                progress(len(part.maps))
+        found.append(_joined(parts, name))
+    return found
+
+
+def _joined(parts: Sequence[Explanation], name: str) -> Explanation:
     """Blocks of stamps as one, under a name."""
-    logits, probability, maps = (
-        np.concatenate([getattr(part, what) for part in parts]) for what in ("logits", "probability", "maps")
-    )
-    return Explanation(name, parts[0].layer, parts[0].channels, logits, probability, maps)
+    columns = ("logits", "probability", "explained", "maps")
+    whole = (np.concatenate([getattr(part, what) for part in parts]) for what in columns)
+    return Explanation(name, parts[0].layer, parts[0].channels, *whole)
 
 
 def only_second_right(label: NDArray, first: NDArray, second: NDArray) -> NDArray[np.int64]:
@@ -180,15 +217,28 @@ def only_second_right(label: NDArray, first: NDArray, second: NDArray) -> NDArra
     return found[np.argsort(-apart, kind="stable")]
 
 
-def _trails(k: Kernels, model: Model, stamps: NDArray[np.float32], question: Question) -> Iterator[Trail]:
-    """The logits and the maps at every layer, on the device, of blocks of stamps."""
+def _trails(
+    k: Kernels,
+    model: Model,
+    stamps: NDArray[np.float32],
+    question: Question,
+    classes: NDArray[np.integer] | None,
+) -> Iterator[tuple[Trail, NDArray[np.integer]]]:
+    """The logits and the maps at every layer, on the device, of blocks of stamps; and the maps' classes."""
     params, rule = k.asarray(model.params), rules.named(question.rule)
     for start in range(0, len(stamps), heatmaps.BATCH):
-        block = k.asarray(stamps[start : start + heatmaps.BATCH])
-        yield heatmaps.trail(k, model.network, params, block, question.method, rule, question.target)
+        block = slice(start, start + heatmaps.BATCH)
+        target: targets.Target = question.target
+        if classes is not None and isinstance(target, str):
+            target = targets.OfClasses(target, classes[block])
+        x = k.asarray(stamps[block])
+        found = heatmaps.trail(k, model.network, params, x, question.method, rule, target)
+        yield found, targets.explained_classes(k, found.logits, target)
 
 
-def _at(k: Kernels, model: Model, trail: Trail, number: int | None) -> Explanation:
+def _at(
+    k: Kernels, model: Model, trail: Trail, explained: NDArray[np.integer], number: int | None
+) -> Explanation:
     """The explanation at the layer of that number, or at the stamps' four rotations."""
     logits, relevance = trail
     own = number is None or number <= heatmaps.first_of_rotations(model.network)
@@ -196,13 +246,9 @@ def _at(k: Kernels, model: Model, trail: Trail, number: int | None) -> Explanati
         maps = heatmaps.as_seen(k, model.network, relevance)
     else:
         maps = heatmaps.by_rotation(k.to_host(relevance[number]), len(logits))
+    probability = k.to_host(k.softmax.forward(logits))[:, 1]
     logits = k.to_host(logits)
-    if not (np.isfinite(logits).all() and np.isfinite(maps).all()):
-        raise UserError(
-            f"{model.name}: its logits or maps are not numbers: the training diverged (try a smaller "
-            "--rate), or the weights are damaged"
-        )
-    probability = k.to_host(k.softmax.forward(k.asarray(logits)))[:, 1]
+    check_finite(model.name, "logits or maps", logits, maps)
     layer = STAMPS if number is None else layer_names(model.network)[number]
     channels = tuple(model.config.channels) if own else ()
-    return Explanation(model.name, layer, channels, logits, probability, maps)
+    return Explanation(model.name, layer, channels, logits, probability, explained.astype(np.uint8), maps)

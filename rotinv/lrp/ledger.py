@@ -10,15 +10,12 @@
     rounding                       the device's shares, sums and products less the same in float64
 
 so that what is left, the closing error, tells whether the account is right; no line is
-computed as the remainder. An audit is the ledger of a single stamp in numbers and as text, on a device or in
-fractions.
+computed as the remainder. ledger_report.py shows the ledger of a single stamp.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,11 +30,6 @@ from rotinv.nn.layers import Params
 from rotinv.nn.linear import Shared, Weighted
 from rotinv.nn.network import Network
 from rotinv.system.errors import UserError
-from rotinv.system.pictures import new_figure, save_png
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 
 LINES = ("bias_positive", "bias_negative", "stabiliser", "one_sided", "dead", "crop", "rounding")
 
@@ -142,58 +134,10 @@ def _per_stamp(array: Array, n: int) -> NDArray[Any]:
     return each.reshape(-1, n).sum(axis=0)
 
 
-AUDIT_COLUMNS = (
-    *("layer", "received", "passed", "bias +", "bias -", "stabiliser", "one-sided", "dead", "crop"),
-    *("rounding", "closing", "deviation"),
-)
 _BLOCK = 10  # stamps audited together
 _EXACT_LIMIT = 1_000_000  # multiply-adds of a stamp that fractions manage in about a minute
 
 Audited = tuple[NDArray[Any], list[Entry], list[float]]
-
-
-@dataclass(frozen=True)
-class Audit:
-    """One stamp's ledger: its entries' arrays hold one number each; deviations are by layer."""
-
-    index: int
-    label: int | None
-    logits: NDArray[Any]
-    entries: list[Entry]
-    deviations: list[float]
-
-    @property
-    def output(self) -> float:
-        """The sum of |R| at the output, in which all amounts are told; 1 where it is 0."""
-        return float(np.abs(self.entries[0].received[0])) or 1.0
-
-    def amounts(self) -> list[dict[str, Any]]:
-        """The rows of the table: a layer's amounts in shares of the output's relevance."""
-        return [
-            {
-                "layer": entry.layer,
-                "received": float(entry.received[0]) / self.output,
-                "passed": float(entry.passed[0]) / self.output,
-                **{line: float(entry.lines[line][0]) / self.output for line in LINES},
-                "closing_error": float(entry.closing_error[0]) / self.output,
-                "deviation": deviation,
-            }
-            for entry, deviation in zip(self.entries, self.deviations, strict=True)
-        ]
-
-    def cells(self, exact: bool = False) -> list[list[str]]:
-        """The rows of the table as text, a cell for each of AUDIT_COLUMNS: shares in percent.
-
-        Rounding, closing error and deviation are shares as they are; `exact` ones may be 0 outright.
-        """
-        rows = []
-        for entry, row in zip(self.entries, self.amounts(), strict=True):
-            shares = [row["received"], row["passed"], *(row[line] for line in LINES[:-1])]
-            closing = _zero_or(entry.closing_error[0]) if exact else f"{row['closing_error']:.1e}"
-            rounding = _zero_or(entry.lines["rounding"][0]) if exact else f"{row['rounding']:.1e}"
-            percents = [_percent(share) for share in shares]
-            rows.append([row["layer"], *percents, rounding, closing, f"{row['deviation']:.1e}"])
-        return rows
 
 
 def audit_on_device(
@@ -205,7 +149,8 @@ def audit_on_device(
     for start in range(0, len(stamps), _BLOCK):
         block = stamps[start : start + _BLOCK]
         logits, entries = ledger(k, judge, network, own, k.asarray(block), rule, target)
-        exact = relevance(judge, network, wide, np.float64(block), rule, target).relevance[-2::-1]
+        same = targets.of_same_classes(k, logits, target)
+        exact = relevance(judge, network, wide, np.float64(block), rule, same).relevance[-2::-1]
         for row in range(len(block)):
             each = [_of_stamp(entry, row, len(block)) for entry in entries]
             pairs = zip(each, exact, strict=True)
@@ -215,7 +160,8 @@ def audit_on_device(
 def audit_exactly(
     network: Network, params: NDArray, stamps: NDArray, rule: Composite, target: targets.Target
 ) -> Iterator[Audited]:
-    """The same in fractions, without any rounding; deviations are the reference's from them."""
+    """Each stamp's logits and ledger in fractions, without any rounding, and how far the float64 reference
+    deviates from them, layer by layer."""
     if (count := _multiply_adds(network, params, stamps[:1])) > _EXACT_LIMIT:
         raise UserError(
             f"--exact: {count:,} multiply-adds a stamp exceed what fractions manage ({_EXACT_LIMIT:,}); "
@@ -228,7 +174,8 @@ def audit_exactly(
     own = k.asarray(params)
     for stamp in stamps:
         logits, entries = ledger(k, k, twin, own, k.asarray(stamp[None]), rules.as_fractions(rule), target)
-        close = relevance(reference, network, np.float64(params), np.float64(stamp[None]), rule, target)
+        same = targets.of_same_classes(k, logits, target)
+        close = relevance(reference, network, np.float64(params), np.float64(stamp[None]), rule, same)
         pairs = zip(entries, close.relevance[-2::-1], strict=True)
         yield logits[0], entries, [_deviation(r, np.float64(e.below)) for e, r in pairs]
 
@@ -252,38 +199,3 @@ def _deviation(found: NDArray, exact: NDArray) -> float:
     """max|R - R_reference| / max|R_reference| at a layer's input."""
     largest = np.abs(exact).max()
     return float(np.abs(found - exact).max() / (largest or 1))
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.4f}" if share else "0"
-
-
-def _zero_or(fraction: Fraction) -> str:
-    return "0" if fraction == 0 else f"{float(fraction):.1e}"
-
-
-def waterfall(path: Path, start: float, steps: Sequence[tuple[str, float]], title: str) -> None:
-    """From `start` at the output down by what each of `steps` took, to what is left, as PNG."""
-    figure = new_figure(height=1.2 + 0.28 * (len(steps) + 2))
-    axes = figure.subplots()
-    axes.use_sticky_edges = False  # room for the numbers beside the bars
-    axes.margins(x=0.2)
-    level = start
-    axes.barh(0, level, color="0.6")
-    for row, (_, taken) in enumerate(steps, 1):
-        axes.plot([level, level], [row - 1.4, row + 0.4], color="0.4", lw=0.8)
-        axes.barh(row, -taken, left=level, color="tab:blue" if taken > 0 else "tab:red")
-        _beside(axes, row, max(level, level - taken), f"{-taken:+.2%}")
-        level -= taken
-    axes.barh(len(steps) + 1, level, color="0.6")
-    _beside(axes, len(steps) + 1, max(level, 0), f"{level:.2%}")
-    axes.set_yticks(range(len(steps) + 2), ["output", *(name for name, _ in steps), "stamp"])
-    axes.invert_yaxis()
-    axes.axvline(0, color="0.4", lw=0.8)
-    axes.set_xlabel("sum of R, in shares of the output's |R|  (blue: taken away, red: added)")
-    axes.set_title(title, size=10)
-    save_png(figure, path)
-
-
-def _beside(axes: "Axes", row: int, right: float, text: str) -> None:
-    axes.annotate(text, (right, row), (4, 0), va="center", size=8, textcoords="offset points")

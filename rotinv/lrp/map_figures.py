@@ -12,13 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.lrp import attribution, heatmaps
-from rotinv.lrp.attribution import Explanation, Study
+from rotinv.lrp.attribution import Explanation
 from rotinv.runs import model
-from rotinv.runs.model import CLASS_NAMES
+from rotinv.runs.model import CLASS_NAMES, verdict
 from rotinv.system.files import written_whole
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from rotinv.lrp.study import Study
 
 
 DPI = 150
@@ -39,7 +42,7 @@ class Panel:
     largest: float  # magnitude, before scaling
 
 
-def page(study: Study, i: int, scale: str = "max-abs", realign: bool = False) -> "Figure":
+def page(study: "Study", i: int, scale: str = "max-abs", realign: bool = False) -> "Figure":
     """The page of the i-th stamp of a study: its models side by side.
 
     `scale` is one of heatmaps.SCALES. With `realign` the four maps are turned back to the stamp's own
@@ -85,19 +88,38 @@ def _panel(one: Explanation, i: int, label: int | None, scale: str, realign: boo
     scaled = heatmaps.scaled(maps, scale)
     shown = attribution.turned_back(scaled) if realign else scaled
     rows = _rows(shown[0], attribution.average(scaled)[0], realign)
-    return Panel(_header(one, i, label), columns, rows, float(np.abs(maps).max(initial=0)))
+    return Panel(header(one, i, label), columns, rows, float(np.abs(maps).max(initial=0)))
 
 
-def _header(one: Explanation, i: int, label: int | None) -> str:
-    """The model's name and layer, the class that it gives, whether that is right, and p(candidate)."""
+def header(one: Explanation, i: int, label: int | None) -> str:
+    """The model's name and layer, the class that it gives, whether that is right, and p(candidate); and which
+    class its maps are of, where that is another."""
     predicted = int(one.predicted[i])
     layer = "" if one.layer == attribution.STAMPS else f", {one.layer}"
-    verdict = "" if label is None else " (right)" if predicted == label else " (wrong)"
+    right = "" if label is None else " (right)" if predicted == label else " (wrong)"
     name = one.name if len(one.name) <= _LONGEST else f"{one.name[: _LONGEST - 1]}…"
-    return f"{name}{layer}\n{CLASS_NAMES[predicted]}{verdict}, p(candidate) = {one.probability[i]:.4g}"
+    other = f"; maps of {CLASS_NAMES[one.explained[i]]}" if one.explained[i] != predicted else ""
+    p = one.probability[i]
+    return f"{name}{layer}\n{verdict(p)}{right}, p(candidate) = {p:.4g}{other}"
 
 
-def _across(study: Study, panel: Panel) -> int:
+def draw_average(axes: "Axes", one: Explanation, i: int, channel: str | None = None) -> None:
+    """The i-th stamp's average map, with its scale: of one channel, or the sum over all; a bar for each unit
+    where a layer gives vectors."""
+    values = one.average[i] if channel is None else one.average[i][..., one.channels.index(channel)]
+    if values.ndim == 1:
+        _draw_bars(axes, values)
+        axes.set(xlabel=f"unit of {one.layer}", ylabel="R")
+        return
+    what = (channel and model.channel_title(channel)) or "all channels"
+    values = values if values.ndim == 2 else values.sum(axis=-1)
+    reach = float(np.abs(values).max()) or 1.0
+    image = axes.imshow(values, cmap="RdBu_r", vmin=-reach, vmax=reach)
+    axes.set(xticks=[], yticks=[])
+    axes.figure.colorbar(image, ax=axes, label=f"R, {what}")
+
+
+def _across(study: "Study", panel: Panel) -> int:
     """How many columns a model's part of the page has."""
     return max(len(study.channels), len(panel.columns), 3)
 
@@ -128,7 +150,7 @@ def _rows(maps: NDArray, average: NDArray, realign: bool) -> list[tuple[str, NDA
     return [*four, ("average" if vectors else "average,\nturned back", average)]
 
 
-def _draw_stamp(figure: "Figure", left: float, study: Study, i: int) -> None:
+def _draw_stamp(figure: "Figure", left: float, study: "Study", i: int) -> None:
     """The stamp's channels, each from its least pixel to its largest, as the network reads them."""
     for c, name in enumerate(study.channels):
         axes = _cell(figure, left, 0, c, "" if c else "stamp")
@@ -158,13 +180,19 @@ def _draw_vectors(figure: "Figure", left: float, panel: Panel, width: float) -> 
     low, high = 1.05 * min(every.min(), 0), 1.05 * max(every.max(), 0)
     for r, (name, values) in enumerate(panel.rows, 1):
         axes = _axes(figure, left, _top(r), width, _MAP)
-        edges = np.arange(len(values) + 1) - 0.5
-        axes.stairs(values.clip(0, None), edges, fill=True, color="tab:red")
-        axes.stairs(values.clip(None, 0), edges, fill=True, color="tab:blue")
-        axes.axhline(0, color="0.5", lw=0.5)
-        axes.set(xlim=(edges[0], edges[-1]), ylim=(low, high if high > low else low + 1))
+        _draw_bars(axes, values)
+        axes.set(ylim=(low, high if high > low else low + 1))
         axes.set_ylabel(name, fontsize=7)
         axes.tick_params(labelsize=6, labelbottom=r == len(panel.rows))
+
+
+def _draw_bars(axes: "Axes", values: NDArray) -> None:
+    """A bar for each unit of a vector, red above 0 and blue below."""
+    edges = np.arange(len(values) + 1) - 0.5
+    axes.stairs(values.clip(0, None), edges, fill=True, color="tab:red")
+    axes.stairs(values.clip(None, 0), edges, fill=True, color="tab:blue")
+    axes.axhline(0, color="0.5", lw=0.5)
+    axes.set_xlim(edges[0], edges[-1])
 
 
 def _cell(figure: "Figure", left: float, row: int, column: int, name: str) -> Any:
@@ -194,7 +222,7 @@ def _style(panel: Panel, scale: str) -> dict[str, Any]:
     return {"cmap": "RdBu_r", "vmin": -reach, "vmax": reach}
 
 
-def _note(study: Study, panels: Sequence[Panel], scale: str) -> str:
+def _note(study: "Study", panels: Sequence[Panel], scale: str) -> str:
     """What is drawn, and how it is scaled."""
     largest = ", ".join(f"{panel.largest:.3g}" for panel in panels)
     how = {

@@ -1,22 +1,27 @@
 """The file of explanations, HDF5: maps as they are, never scaled, written block by block.
 
 The root has `indices` and what else is known of the stamps, and the question as attributes. A group
-models/NAME for each model has `maps` and `average` (see Explanation), `logits` and `probability`, and the
-attributes `layer` and `channels`.
+models/NAME for each model has `maps`, `average`, `logits`, `probability`, and `explained`, the class that
+each stamp's maps are of (see Explanation), and the attributes `layer` and `channels`.
 """
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from rotinv.lrp import attribution
-from rotinv.lrp.attribution import Explanation, Question, Study
+from rotinv.lrp.attribution import Explanation, Question
 from rotinv.system.hdf5 import create_hdf5, open_hdf5
+
+if TYPE_CHECKING:
+    from rotinv.lrp.study import Study
+
+
+_ARRAYS = ("logits", "probability", "explained", "maps")  # of an Explanation
 
 
 class Writer:
@@ -33,15 +38,8 @@ class Writer:
             group = self._file.require_group(f"models/{one.name}")
             group.attrs["layer"] = one.layer
             group.attrs.create("channels", np.array(one.channels, dtype=object), dtype=h5py.string_dtype())
-            average = attribution.average(one.maps)
-            maps = {
-                "maps": one.maps,
-                "average": average,
-                "logits": one.logits,
-                "probability": one.probability,
-            }
-            for name, values in maps.items():
-                _extend(group, name, values)
+            for name in (*_ARRAYS, "average"):
+                _extend(group, name, getattr(one, name))
 
 
 @contextlib.contextmanager
@@ -56,7 +54,7 @@ def create(
         yield Writer(file)
 
 
-def write(path: Path, study: Study) -> None:
+def write(path: Path, study: "Study") -> None:
     """The explanations of a study, with the labels and SNRs that are known. Raises UserError as `create`."""
     split, columns = study.split, {"indices": study.indices}
     for name in ("label", "snr"):
@@ -76,7 +74,7 @@ def read(path: Path) -> tuple[dict[str, NDArray[Any]], list[Explanation]]:
                 name,
                 group.attrs["layer"],
                 tuple(group.attrs["channels"]),
-                *(group[what][()] for what in ("logits", "probability", "maps")),
+                *(group[what][()] for what in _ARRAYS),
             )
             for name, group in file["models"].items()
         ]

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from rotinv.lrp import heatmaps, rules
 from rotinv.nn.contract import Kernels
-from rotinv.runs.model import Model
-from rotinv.system.errors import UserError
+from rotinv.runs.model import Model, check_finite
 from rotinv.system.files import written_whole
 
 # A derivative's sign says which way the logit would go, not whether the pixel mattered.
@@ -44,7 +43,7 @@ def ranks(maps: NDArray, regions: NDArray[np.int64], method: str) -> NDArray[np.
     A region's relevance is the sum over its pixels and channels, of magnitudes for the methods in
     UNSIGNED. Of equal regions the first comes first. Raises UserError if a map is not finite.
     """
-    _check_finite(maps, "maps")
+    check_finite("the network", "maps", maps)
     pixels = np.abs(maps) if method in UNSIGNED else maps
     flat = np.float64(pixels).sum(axis=3).reshape(len(maps), -1)
     which = regions.reshape(-1)
@@ -86,7 +85,7 @@ def drops(
         x = np.where(gone[..., None], replacement, x)
         found[:, k + 1] = np.float64(score(x))[rows, predicted]
     found[:, 0] = first[rows, predicted]
-    _check_finite(found, "scores")
+    check_finite("the network", "scores", found)
     return found[:, :1] - found
 
 
@@ -94,14 +93,6 @@ def mean_and_error(values: NDArray[np.float64]) -> tuple[float, float]:
     """The mean of values (n,) and its standard error (ddof 1); the error of one value is NaN."""
     error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
     return float(values.mean()), float(error)
-
-
-def _check_finite(values: NDArray, what: str) -> None:
-    if not np.isfinite(values).all():
-        raise UserError(
-            f"the network's {what} are not numbers: the training diverged (try a smaller --rate), "
-            "or the weights are damaged"
-        )
 
 
 def _rng(*key: int) -> np.random.Generator:

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from rotinv.lrp import heatmaps, rules, targets
 from rotinv.nn.contract import Kernels
-from rotinv.runs.model import Model, stamps_as_read
+from rotinv.runs.model import Model, check_finite, stamps_as_read
 from rotinv.stamps.splits import Split
-from rotinv.system.errors import UserError
 
 UNITS = {
     "max-abs": "in shares of the stamp's largest |R|",
@@ -66,11 +65,7 @@ def _maps(
         for found in heatmaps.of_rotations(
             k, model.network, params, stamps, how.method, how.rule, how.target
         ):
-            if not all(np.isfinite(part).all() for part in found):
-                raise UserError(
-                    f"{model.name}: its logits or maps of {split.path} are not numbers: the training "
-                    "diverged (try a smaller --rate), or the weights are damaged"
-                )
+            check_finite(model.name, f"logits or maps of {split.path}", *found)
             yield np.float64(found[1])
 
 

@@ -3,51 +3,89 @@
 "predicted" is the logit of the predicted class (the authors' choice), a number the logit of that class,
 "probability" the predicted class's probability, "one" gives the predicted class the relevance 1, and
 "difference" is its logit less the runner-up's.
+
+The predicted class is the one that the program score gives: candidate where p(candidate) is at least 0.5, so
+that equal logits, a tie, are a candidate. A caller who classifies at another threshold, or by a vote, names
+the classes himself (OfClasses).
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rotinv.metrics import rates
 from rotinv.nn.contract import Array, Kernels
 from rotinv.system.errors import UserError
 
 TARGETS = ("predicted", "probability", "one", "difference")  # or a class, as a number
-Target = str | int
+
+
+@dataclass(frozen=True, eq=False)
+class OfClasses:
+    """One of TARGETS, of these classes (n,) in place of the predicted ones."""
+
+    name: str
+    classes: NDArray[np.integer]
+
+
+Target = str | int | OfClasses
+
+
+def explained_classes(k: Kernels, logits: Array, target: Target) -> NDArray[np.integer]:
+    """The class (n,) that is explained of each stamp. Raises UserError for a target that the logits
+    (n, classes) do not have."""
+    count, classes = logits.shape
+    if isinstance(target, int) and 0 <= target < classes:
+        return np.full(count, target)
+    name = _name(target)
+    if name not in TARGETS or (name == "difference" and classes < 2):
+        known = ", ".join(map(str, range(classes)))
+        raise UserError(
+            f"target {name!r} is not known; choose one of {', '.join(TARGETS)}, or a class: {known}"
+        )
+    if isinstance(target, OfClasses):
+        return target.classes
+    if classes != 2:
+        return np.asarray(k.to_host(logits).argmax(axis=1))
+    return rates.classify(k.to_host(k.softmax.forward(logits))[:, 1])
+
+
+def of_same_classes(k: Kernels, logits: Array, target: Target) -> Target:
+    """The target, of the classes that it means for these logits: another device's logits, a hair away, could
+    mean another class where there is nearly a tie."""
+    if isinstance(target, int):
+        return target
+    return OfClasses(str(_name(target)), explained_classes(k, logits, target))
 
 
 def relevance(k: Kernels, logits: Array, target: Target) -> Array:
     """R at the logits (n, classes). Raises UserError for a target that the logits do not have."""
-    z = k.to_host(logits)
-    r = _one_hot(z, target)
-    if target == "probability":
+    z, r = k.to_host(logits), _signs(k, logits, target)
+    if _name(target) == "probability":
         return k.asarray(r * k.to_host(k.softmax.forward(logits)))
-    return k.asarray(r if target == "one" else r * z)
+    return k.asarray(r if _name(target) == "one" else r * z)
 
 
 def gradient(k: Kernels, logits: Array, target: Target) -> Array:
     """The derivative, by the logits (n, classes), of what the target names; of "one", that of the logit."""
-    z = k.to_host(logits)
-    d = _one_hot(z, target)
-    if target == "probability":
+    d = _signs(k, logits, target)
+    if _name(target) == "probability":
         p = k.to_host(k.softmax.forward(logits))
         d = d * p - (d * p).sum(axis=1, keepdims=True) * p
     return k.asarray(d)
 
 
-def _one_hot(z: NDArray, target: Target) -> NDArray:
+def _name(target: Target) -> str | int:
+    return target.name if isinstance(target, OfClasses) else target
+
+
+def _signs(k: Kernels, logits: Array, target: Target) -> NDArray:
     """1 at the class that is explained, 0 elsewhere; "difference" has -1 at the runner-up."""
-    rows, predicted = np.arange(len(z)), z.argmax(axis=1)
+    z, rows = k.to_host(logits), np.arange(len(logits))
     d = np.zeros_like(z)
-    if isinstance(target, int) and 0 <= target < z.shape[1]:
-        d[:, target] = 1
-        return d
-    if target not in TARGETS or (target == "difference" and z.shape[1] < 2):
-        classes = ", ".join(map(str, range(z.shape[1])))
-        raise UserError(
-            f"target {target!r} is not known; choose one of {', '.join(TARGETS)}, or a class: {classes}"
-        )
-    d[rows, predicted] = 1
-    if target == "difference":
+    d[rows, explained_classes(k, logits, target)] = 1
+    if _name(target) == "difference":
         others = np.where(d == 1, -np.inf, z)
         d[rows, others.argmax(axis=1)] = -1
     return d

@@ -70,8 +70,12 @@ def cuda_kernels(device: str, on: Any) -> Kernels:
 def exact_kernels() -> Kernels:
     """The reference's equations in fractions, without any rounding: for small networks, and slow.
 
-    The layers' and rules' own numbers must be fractions too (rules.with_fractions); there is no softmax.
+    The layers' and rules' own numbers must be fractions too (rules.with_fractions). Probabilities are no
+    fractions: the softmax takes and gives float64.
     """
+    families = _families("reference")
+    softmax = families["softmax"].forward
+    families["softmax"] = SimpleNamespace(forward=lambda z: softmax(np.float64(z)))
     return Kernels(
         device="exact",
         dtype=np.dtype(object),
@@ -84,7 +88,7 @@ def exact_kernels() -> Kernels:
         repeated=lambda function: function,
         batch=1,
         streams=False,
-        **_families("reference"),
+        **families,
     )
 
 

@@ -7,12 +7,11 @@ import numpy as np
 
 from rotinv import survey
 from rotinv.metrics import scores
-from rotinv.metrics.scores import Scores
 from rotinv.paper.place import Place
 from rotinv.runs import checkpoints, training, trials
 from rotinv.runs.folder import CONFIG_FILE, LAST_FILE, Config, read_config
 from rotinv.runs.history import Row
-from rotinv.runs.model import load_model, open_stamps_for, score_split
+from rotinv.runs.model import labelled_scores, load_model, open_stamps_for
 from rotinv.runs.protocol import Progress, Schedule
 from rotinv.stamps.splits import usable
 from rotinv.stamps.store import StampStore
@@ -41,7 +40,7 @@ def simulate(at: Place, made: dict[str, Any], workers: int, tell: Tell) -> None:
     survey.make_survey(at.data, counts, made["seed"], workers, made["band"], progress=advance)
 
 
-def train(at: Place, schedule: Schedule, arch: str, trial: int, tell: Tell) -> None:
+def train_trial(at: Place, schedule: Schedule, arch: str, trial: int, tell: Tell) -> None:
     """Train a trial to the protocol's end, from where it was; its number is its seed."""
     folder, k = at.run(arch, trial), at.kernels("tf32")
     with StampStore(at.data) as store:
@@ -60,7 +59,7 @@ def train(at: Place, schedule: Schedule, arch: str, trial: int, tell: Tell) -> N
             go = training.resume if (folder / CONFIG_FILE).exists() else training.begin
             run = go(k, config, folder)
             training.warm_up(run)
-            trials.train(run, data, config, _Observer(tell))
+            trials.train_to_end(run, data, config, _Observer(tell))
 
 
 class _Observer:
@@ -85,12 +84,11 @@ def share_done(at: Place, arch: str, trial: int) -> float:
     return min(1.0, found.iteration / found.progress.limit)
 
 
-def score(at: Place, arch: str, trial: int, tell: Tell) -> None:
+def score_trial(at: Place, arch: str, trial: int, tell: Tell) -> None:
     """Score the test stamps with a trial's best weights."""
     folder, k = at.run(arch, trial), at.kernels("tf32")
     model = load_model(folder)
     split = open_stamps_for(model, at.data, "test")
-    assert split.label is not None  # a store's splits have labels
     indices = usable(split, at.on_bad)
     done = 0
 
@@ -99,12 +97,9 @@ def score(at: Place, arch: str, trial: int, tell: Tell) -> None:
         done += stamps
         tell(done / len(indices))
 
-    own, size = k.asarray(model.params), model.config.size
-    p = score_split(k, model.network, own, split, indices, size, advance)
-    label = split.label[indices]
-    snr = None if split.snr is None else split.snr[indices]
-    trials.write_test(folder, label, p)
-    scores.write(at.scores(arch, trial), Scores(label, p, snr), overwrite=True)
+    (found,) = labelled_scores(k, [model], split, indices, advance).values()
+    trials.write_test(folder, found)
+    scores.write(at.scores(arch, trial), found, overwrite=True)
 
 
 def all_scores(at: Place, arch: str, count: int) -> tuple[np.ndarray, np.ndarray]:

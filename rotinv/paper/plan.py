@@ -215,7 +215,7 @@ class _Steps:
         schedule = self.of.schedule
         return Step(
             self._name("train", arch, trial),
-            functools.partial(material.train, self.at, schedule, arch, trial),
+            functools.partial(material.train_trial, self.at, schedule, arch, trial),
             self._settings(arch=arch, seed=trial, schedule=asdict(schedule)),
             tuple(self.at.relative(folder / name) for name in (CONFIG_FILE, HISTORY_FILE, BEST_FILE)),
             needs=self._survey_made,
@@ -227,7 +227,7 @@ class _Steps:
     def _score(self, arch: str, trial: int) -> Step:
         return Step(
             self._name("score", arch, trial),
-            functools.partial(material.score, self.at, arch, trial),
+            functools.partial(material.score_trial, self.at, arch, trial),
             self._settings(),
             (self.at.relative(self.at.scores(arch, trial)),),
             needs=(self._name("train", arch, trial),),

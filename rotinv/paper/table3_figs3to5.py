@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.lrp import attribution, map_figures, rules, sigma_bar, sigma_bar_tables
-from rotinv.lrp.attribution import Question, Study
+from rotinv.lrp.attribution import Question
 from rotinv.lrp.sigma_bar import How
 from rotinv.lrp.sigma_bar_tables import Group
+from rotinv.lrp.study import study
 from rotinv.lrp.viewer import page
 from rotinv.metrics import significance
 from rotinv.metrics.noncentral_t import DDOF, MOMENTS, Moments
@@ -18,7 +19,7 @@ from rotinv.paper.material import all_scores
 from rotinv.paper.place import Place
 from rotinv.paper.published import NAMES
 from rotinv.paper.sheets import Sheet, Table
-from rotinv.runs.model import CLASS_NAMES, channel_title, open_stamps_for, stamps_as_read
+from rotinv.runs.model import CLASS_NAMES, channel_title, open_stamps_for
 from rotinv.stamps import store
 from rotinv.stamps.splits import Split, usable
 from rotinv.system.files import written_whole
@@ -124,24 +125,13 @@ def _disagreement(at: Place, sheet: str, heading: str, label: int) -> None:
         notes = [counts, f"There is no such {kind} here, and so no figure."]
         sheets.write(at.sheet(sheet), Sheet(heading, title, notes=notes))
         return
-    study = _study(at, models, split, indices[mine[:1]])
+    found_maps = study(at.kernels(), models, split, indices[mine[:1]], Question(rule=RULE))
     picture = at.sheets / f"{sheet}.png"
     picture.unlink(missing_ok=True)
-    map_figures.save([picture], [map_figures.page(study, 0)])
-    about = f"{study.title(0)}; LRP's maps of its four rotations as the networks saw them; their average"
+    map_figures.save([picture], [found_maps.page(0)])
+    about = f"{found_maps.title(0)}; LRP's maps of its four rotations as the networks saw them; their average"
     data = {"stamp": int(indices[mine[0]]), "disagreements": indices[found].tolist(), "stamps": len(indices)}
     sheets.write(at.sheet(sheet), Sheet(heading, title, (), [counts], [(picture.name, about)], data))
-
-
-def _study(at: Place, models: Sequence[Any], split: Split, indices: NDArray[np.int64]) -> Study:
-    """What the models answer for the stamps at `indices`."""
-    k, question = at.kernels(), Question(rule=RULE)
-    pixels = stamps_as_read(models[0], split, indices)
-    answers = [
-        attribution.joined(list(attribution.explain(k, model, pixels, question)), model.name)
-        for model in models
-    ]
-    return Study(split, indices, pixels, models[0].config.channels, question, answers)
 
 
 def _only_cap_right(at: Place, split: Split) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

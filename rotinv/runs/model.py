@@ -12,6 +12,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rotinv.metrics import ensembles
+from rotinv.metrics.scores import Scores
 from rotinv.nn.contract import Array, Kernels
 from rotinv.nn.network import Network
 from rotinv.runs import checkpoints
@@ -22,6 +24,22 @@ from rotinv.stamps.store import open_stamps
 from rotinv.system.errors import UserError
 
 CLASS_NAMES = ("artifact", "candidate")  # by label
+_VOTE = "majority"
+
+
+def verdict(probability: float, threshold: float = 0.5) -> str:
+    """The class of a p(candidate) by name; at the threshold itself it is a candidate, and named a tie."""
+    name = CLASS_NAMES[int(probability >= threshold)]
+    return f"{name} (a tie)" if probability == threshold else name
+
+
+def check_finite(who: str, what: str, *arrays: NDArray) -> None:
+    """Raise UserError, naming whose they are and what, if any of the numbers is NaN or infinite."""
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise UserError(
+            f"{who}: its {what} are not numbers: the training diverged (try a smaller --rate), or the "
+            "weights are damaged"
+        )
 
 
 @dataclass(frozen=True)
@@ -158,6 +176,32 @@ def score_split(
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
+def labelled_scores(
+    k: Kernels,
+    models: Sequence[Model],
+    split: Split,
+    indices: NDArray[np.int64],
+    progress: Callable[[int], object] | None = None,
+) -> dict[str, Scores]:
+    """Each network's scores of the stamps at `indices`, by its name, and, of several, those of their vote.
+
+    The stamps' labels, SNRs and kinds come with them, so that they can be evaluated. Raises UserError if the
+    stamps have no labels.
+    """
+    if split.label is None:
+        raise UserError(f"{split.path}: has no labels, and an evaluation needs them: add an array 'label'")
+    each = {}
+    for name, model in zip(unique_names(models), models, strict=True):
+        own = k.asarray(model.params)
+        each[name] = score_split(k, model.network, own, split, indices, model.config.size, progress)
+    if len(models) > 1:
+        each[f"{_VOTE} of {len(models)}"] = ensembles.majority(np.stack(list(each.values())))
+    label = split.label[indices]
+    snr = None if split.snr is None else split.snr[indices]
+    kind = None if split.kind is None else split.kind[indices]
+    return {name: Scores(label, p, snr, kind, split.kinds) for name, p in each.items()}
+
+
 def score_stamps(k: Kernels, network: Network, params: Array, stamps: NDArray[np.float32]) -> NDArray:
     """p(candidate) of stamps (n, h, w, c) that are cut and normalised already.
 
@@ -167,7 +211,8 @@ def score_stamps(k: Kernels, network: Network, params: Array, stamps: NDArray[np
     def forward(batch: NDArray[np.float32]) -> NDArray:
         return _candidate_probability(k, network.forward(k, params, k.asarray(batch)))
 
-    return _finite(np.concatenate(list(_batches(stamps, k.batch, forward))))
+    each = [np.zeros(0, k.dtype), *_batches(stamps, k.batch, forward)]
+    return _checked(np.concatenate(each))
 
 
 def score_with_rotation_std(
@@ -187,20 +232,16 @@ def score_with_rotation_std(
     for p, z in _batches(stamps, k.batch, forward):
         each.append(p)
         spread.append((z[:, :, 1] - z[:, :, 0]).std(axis=0))
-    return _finite(np.concatenate(each)), np.concatenate(spread)
+    return _checked(np.concatenate(each)), np.concatenate(spread)
+
+
+def _checked(probability: NDArray) -> NDArray:
+    check_finite("the network", "probabilities", probability)
+    return probability
 
 
 def _candidate_probability(k: Kernels, logits: Array) -> NDArray:
     return k.to_host(k.softmax.forward(logits))[:, 1]
-
-
-def _finite(probability: NDArray) -> NDArray:
-    if not np.isfinite(probability).all():
-        raise UserError(
-            "the network's probabilities are not numbers: the training diverged (try a smaller --rate), "
-            "or the weights are damaged"
-        )
-    return probability
 
 
 def _batches(stamps: NDArray[np.float32], batch: int, score: Callable[[NDArray], T]) -> Iterator[T]:

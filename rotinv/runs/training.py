@@ -155,7 +155,7 @@ def largest_batch(run: Run) -> int:
     return batch
 
 
-def train(
+def run_iterations(
     run: Run,
     batches: Iterable[tuple[NDArray[np.float32], NDArray[np.int32]]],
     validation: Callable[[Array], float],

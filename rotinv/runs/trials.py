@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 
 from rotinv.metrics import curves, rates
+from rotinv.metrics.scores import Scores
 from rotinv.nn.contract import Array, Kernels
 from rotinv.runs import history, training
 from rotinv.runs.batches import Batches
 from rotinv.runs.folder import HISTORY_FILE, METRICS_FILE, Config
-from rotinv.runs.model import load_model, score_split
+from rotinv.runs.model import labelled_scores, load_model
 from rotinv.stamps.splits import Split, count_constant, usable
 from rotinv.stamps.store import StampStore
 from rotinv.system import files, pictures
@@ -55,14 +56,14 @@ def check(store: StampStore, config: Config, progress: bool = False) -> Data:
     return Data(splits, indices, config.crop, notes)
 
 
-def train(
+def train_to_end(
     run: training.Run,
     data: Data,
     config: Config,
     observer: training.Observer,
     stopped: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Go on to the protocol's end, or until `stopped()`; says whether the end was reached."""
+    """Train on the data to the protocol's end, or until `stopped()`; says whether the end was reached."""
     batches = Batches(
         data.splits["train"],
         data.indices["train"],
@@ -78,21 +79,20 @@ def train(
         return training.validation_error(run.k, run.network, params, split, indices, data.side)
 
     with batches:
-        return training.train(run, batches, validation, observer, stopped)
+        return training.run_iterations(run, batches, validation, observer, stopped)
 
 
 def test(k: Kernels, folder: Path, data: Data) -> dict[str, Any]:
     """Score the test split with the best weights; write metrics.json and the pictures; give the metrics."""
-    model = load_model(folder)
-    split, indices = data.splits["test"], data.indices["test"]
-    assert split.label is not None  # a store's splits have labels
-    p = score_split(k, model.network, k.asarray(model.params), split, indices, data.side)
-    return write_test(folder, split.label[indices], p)
+    model, indices = load_model(folder), data.indices["test"]
+    (scores,) = labelled_scores(k, [model], data.splits["test"], indices).values()
+    return write_test(folder, scores)
 
 
-def write_test(folder: Path, label: NDArray, p: NDArray) -> dict[str, Any]:
-    """Write metrics.json and the pictures of a run, from the test stamps' p(candidate); give the metrics."""
-    result, name = rates.classification_rates(label, p), folder.resolve().name
+def write_test(folder: Path, scores: Scores) -> dict[str, Any]:
+    """Write metrics.json and the pictures of a run, from its scores of the test stamps; give the metrics."""
+    label, p, name = scores.label, scores.probability, folder.resolve().name
+    result = rates.classification_rates(label, p)
     files.write_json(folder / METRICS_FILE, result)
     if pictures.matplotlib_available():
         rows = history.read(folder / HISTORY_FILE)

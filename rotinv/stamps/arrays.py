@@ -34,6 +34,8 @@ def read_arrays(path: str | Path, keep: Sequence[str] = tuple(_TYPES)) -> dict[s
                 arrays = _from_npz(path, found, keep)
         else:
             arrays = {"stamps": found}
+    except UserError:
+        raise
     except (
         ValueError,
         OSError,

@@ -4,11 +4,20 @@ import importlib
 from typing import Any
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """Bad input: one line that names the file, the value and the remedy.
 
-    Library code raises it at the edge (a file, a program's options, a checkpoint); the programs
-    print it and exit with status 2. No traceback is shown for it.
+    Everything public raises it where its input cannot be used; being a ValueError, it is caught as one.
+    The programs print it without a traceback and exit with status 2.
+
+    Examples
+    --------
+    >>> import rotinv
+    >>> try:
+    ...     rotinv.build("resnet")
+    ... except ValueError as error:
+    ...     print(str(error).partition(";")[0])
+    architecture 'resnet' is not known
     """
 
 

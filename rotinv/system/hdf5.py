@@ -91,6 +91,8 @@ def reading_hdf5(path: Path) -> Iterator[None]:
     """
     try:
         yield
+    except UserError:
+        raise
     except _H5PY as error:
         if filters := _missing_filters(path):
             raise UserError(

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rotinv.system import scratch
-from rotinv.system.errors import UserError
+from rotinv.system.errors import UserError, require_extra
 from rotinv.system.files import written_whole
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -32,6 +33,14 @@ def new_figure(height: float = 4.5) -> "Figure":
     from matplotlib.figure import Figure
 
     return Figure(figsize=(7, height), layout="constrained")
+
+
+def new_axes(height: float = 4.5) -> "Axes":
+    """Axes of a new figure of pyplot, 7 inches wide, which a notebook shows. Raises UserError without
+    matplotlib."""
+    pyplot = require_extra("matplotlib.pyplot", "plot", "a plot")
+    axes: Axes = pyplot.figure(figsize=(7, height), layout="constrained").subplots()
+    return axes
 
 
 def save_png(figure: "Figure", path: Path) -> None:

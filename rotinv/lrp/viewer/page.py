@@ -16,9 +16,17 @@ from numpy.typing import NDArray
 
 from rotinv.lrp import attribution, rules
 from rotinv.lrp.attribution import Explanation, Question
-from rotinv.lrp.ledger import AUDIT_COLUMNS, Audit, audit_on_device
+from rotinv.lrp.ledger_report import COLUMNS, audits
 from rotinv.nn.contract import Kernels
-from rotinv.runs.model import CLASS_NAMES, Model, channel_title, check_indices, stamps_as_read, unique_names
+from rotinv.runs.model import (
+    CLASS_NAMES,
+    Model,
+    channel_title,
+    check_indices,
+    stamps_as_read,
+    unique_names,
+    verdict,
+)
 from rotinv.stamps.splits import Split
 
 RULES = ("alpha2beta1", "alpha1beta0", "epsilon")  # Eq. 4 as in the paper, its positive side alone, Eq. 3
@@ -62,7 +70,7 @@ def viewer_fragment(
         {
             "channels": [channel_title(channel) for channel in models[0].config.channels],
             "classes": CLASS_NAMES,
-            "columns": AUDIT_COLUMNS,
+            "columns": COLUMNS,
             "stamps": stamps,
             "models": list(names or unique_names(models)),
             "rules": [{"name": rule, "text": Question(rule=rule).text} for rule in composites],
@@ -107,13 +115,11 @@ def _answers(
     question = Question(rule=rule)
     trails = attribution.explain_layers(k, model, pixels, question)
     maps = ((block, i) for block in trails for i in range(len(block[0].maps)))
-    composite = rules.named(rule)
-    ledgers = audit_on_device(k, model.network, model.params, pixels, composite, question.target)
-    for (block, i), label, ledger in zip(maps, labels, ledgers, strict=True):
+    ledgers = audits(k, model, pixels, question)
+    for (block, i), label, audit in zip(maps, labels, ledgers, strict=True):
         predicted = int(block[0].predicted[i])
-        audit = Audit(i, label, *ledger)
         yield {
-            "predicted": CLASS_NAMES[predicted],
+            "predicted": verdict(block[0].probability[i]),
             "right": None if label is None else predicted == label,
             "probability": f"{block[0].probability[i]:.4g}",
             "output": f"{audit.output:.6g}",

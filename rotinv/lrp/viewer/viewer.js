@@ -201,8 +201,10 @@ function showScale(layer) {
 
 function showLedger() {
   const { ledger, output } = answered();
+  const whole = output === "0" ? "the relevance at the output is 0, so that nothing is shared out"
+    : `in percent of ${output}, the sum of |R| at the output`;
   caption.textContent = `Ledger of ${data.models[picked.model]}, ${data.rules[picked.rule].name}: where R `
-    + `went, in percent of ${output}, the sum of |R| at the output. A layer received what it passed and `
+    + `went; ${whole}. A layer received what it passed and `
     + "the lines beside that. Rounding, closing (what is left unexplained) and deviation (from float64) are "
     + "shares as they are.";
   rows.replaceChildren(...ledger.map(([name, ...cells]) => {

@@ -92,7 +92,8 @@ function paint(canvas, width, values, colour) {
 
 /** A channel of a stamp, from its least pixel in black to its largest in white. */
 function paintStamp(canvas, { side, values }) {
-  const least = Math.min(...values);
-  const extent = Math.max(...values) - least || 1;
+  // Not Math.min(...values): a call takes no more arguments than some ten thousands.
+  const least = values.reduce((a, b) => Math.min(a, b), Infinity);
+  const extent = values.reduce((a, b) => Math.max(a, b), -Infinity) - least || 1;
   paint(canvas, side, values, (value) => Array(3).fill(255 * (value - least) / extent));
 }

@@ -1,0 +1,239 @@
+"""The ledger of a single stamp for readers: a verdict, a table in percent, and a waterfall."""
+
+import html
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rotinv.lrp import ledger, rules
+from rotinv.lrp.attribution import Question
+from rotinv.lrp.ledger import LINES, Entry
+from rotinv.metrics import rates
+from rotinv.nn.contract import Kernels
+from rotinv.nn.devices import exact_kernels
+from rotinv.runs.model import CLASS_NAMES, Model, verdict
+from rotinv.system.errors import require_extra
+from rotinv.system.pictures import new_axes, new_figure, save_png
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLUMNS = (
+    *("layer", "received", "passed", "bias +", "bias -", "stabiliser", "one-sided", "dead", "crop"),
+    *("rounding", "closing", "deviation"),
+)
+CLOSES = 1e-9  # of the largest amount in a ledger; float64 leaves about 1e-14
+_SMALL = 1e-3  # of the output's relevance: the waterfall draws all smaller lines as one
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Audit:
+    """One decision of a network, with the account of its relevance from the logits down to the stamp.
+
+    Printed, it is a table: a row for each layer, amounts in percent of the relevance at the output, but for
+    rounding, closing error and deviation, which are shares as they are.
+
+    Attributes
+    ----------
+    model : str
+        The network's name.
+    question : Question
+        The rule, and what is shared out.
+    index : int or None
+        The stamp's number in its file, where it is from one.
+    label : int or None
+        1 candidate, 0 artifact, where it is known.
+    logits : array (2,)
+        Of artifact and candidate.
+    probability : float
+        p(candidate).
+    entries : list of Entry
+        A layer each, the last layer first; their arrays hold one number.
+    deviations : list of float
+        Of each layer's relevance from the float64 reference's, in shares of the largest.
+    exact : bool
+        Whether all was computed in fractions.
+    """
+
+    model: str
+    question: Question
+    index: int | None
+    label: int | None
+    logits: NDArray[Any]
+    probability: float
+    entries: list[Entry]
+    deviations: list[float]
+    exact: bool = False
+
+    @property
+    def predicted(self) -> int:
+        """The class that the network gives the stamp, 1 candidate or 0 artifact, at the threshold 0.5."""
+        return int(rates.classify(np.array(self.probability)))
+
+    @property
+    def output(self) -> float:
+        """The sum of |R| at the output, in shares of which the table is told."""
+        return float(np.abs(self.entries[0].received[0]))
+
+    @property
+    def title(self) -> str:
+        """The stamp, the class that the network gives it, and its label where that is known."""
+        which = "the stamp" if self.index is None else f"stamp {self.index}"
+        truth = "" if self.label is None else f", labelled {CLASS_NAMES[self.label]}"
+        p = f"{self.probability:.6f}"
+        return f"{which}: predicted {verdict(self.probability)}, p(candidate) {p}{truth}"
+
+    def __str__(self) -> str:
+        whole = f"100% is {self.output:.6g}, the sum of |R| at the output"
+        if not self.output:
+            whole = "the relevance at the output is 0, so that nothing is shared out"
+        layer, *columns = COLUMNS
+        lines = [f"{self.title}; {whole}", f"{layer:<26}" + "".join(f"{name:>11}" for name in columns)]
+        for layer, *cells in self.cells():
+            lines.append(f"{layer:<26}" + "".join(f"{cell:>11}" for cell in cells))
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def amounts(self) -> list[dict[str, Any]]:
+        """The rows of the table: a layer's amounts in shares of `output` (where that is 0, all are 0)."""
+        unit = self.output or 1.0
+        return [
+            {
+                "layer": entry.layer,
+                "received": float(entry.received[0]) / unit,
+                "passed": float(entry.passed[0]) / unit,
+                **{line: float(entry.lines[line][0]) / unit for line in LINES},
+                "closing_error": float(entry.closing_error[0]) / unit,
+                "deviation": deviation,
+            }
+            for entry, deviation in zip(self.entries, self.deviations, strict=True)
+        ]
+
+    def cells(self) -> list[list[str]]:
+        """The rows of the table as text, a cell for each of COLUMNS."""
+        rows = []
+        for entry, row in zip(self.entries, self.amounts(), strict=True):
+            shares = [row["received"], row["passed"], *(row[line] for line in LINES[:-1])]
+            closing = _zero_or(entry.closing_error[0]) if self.exact else f"{row['closing_error']:.1e}"
+            rounding = _zero_or(entry.lines["rounding"][0]) if self.exact else f"{row['rounding']:.1e}"
+            percents = [_percent(share) for share in shares]
+            rows.append([row["layer"], *percents, rounding, closing, f"{row['deviation']:.1e}"])
+        return rows
+
+    def not_closed(self) -> Iterator[tuple[str, float]]:
+        """The layers whose lines do not add up, each with what is left: a fault of a rule's account."""
+        largest = max(float(np.abs(entry.received[0])) for entry in self.entries)
+        for entry in self.entries:
+            error = abs(float(entry.closing_error[0]))
+            if not error <= CLOSES * largest:
+                yield entry.layer, error
+
+    def to_table(self) -> Any:
+        """The amounts, in shares of the output's relevance, as an astropy Table.
+
+        Raises UserError if astropy is not installed (extra `alerts`).
+        """
+        table = require_extra("astropy.table", "alerts", "to_table").Table(rows=self.amounts())
+        table.meta = {"model": self.model, "question": self.question.text, "output": self.output}
+        return table
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw the waterfall: from the output's relevance down by what each line took, to the stamp's.
+
+        Lines below a thousandth of the output's relevance are drawn together. Gives the axes; without `ax`
+        they are new ones of matplotlib's pyplot.
+        """
+        axes = new_axes(height=_height(len(self._steps()))) if ax is None else ax
+        _draw_waterfall(axes, self.amounts()[0]["received"], self._steps())
+        axes.set_title(f"{self.model}, {self.question.rule}\n{self.title}", size=10)
+        return axes
+
+    def save_picture(self, path: Path) -> None:
+        """Write the waterfall as PNG."""
+        figure = new_figure(height=_height(len(self._steps())))
+        self.plot(figure.subplots())
+        save_png(figure, path)
+
+    def _steps(self) -> list[tuple[str, float]]:
+        """What the waterfall draws: each line that is not small, then the sum of the others."""
+        rows = self.amounts()
+        lines = [(f"{row['layer']}: {line.replace('_', ' ')}", row[line]) for row in rows for line in LINES]
+        large = [(name, amount) for name, amount in lines if abs(amount) > _SMALL]
+        small = sum(amount for _, amount in lines if abs(amount) <= _SMALL)
+        return [*large, ("all smaller lines", small)]
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{name}</th>" for name in COLUMNS)
+        rows = "".join(
+            f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in self.cells()
+        )
+        return f"<p>{html.escape(str(self).splitlines()[0])}</p><table><tr>{head}</tr>{rows}</table>"
+
+
+def audits(
+    k: Kernels,
+    model: Model,
+    stamps: NDArray[np.float32],
+    question: Question,
+    indices: Sequence[int] | None = None,
+    labels: Sequence[int | None] | None = None,
+    *,
+    exact: bool = False,
+) -> Iterator[Audit]:
+    """The audit of each of the stamps (n, h, h, c), which are as the network reads them.
+
+    The relevance that is audited is that of the device of `k`, or, if `exact`, that in fractions. Raises
+    UserError for an unknown rule or target, and for a network that is too large for fractions.
+    """
+    rule = rules.named(question.rule)
+    if exact:
+        k = exact_kernels()
+        found = ledger.audit_exactly(model.network, model.params, stamps, rule, question.target)
+    else:
+        found = ledger.audit_on_device(k, model.network, model.params, stamps, rule, question.target)
+    for i, (logits, entries, deviations) in enumerate(found):
+        probability = float(k.to_host(k.softmax.forward(k.asarray(logits[None])))[0, 1])
+        index = None if indices is None else int(indices[i])
+        label = None if labels is None else labels[i]
+        yield Audit(model.name, question, index, label, logits, probability, entries, deviations, exact)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.4f}" if share else "0"
+
+
+def _zero_or(fraction: Fraction) -> str:
+    return "0" if fraction == 0 else f"{float(fraction):.1e}"
+
+
+def _height(steps: int) -> float:
+    """Inches of a waterfall with so many steps."""
+    return 1.2 + 0.28 * (steps + 2)
+
+
+def _draw_waterfall(axes: "Axes", start: float, steps: Sequence[tuple[str, float]]) -> None:
+    axes.use_sticky_edges = False  # room for the numbers beside the bars
+    axes.margins(x=0.2)
+    level = start
+    axes.barh(0, level, color="0.6")
+    for row, (_, taken) in enumerate(steps, 1):
+        axes.plot([level, level], [row - 1.4, row + 0.4], color="0.4", lw=0.8)
+        axes.barh(row, -taken, left=level, color="tab:blue" if taken > 0 else "tab:red")
+        _beside(axes, row, max(level, level - taken), f"{-taken:+.2%}")
+        level -= taken
+    axes.barh(len(steps) + 1, level, color="0.6")
+    _beside(axes, len(steps) + 1, max(level, 0), f"{level:.2%}")
+    axes.set_yticks(range(len(steps) + 2), ["output", *(name for name, _ in steps), "stamp"])
+    axes.invert_yaxis()
+    axes.axvline(0, color="0.4", lw=0.8)
+    axes.set_xlabel("sum of R, in shares of the output's |R|  (blue: taken away, red: added)")
+
+
+def _beside(axes: "Axes", row: int, right: float, text: str) -> None:
+    axes.annotate(text, (right, row), (4, 0), va="center", size=8, textcoords="offset points")

@@ -1,0 +1,150 @@
+"""What several networks answer for the same stamps: their maps, drawn, written, and as arrays."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rotinv.lrp import attribution, map_figures, map_files
+from rotinv.lrp.attribution import Explanation, Question
+from rotinv.metrics import ensembles
+from rotinv.nn.contract import Kernels
+from rotinv.runs.model import Model, stamps_as_read
+from rotinv.stamps.splits import Split
+from rotinv.system.errors import UserError
+from rotinv.system.pictures import new_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Study:
+    """Stamps, and what each network's decision on them rests on.
+
+    Attributes
+    ----------
+    split : Split
+        The stamps' file, or the array that they are from.
+    indices : array (n,)
+        Their numbers in it.
+    stamps : array (n, h, h, c)
+        The stamps as the networks read them: cut, and each channel scaled to 0-1.
+    channels : sequence of str
+        The names of the c channels.
+    question : Question
+        The method, the rule and what is shared out.
+    answers : sequence of Explanation
+        A network each: its maps, logits and p(candidate).
+    """
+
+    split: Split
+    indices: NDArray[np.int64]
+    stamps: NDArray[np.float32]
+    channels: Sequence[str]
+    question: Question
+    answers: Sequence[Explanation]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def maps(self) -> NDArray:
+        """The maps of the four rotations as the network saw them, (n, 4, h, h, c); at a layer, see
+        Explanation. Of several networks, (networks, n, …)."""
+        return self._of_all("maps")
+
+    @property
+    def average(self) -> NDArray:
+        """The mean over the rotations of the maps turned back, mu of Eq. 5: (n, h, h, c). Of several
+        networks, (networks, n, h, h, c)."""
+        return self._of_all("average")
+
+    @property
+    def probability(self) -> NDArray:
+        """p(candidate), (n,); of several networks the median, which is the majority's vote."""
+        return ensembles.majority(np.stack([one.probability for one in self.answers]))
+
+    def label(self, i: int) -> int | None:
+        """The class of the i-th stamp, where it is known."""
+        return None if self.split.label is None else int(self.split.label[self.indices[i]])
+
+    def title(self, i: int) -> str:
+        """The i-th stamp's index, with its label and SNR where they are known."""
+        return attribution.title(self.split, int(self.indices[i]))
+
+    def plot(
+        self, i: int = 0, ax: "Axes | None" = None, *, channel: str | None = None, of: int = 0
+    ) -> "Axes":
+        """Draw the average map of the i-th stamp: red speaks for the class that is explained, blue against.
+
+        Parameters
+        ----------
+        i : int
+            Which of the stamps.
+        ax : Axes, optional
+            Where to draw; new axes of matplotlib's pyplot by default.
+        channel : str, optional
+            One of `channels`; by default the sum over all of them is drawn.
+        of : int
+            Which of several networks.
+
+        Raises
+        ------
+        UserError
+            For a channel that the maps do not have, and without matplotlib.
+        """
+        one = self.answers[of]
+        if channel is not None and channel not in one.channels:
+            known = ", ".join(one.channels) or "none by name"
+            raise UserError(f"channel {channel!r}: the maps at '{one.layer}' have {known}")
+        axes = new_axes() if ax is None else ax
+        map_figures.draw_average(axes, one, i, channel)
+        axes.set_title(f"{self.title(i)}\n{map_figures.header(one, i, self.label(i))}", fontsize=9)
+        return axes
+
+    def page(self, i: int = 0, scale: str = "max-abs", *, realign: bool = False) -> "Figure":
+        """The page of the i-th stamp, as the paper's Figs. 3 and 4: the stamp, its maps at the four rotations
+        and their average, a block for each network. `scale` is one of heatmaps.SCALES; with `realign` the
+        maps are turned back to the stamp's own orientation."""
+        return map_figures.page(self, i, scale, realign)
+
+    def save(self, path: str | Path) -> None:
+        """Write all maps, never scaled, as HDF5 (rotinv/lrp/map_files.py). Raises UserError if the file
+        exists or cannot be written."""
+        map_files.write(Path(path), self)
+
+    def __repr__(self) -> str:
+        names = ", ".join(one.name for one in self.answers)
+        shape = " and ".join(dict.fromkeys(str(one.maps.shape) for one in self.answers))
+        return f"<Study of {len(self)} stamps by {names}: {self.question.text}; maps {shape}>"
+
+    def _of_all(self, what: str) -> NDArray:
+        each: list[Any] = [getattr(one, what) for one in self.answers]
+        if len(each) == 1:
+            return np.asarray(each[0])
+        if len({array.shape for array in each}) > 1:
+            raise UserError(f"the networks' {what} differ in shape; take each one's, answers[i].{what}")
+        return np.stack(each)
+
+
+def study(
+    k: Kernels,
+    models: Sequence[Model],
+    split: Split,
+    indices: NDArray[np.int64],
+    question: Question,
+    progress: Callable[[int], object] | None = None,
+) -> Study:
+    """Ask each network about the stamps at `indices`; the networks read the same stamps in the same way.
+
+    `progress` is told how many stamps of a network were done. Raises UserError for an unknown method, rule,
+    target or layer, for pixels that are not finite, and if a logit or a map is not finite.
+    """
+    stamps = stamps_as_read(models[0], split, indices)
+    answers = attribution.answers(k, models, stamps, question, progress)
+    return Study(split, indices, stamps, models[0].config.channels, question, answers)
