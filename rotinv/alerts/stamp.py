@@ -1,4 +1,4 @@
-"""One alert, of whatever survey, as the stamp that a network reads: every policy for what packets lack.
+"""One alert, of whatever survey, as the stamp that a network reads: every policy for what packets lack::
 
     SNR difference = difference / sqrt(variance), or difference / sigma with
     sigma = 1.4826 median |difference - its median|

@@ -1,4 +1,4 @@
-"""TODO catalogue.shards."""
+"""The files of a scoring on a Dask cluster: one file per shard, joined in the order of the stamps."""
 
 import contextlib
 import re

@@ -1,4 +1,4 @@
-"""TODO nn.architectures."""
+"""The paper's networks, layer by layer (Table I), and a CAP that is small enough for fractions."""
 
 import math
 

@@ -17,7 +17,7 @@ PEAK = 4  # px: a detection is the largest |F| of its 9 x 9 pixels
 
 
 class Detections(NamedTuple):
-    """Peaks of |F|, in the order of rows."""
+    """Peaks of `|F|`, row by row; F is the matched filter's signal-to-noise ratio."""
 
     row: np.ndarray
     column: np.ndarray

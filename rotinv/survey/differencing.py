@@ -56,7 +56,7 @@ def draw_matching(rng: np.random.Generator, template: psf.Psf, science: psf.Psf)
 def lanczos2(shift: float) -> np.ndarray:
     """Weights of the five pixels about each, of unit sum, that read an image `shift` px further on.
 
-    Lanczos (a = 2): sinc(t) sinc(t / 2) for |t| < 2.
+    Lanczos (a = 2): `sinc(t) sinc(t / 2)` for `|t| < 2`.
     """
     t = np.arange(-2, 3) - shift
     weights = np.where(np.abs(t) < 2, np.sinc(t) * np.sinc(t / 2), 0)

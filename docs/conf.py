@@ -1,0 +1,93 @@
+"""The site's settings: `sphinx-build -W docs build/docs` makes it, with what the extra `docs` brings."""
+
+import re
+import sys
+from pathlib import Path
+
+import jupytext
+from docutils import nodes
+from pygments.lexers.special import TextLexer
+from sphinx.application import Sphinx
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path.insert(0, str(ROOT))
+
+import rotinv  # noqa: E402  (this checkout's)
+
+project = "rotinv"
+author = "The rotinv developers"
+version = release = rotinv.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+    "numpydoc",
+    "myst_nb",
+    "sphinx_copybutton",
+    "sphinxcontrib.programoutput",
+]
+exclude_patterns = ["_templates"]
+templates_path = ["_templates"]
+default_role = "code"  # docstrings quote code by one backtick, as Markdown does
+
+html_theme = "furo"
+html_title = f"rotinv {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_copyright = False
+
+myst_enable_extensions = ["dollarmath", "attrs_inline"]
+myst_heading_anchors = 3
+
+# The notebooks are run where the site is built. One that has not changed is not run again.
+nb_execution_mode = "cache"
+nb_execution_cache_path = str(ROOT / "build" / "notebooks")
+nb_execution_timeout = 300
+nb_execution_raise_on_error = True
+nb_merge_streams = True
+
+autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_mock_imports = ["cupy", "cupyx", "distributed"]  # the API can be read without them
+maximum_signature_line_length = 88
+numpydoc_show_class_members = False
+
+PLACE = re.compile(r"((?:rotinv|kernels)/[\w/]+)\.py(?:::([\w.]+))?")
+
+
+def notebooks(app: Sphinx) -> None:
+    """Make tutorial/NAME.ipynb of each examples/NAME.py."""
+    folder = HERE / "tutorial"
+    folder.mkdir(exist_ok=True)
+    for script in sorted((ROOT / "examples").glob("*.py")):
+        notebook = jupytext.read(script, fmt="py:percent")
+        notebook.metadata["language_info"] = {"name": "python"}
+        for number, cell in enumerate(notebook.cells):
+            cell["id"] = f"cell-{number}"  # else random: the page would be a new one each time
+        made = jupytext.writes(notebook, fmt="ipynb")
+        page = folder / f"{script.stem}.ipynb"
+        if not page.exists() or page.read_text(encoding="utf-8") != made:
+            page.write_text(made, encoding="utf-8")
+
+
+def link_code(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    """Have `rotinv/x.py::name` and `kernels/x.py::name` in a text lead to the source on the site."""
+    shown = getattr(app.env, "_viewcode_modules", {})
+    for literal in list(doctree.findall(nodes.literal)):
+        if found := PLACE.fullmatch(literal.astext()):
+            module = found[1].replace("/", ".").removesuffix(".__init__")
+            module = module if module.startswith("rotinv") else f"rotinv.{module}"
+            if not shown.get(module):
+                continue
+            uri = app.builder.get_relative_uri(page, f"_modules/{module.replace('.', '/')}")
+            anchor = f"#{found[2]}" if found[2] in shown[module][2] else ""
+            literal.replace_self(nodes.reference("", "", literal.deepcopy(), refuri=uri + anchor))
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.add_lexer("worked", TextLexer)  # the working in lrp.md
+    app.connect("builder-inited", notebooks)
+    app.connect("doctree-resolved", link_code)
