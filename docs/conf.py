@@ -72,6 +72,13 @@ def notebooks(app: Sphinx) -> None:
             page.write_text(made, encoding="utf-8")
 
 
+def plain_bars(app: Sphinx, what: str, name: str, of: object, options: object, lines: list[str]) -> None:
+    """Let |R| in a docstring be the magnitude that it says, not a substitution of reStructuredText."""
+    for number, line in enumerate(lines):
+        if "`" not in line and not line.startswith("    "):
+            lines[number] = line.replace("|", "\\|")
+
+
 def link_code(app: Sphinx, doctree: nodes.document, page: str) -> None:
     """Have `rotinv/x.py::name` and `kernels/x.py::name` in a text lead to the source on the site."""
     shown = getattr(app.env, "_viewcode_modules", {})
@@ -90,4 +97,5 @@ def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.add_lexer("worked", TextLexer)  # the working in lrp.md
     app.connect("builder-inited", notebooks)
+    app.connect("autodoc-process-docstring", plain_bars)
     app.connect("doctree-resolved", link_code)
