@@ -1,4 +1,4 @@
-"""Table I of the paper and CAP as data, and the program that prints the table for an architecture."""
+"""`python -m rotinv.architectures`: Table I of the paper for an architecture."""
 
 from collections.abc import Sequence
 
