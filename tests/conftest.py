@@ -3,6 +3,10 @@
 import os
 from pathlib import Path
 
+# The tests multiply small matrices by the thousand. OpenBLAS's threads wait for each other at every one, and
+# on a machine with other work such a product takes 30 times as long. It reads this when NumPy is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 from cuda_emulation import device as emulation
