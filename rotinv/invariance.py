@@ -132,10 +132,7 @@ def _check_files(options: argparse.Namespace) -> None:
         if path:
             refuse_existing(path)
     if options.out:
-        if options.out.suffix.lower() not in sigma_bar_tables.FORMATS:
-            raise UserError(
-                f"{options.out}: pictures are {' or '.join(sigma_bar_tables.FORMATS)}; name it so"
-            )
+        pictures.check_format(options.out)
         pictures.require_matplotlib()
 
 

@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 
 from rotinv import cli
 from rotinv.stamps.arrays import channels_last, read_arrays
-from rotinv.stamps.splits import Split, check_labels, check_scaled, usable
+from rotinv.stamps.splits import BLOCK, Split, check_labels, check_scaled, usable
 from rotinv.stamps.store import CHANNELS, SPLITS, create_store
 from rotinv.system.errors import UserError
 from rotinv.system.files import refuse_existing
-
-_BLOCK = 4096  # stamps written at a time
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         attributes=attributes,
     ) as writer:
         for name, part in zip(SPLITS, parts, strict=True):
-            for start in range(0, len(part), _BLOCK):
-                chosen = kept[part[start : start + _BLOCK]]
+            for start in range(0, len(part), BLOCK):
+                chosen = kept[part[start : start + BLOCK]]
                 columns = {key: values[chosen] for key, values in arrays.items() if key != "stamps"}
                 writer.append(name, everything.raw(chosen), **columns)
     for name, part in zip(SPLITS, parts, strict=True):

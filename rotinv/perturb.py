@@ -4,7 +4,7 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from rotinv import cli
-from rotinv.lrp import heatmaps, perturbation, rules
-from rotinv.lrp.perturbation import RANDOM, Result, Way, aopc_rows, maps_of, score_function
-from rotinv.nn.contract import Kernels
+from rotinv.lrp import heatmaps, perturbation
+from rotinv.lrp.perturbation import STEPS, How, Result, aopc_rows
 from rotinv.nn.devices import DEVICES, get_kernels
 from rotinv.runs.model import Model, check_indices, open_models, open_stamps_for, stamps_as_read
 from rotinv.stamps.splits import Split, usable
@@ -24,22 +23,22 @@ from rotinv.system import pictures
 from rotinv.system.errors import UserError
 from rotinv.system.files import refuse_existing, written_whole
 
-STEPS = 30  # regions replaced where no number is asked for
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     options = _parser().parse_args(argv)
-    ways = _ways(options)
+    ways = perturbation.ways(options.methods, options.rules)
     _check_files(options)
     (model,) = open_models([options.run])
     split = open_stamps_for(model, options.stamps, options.split)
     indices = _indices(split, options)
     stamps = stamps_as_read(model, split, indices)
-    regions = perturbation.region_of_pixels(stamps.shape[1], options.region)
-    options.steps = _steps(options, int(regions.max()) + 1)
+    how = _how(options, stamps.shape[1])
     k = get_kernels(options.device, options.threads)
-    _report(options, model, indices, list(_results(k, model, ways, stamps, indices, regions, options)))
+    total = (len(ways) + 1) * len(stamps)
+    with tqdm(total=total, unit="stamps", disable=not sys.stderr.isatty(), leave=False) as bar:
+        results = list(perturbation.measure(k, model, stamps, indices, ways, how, bar.update))
+    _report(options, model, indices, how, results)
     return 0
 
 
@@ -49,9 +48,7 @@ def _check_files(options: argparse.Namespace) -> None:
         if path:
             refuse_existing(path)
     if options.out:
-        if options.out.suffix.lower() not in perturbation.PICTURE_FORMATS:
-            formats = " or ".join(perturbation.PICTURE_FORMATS)
-            raise UserError(f"{options.out}: pictures are {formats}; name it so")
+        pictures.check_format(options.out)
         pictures.require_matplotlib()
 
 
@@ -62,107 +59,46 @@ def _indices(split: Split, options: argparse.Namespace) -> NDArray[np.int64]:
     return usable(split, options.on_bad)[: options.count]
 
 
-def _steps(options: argparse.Namespace, most: int) -> int:
-    """L. Raises UserError if a stamp has not so many regions."""
-    if options.steps is None:
-        return min(STEPS, most)
-    if options.steps > most:
-        raise UserError(
-            f"--steps {options.steps}: a stamp has {most} {_regions(options)}; ask for at most so many"
-        )
-    return int(options.steps)
+def _how(options: argparse.Namespace, size: int) -> How:
+    """How stamps of size x size pixels are perturbed. Raises UserError if they have too few regions."""
+    most = int(perturbation.region_of_pixels(size, options.region).max()) + 1
+    how = How(
+        min(STEPS, most) if options.steps is None else options.steps,
+        options.region,
+        options.draws,
+        options.seed,
+        options.of,
+    )
+    if how.steps > most:
+        raise UserError(f"--steps {how.steps}: a stamp has {most} {_regions(how)}; ask for at most so many")
+    return how
 
 
 def _report(
-    options: argparse.Namespace, model: Model, indices: NDArray[np.int64], results: list[Result]
+    options: argparse.Namespace, model: Model, indices: NDArray[np.int64], how: How, results: list[Result]
 ) -> None:
     """Write the files that are asked for, and print the table as text or JSON."""
     rows = list(aopc_rows(results))
     if options.csv:
         _write(options.csv, rows)
     if options.out:
-        perturbation.draw_curves(
-            options.out,
+        figure = pictures.new_figure(width=8.5)
+        axes = perturbation.draw_drops(
             {result.name: result.drops for result in results},
-            f"{options.of} of the class predicted at first",
-            f"{model.name}, {len(indices)} stamps, {_regions(options)}",
+            f"{how.of} of the class predicted at first",
+            figure.subplots(),
         )
+        axes.set_title(f"{model.name}, {len(indices)} stamps, {_regions(how)}", size=10)
+        pictures.save(figure, options.out)
     if options.json:
-        print(json.dumps(_document(options, model, indices, results, rows), indent=1))
+        print(json.dumps(_document(options, model, indices, how, results, rows), indent=1))
     else:
-        print("\n".join(_lines(options, model, len(indices), rows)))
+        print("\n".join(_lines(how, model, len(indices), rows)))
 
 
-def _ways(options: argparse.Namespace) -> list[Way]:
-    """All that is compared. Raises UserError for an unknown method or rule."""
-    for method in options.methods:
-        if method not in heatmaps.METHODS:
-            raise UserError(
-                f"--methods {method}: is not known; choose of {','.join(heatmaps.METHODS)} "
-                "(random is always there)"
-            )
-    for rule in options.rules:
-        rules.named(rule)
-    ways = []
-    for method in dict.fromkeys(options.methods):
-        if method == "lrp":
-            ways += [Way(f"lrp {rule}", method, rule) for rule in dict.fromkeys(options.rules)]
-        else:
-            ways.append(Way(method, method, options.rules[0]))
-    return ways
-
-
-def _results(
-    k: Kernels,
-    model: Model,
-    ways: list[Way],
-    stamps: NDArray[np.float32],
-    indices: NDArray[np.int64],
-    regions: NDArray[np.int64],
-    options: argparse.Namespace,
-) -> Iterator[Result]:
-    """The drops by each way, then by random orders, a block of stamps at a time."""
-    params = k.asarray(model.params)
-    score = score_function(k, model, params, options.of)
-    blocks = [slice(start, start + heatmaps.BATCH) for start in range(0, len(stamps), heatmaps.BATCH)]
-    total = (len(ways) + 1) * len(stamps)
-    with tqdm(total=total, unit="stamps", disable=not sys.stderr.isatty(), leave=False) as bar:
-        for way in [*ways, Way(RANDOM, RANDOM, "")]:
-            parts = []
-            for block in blocks:
-                x, here = stamps[block], indices[block]
-                maps = None if way.name == RANDOM else maps_of(k, model, params, x, way)
-                parts.append(_drops(score, x, here, maps, way, regions, options))
-                bar.update(len(x))
-            yield Result(way.name, np.concatenate(parts))
-
-
-def _drops(
-    score: Callable[[NDArray], NDArray],
-    x: NDArray[np.float32],
-    indices: NDArray[np.int64],
-    maps: NDArray | None,
-    way: Way,
-    regions: NDArray[np.int64],
-    options: argparse.Namespace,
-) -> NDArray[np.float64]:
-    """The drops of stamps, the mean over the draws; without maps each draw has its own random order."""
-    found = []
-    for draw in range(options.draws):
-        if maps is None:
-            order = perturbation.random_ranks(indices, int(regions.max()) + 1, options.seed, draw)
-        else:
-            order = perturbation.ranks(maps, regions, way.method)
-        replacement = perturbation.noise(indices, x.shape[1:], options.seed, draw)
-        found.append(perturbation.drops(score, x, order, regions, replacement, options.steps))
-    return np.mean(found, axis=0)
-
-
-def _lines(
-    options: argparse.Namespace, model: Model, count: int, rows: list[dict[str, Any]]
-) -> Iterator[str]:
+def _lines(how: How, model: Model, count: int, rows: list[dict[str, Any]]) -> Iterator[str]:
     yield (
-        f"{model.name}: AOPC of the {options.of} over {options.steps} {_regions(options)}, {count} stamps; "
+        f"{model.name}: AOPC of the {how.of} over {how.steps} {_regions(how)}, {count} stamps; "
         "+- standard errors"
     )
     yield f"{'method':<30}{'AOPC':>10}{'+-':>9}{'above random':>15}{'+-':>9}"
@@ -184,23 +120,25 @@ def _document(
     options: argparse.Namespace,
     model: Model,
     indices: NDArray[np.int64],
+    how: How,
     results: list[Result],
     rows: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    """What --json prints; an error that one stamp does not have is null."""
-    settings = ("of", "steps", "region", "draws", "seed", "split", "device")
+    """What --json prints; the standard error of a single stamp, which does not exist, is null."""
     return {
         "run": model.name,
         "stamps": str(options.stamps),
-        **{name: getattr(options, name) for name in settings},
+        **{name: getattr(how, name) for name in ("of", "steps", "region", "draws", "seed")},
+        "split": options.split,
+        "device": options.device,
         "index": indices.tolist(),
         "table": [{key: None if value != value else value for key, value in row.items()} for row in rows],
         "mean_drop": {result.name: result.drops.mean(axis=0).tolist() for result in results},
     }
 
 
-def _regions(options: argparse.Namespace) -> str:
-    return f"regions of {options.region}x{options.region} pixels"
+def _regions(how: How) -> str:
+    return f"regions of {how.region}x{how.region} pixels"
 
 
 def _names(text: str) -> list[str]:

@@ -3,6 +3,7 @@
 import csv
 import json
 
+import looks
 import numba
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from rotinv.lrp import heatmaps, perturbation, rules
 from rotinv.runs.folder import Config, read_config
 from rotinv.runs.model import load_model, write_weights
 from rotinv.stamps.pixels import prepare
+from rotinv.system import pictures
 from rotinv.system.errors import UserError
 
 
@@ -180,6 +182,27 @@ def test_the_picture(mini, tmp_path, ending, begins):
     options = ["--count", 5, "--methods", "lrp", "--of", "probability"]
     perturb(mini, *options, "--out", picture)
     assert picture.read_bytes().startswith(begins)
+
+
+def test_curves_are_told_apart_without_colour(rng):
+    """By line and marker; each has the band of its standard error, and the largest AOPC stands on top."""
+    figure = pytest.importorskip("matplotlib.figure").Figure(figsize=(8.5, 4.5), layout="constrained")
+    names = [f"lrp rule {i}" for i in range(9)] + [perturbation.RANDOM]
+    drops = {name: rng.normal(i, 1, (40, 6)) for i, name in enumerate(names)}
+    axes = perturbation.draw_drops(drops, "logit", figure.subplots())
+    lines = axes.get_lines()[: len(names)]
+    assert len(set(looks.looks(lines))) == len(names)
+    assert [text.get_text().split(" (")[0] for text in axes.get_legend().get_texts()] == names[::-1]
+    assert looks.over_the_edge(figure) < 0.01
+    band = axes.collections[-1].get_paths()[0].vertices  # of the last that is drawn, the least AOPC
+    error = drops[names[0]][:, 3].std(ddof=1) / np.sqrt(40)
+    assert np.ptp(band[band[:, 0] == 3][:, 1]) == pytest.approx(2 * error)
+
+
+def test_no_two_styles_are_alike():
+    found = [pictures.style(place) for place in range(36)]
+    assert len({(str(one.line), one.marker) for one in found}) == 36
+    assert len({one.colour for one in found[:7]}) == 7
 
 
 def test_weights_that_overflow_are_told(mini, tmp_path):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rotinv.alerts import avro, fits, parquet, stamp
 from rotinv.alerts.stamp import Packet
+from rotinv.stamps.splits import BLOCK
 from rotinv.stamps.store import CHANNELS, TEXTS
 from rotinv.system.errors import MissingLibrary, UserError
 
@@ -156,9 +157,6 @@ def _start(path: Path) -> bytes:
             return file.read(512)
     except OSError as error:
         raise UserError(f"{path}: {'no such file' if not path.exists() else error.strerror}") from error
-
-
-BLOCK = 2000  # stamps read together
 
 
 def raw_blocks(

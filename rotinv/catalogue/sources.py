@@ -15,11 +15,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from rotinv.alerts.files import BLOCK, Alerts, find_files, raw_blocks
+from rotinv.alerts.files import Alerts, find_files, raw_blocks
 from rotinv.alerts.stamp import BIT
 from rotinv.runs.model import Model, open_stamps_for
 from rotinv.stamps.pixels import prepare
-from rotinv.stamps.splits import Split, usable
+from rotinv.stamps.splits import BLOCK, Split, usable
 from rotinv.stamps.store import CHANNELS, TEXTS
 from rotinv.system.errors import UserError
 

@@ -18,7 +18,7 @@ from rotinv.nn.contract import Kernels
 from rotinv.nn.devices import exact_kernels
 from rotinv.runs.model import CLASS_NAMES, Model, verdict
 from rotinv.system.errors import require_extra
-from rotinv.system.pictures import new_axes, new_figure, save_png
+from rotinv.system.pictures import new_axes, new_figure, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -158,7 +158,7 @@ class Audit:
         """Write the waterfall as PNG."""
         figure = new_figure(height=_height(len(self._steps())))
         self.plot(figure.subplots())
-        save_png(figure, path)
+        save(figure, path, overwrite=True)
 
     def _steps(self) -> list[tuple[str, float]]:
         """What the waterfall draws: each line that is not small, then the sum of the others."""

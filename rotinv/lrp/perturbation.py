@@ -1,18 +1,17 @@
 """How well maps name what a decision rests on: region perturbation (Samek et al. 2017, [7] in the paper).
 
-A stamp's regions are replaced by noise one after another, the most relevant first. With x^(k) the stamp after
-k of them and f the score of the class that was predicted at first,
+The regions of a stamp are replaced by noise one after another, the most relevant first. With x^(k) the stamp
+after k of them, and f the score of the class that was predicted for x^(0),
 
     AOPC = 1 / (L + 1) < sum_{k=0}^L f(x^(0)) - f(x^(k)) >        < > the mean over stamps
 
-A map that names the right regions makes f fall fast. The noise of a stamp is one image, the same for every
-map, so that maps are compared in pairs; of several draws of it each stamp's falls are averaged first. The
-picture shows how far f has fallen against the regions replaced.
+A map that names the right regions makes f fall fast. A stamp's noise is the same image for every map, so that
+maps can be compared stamp by stamp; with several draws of the noise, each stamp's drops are averaged first.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +19,14 @@ from numpy.typing import NDArray
 from rotinv.lrp import heatmaps, rules
 from rotinv.nn.contract import Kernels
 from rotinv.runs.model import Model, check_finite
-from rotinv.system.files import written_whole
+from rotinv.system import pictures
+from rotinv.system.errors import UserError
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Score = Callable[[NDArray], NDArray]  # from stamps (n, h, h, c) to scores (n, classes)
+STEPS = 30  # L, unless asked otherwise
 # A derivative's sign says which way the logit would go, not whether the pixel mattered.
 UNSIGNED = ("gradient", "deconvnet", "guided")
 RANDOM = "random"  # the name of the order that maps are held against
@@ -29,9 +34,9 @@ _NOISE, _ORDER = 0x6E6F6973, 0x6F726465  # keep the draws of noise and of random
 
 
 def region_of_pixels(size: int, side: int) -> NDArray[np.int64]:
-    """(size, size): the number of each pixel's region, squares of `side` pixels, row by row.
+    """The number of each pixel's region, (size, size): squares of `side` pixels, counted row by row.
 
-    Where `side` does not divide `size`, the last of a row and of a column are smaller.
+    Where `side` does not divide `size`, the last region of each row and column is smaller.
     """
     number = np.arange(size) // side
     return number[:, None] * (number[-1] + 1) + number
@@ -59,12 +64,12 @@ def random_ranks(indices: NDArray[np.int64], count: int, seed: int, draw: int = 
 def noise(
     indices: NDArray[np.int64], shape: tuple[int, ...], seed: int, draw: int = 0
 ) -> NDArray[np.float32]:
-    """What replaces the pixels, uniform on [0, 1): a stamp's image is a function of (seed, index, draw)."""
+    """The pixels that take the stamps' place, uniform on [0, 1): a function of (seed, index, draw)."""
     return np.stack([_rng(seed, _NOISE, index, draw).random(shape, np.float32) for index in indices])
 
 
 def drops(
-    score: Callable[[NDArray], NDArray],
+    score: Score,
     stamps: NDArray,
     order: NDArray[np.int64],
     regions: NDArray[np.int64],
@@ -99,58 +104,116 @@ def _rng(*key: int) -> np.random.Generator:
     return np.random.default_rng(key)
 
 
-PICTURE_FORMATS = (".png", ".pdf")
-
-
-def draw_curves(path: Path, drops: Mapping[str, NDArray], score: str, title: str) -> None:
-    """The mean over stamps of drops (n, steps + 1) by name, as PNG or PDF by the path's ending.
-
-    The legend stands beside the curves, the largest AOPC on top. Needs matplotlib.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.5, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for name, each in sorted(drops.items(), key=lambda item: -item[1].mean()):
-        color, style = ("0.4", "--") if name == RANDOM else (None, "-")
-        axes.plot(each.mean(axis=0), label=name, color=color, ls=style)
-    axes.axhline(0, color="0.8", lw=0.8, zorder=0)
-    axes.set(xlabel="regions replaced by noise, the most relevant first", ylabel=f"mean fall of the\n{score}")
-    axes.set_title(title, size=10)
-    figure.legend(loc="outside right upper", fontsize=8)
-    with written_whole(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=150)
-
-
 class Way(NamedTuple):
-    """A way to rank regions: by a method's maps, and of lrp by a rule's."""
+    """A way to rank a stamp's regions: by the maps of a method, and for "lrp" by those of a rule."""
 
     name: str
     method: str
     rule: str
 
 
+def ways(methods: Sequence[str], rule_names: Sequence[str]) -> list[Way]:
+    """Each method once, and "lrp" once for each rule. Raises UserError for an unknown method or rule."""
+    for method in methods:
+        if method not in heatmaps.METHODS:
+            raise UserError(
+                f"--methods {method}: is not known; choose of {','.join(heatmaps.METHODS)} "
+                f"({RANDOM} is always there)"
+            )
+    for rule in rule_names:
+        rules.named(rule)
+    found = []
+    for method in dict.fromkeys(methods):
+        if method == "lrp":
+            found += [Way(f"lrp {rule}", method, rule) for rule in dict.fromkeys(rule_names)]
+        else:
+            found.append(Way(method, method, rule_names[0]))
+    return found
+
+
+@dataclass(frozen=True)
+class How:
+    """How stamps are perturbed, and what of the network's answer is followed."""
+
+    steps: int = STEPS  # L, the number of regions that are replaced
+    region: int = 3  # the side of a region, in pixels
+    draws: int = 1  # of the noise and of the random order; a stamp's drops are the mean over them
+    seed: int = 0
+    of: str = "logit"  # f: the predicted class's "logit", or its "probability"
+
+
 class Result(NamedTuple):
-    """What a way reached: the drops (n, steps + 1) of the stamps' scores."""
+    """The drops (n, steps + 1) of the stamps' scores, with regions replaced in the order of one way."""
 
     name: str
     drops: NDArray[np.float64]
 
     def aopc(self) -> NDArray[np.float64]:
-        """(n,): each stamp's own."""
+        """The AOPC (n,) of each stamp."""
         return self.drops.mean(axis=1)
+
+
+def measure(
+    k: Kernels,
+    model: Model,
+    stamps: NDArray[np.float32],
+    indices: NDArray[np.int64],
+    of: Sequence[Way],
+    how: How,
+    progress: Callable[[int], object] | None = None,
+) -> Iterator[Result]:
+    """The drops by each way in turn, and last by a random order, which is named RANDOM.
+
+    `stamps` (n, h, h, c) are prepared as the model reads them; `indices` (n,) are their places in the data,
+    which the noise of each depends on. `progress` is told how many stamps were done. Raises UserError if a
+    map or a score is not finite.
+    """
+    params = k.asarray(model.params)
+    score = score_function(k, model, params, how.of)
+    regions = region_of_pixels(stamps.shape[1], how.region)
+    for way in [*of, Way(RANDOM, RANDOM, "")]:
+        parts = [np.zeros((0, how.steps + 1))]
+        for start in range(0, len(stamps), heatmaps.BATCH):
+            block = slice(start, start + heatmaps.BATCH)
+            x, here = stamps[block], indices[block]
+            order = None
+            if way.name != RANDOM:
+                order = ranks(maps_of(k, model, params, x, way), regions, way.method)
+            parts.append(_mean_drops(score, x, here, order, regions, how))
+            if progress:
+                progress(len(x))
+        yield Result(way.name, np.concatenate(parts))
+
+
+def _mean_drops(
+    score: Score,
+    x: NDArray[np.float32],
+    indices: NDArray[np.int64],
+    order: NDArray[np.int64] | None,
+    regions: NDArray[np.int64],
+    how: How,
+) -> NDArray[np.float64]:
+    """The mean over the draws of the drops; without an order, each draw has a random order of its own."""
+    found = []
+    for draw in range(how.draws):
+        now = order
+        if now is None:
+            now = random_ranks(indices, int(regions.max()) + 1, how.seed, draw)
+        replacement = noise(indices, x.shape[1:], how.seed, draw)
+        found.append(drops(score, x, now, regions, replacement, how.steps))
+    return np.mean(found, axis=0)
 
 
 def maps_of(k: Kernels, model: Model, params: Any, stamps: NDArray, way: Way) -> NDArray:
     """The maps (n, h, h, c) of the stamps' own pixels."""
     rule = rules.named(way.rule)
-    with np.errstate(invalid="ignore"):  # maps that are not numbers are told when they are ranked
+    with np.errstate(invalid="ignore"):  # `ranks` tells of maps that are not numbers
         found = heatmaps.trail(k, model.network, params, k.asarray(stamps), way.method, rule)
     return k.to_host(found.relevance[0])
 
 
-def score_function(k: Kernels, model: Model, params: Any, of: str) -> Callable[[NDArray], NDArray]:
-    """The logits or probabilities (n, classes) of stamps."""
+def score_function(k: Kernels, model: Model, params: Any, of: str) -> Score:
+    """The function from stamps (n, h, h, c) to their logits, or probabilities, (n, classes)."""
 
     def score(stamps: NDArray) -> NDArray:
         logits = model.network.forward(k, params, k.asarray(stamps))
@@ -159,8 +222,11 @@ def score_function(k: Kernels, model: Model, params: Any, of: str) -> Callable[[
     return score
 
 
-def aopc_rows(results: list[Result]) -> Iterator[dict[str, Any]]:
-    """The table: AOPC, and what it is above a random order's, stamp by stamp."""
+def aopc_rows(results: Sequence[Result]) -> Iterator[dict[str, Any]]:
+    """A row for each result: its AOPC, how far that is above the random order's, and both standard errors.
+
+    The last result is the random order's; the difference from it is taken stamp by stamp.
+    """
     random = results[-1].aopc()
     for result in results:
         mean, error = mean_and_error(result.aopc())
@@ -172,3 +238,28 @@ def aopc_rows(results: list[Result]) -> Iterator[dict[str, Any]]:
             "above_random": above,
             "above_random_error": above_error,
         }
+
+
+def draw_drops(drops: Mapping[str, NDArray], score: str, ax: "Axes | None" = None) -> "Axes":
+    """Draw how far the score has fallen, against the number of regions replaced, and give the axes.
+
+    `drops` (n, steps + 1) are each way's, by its name: a line is their mean over the n stamps, its band one
+    standard error to each side. The legend stands beside the lines, the largest AOPC on top. `score` names
+    what falls. Without `ax`, the axes are new ones of matplotlib's pyplot.
+    """
+    axes = pictures.new_axes() if ax is None else ax
+    of_maps = [name for name in drops if name != RANDOM]
+    for name, each in sorted(drops.items(), key=lambda item: -item[1].mean()):
+        look = pictures.style(of_maps.index(name)) if name in of_maps else pictures.Style("0.45", ":", "")
+        mean, x = each.mean(axis=0), np.arange(each.shape[1])
+        label = f"{name} ({each.mean():.3g})"
+        axes.plot(x, mean, label=label, lw=1.3, **look.of_line(len(x)))
+        if len(each) > 1:
+            error = each.std(axis=0, ddof=1) / np.sqrt(len(each))
+            axes.fill_between(x, mean - error, mean + error, color=look.colour, alpha=0.15, lw=0)
+    axes.axhline(0, color="0.8", lw=0.8, zorder=0)
+    axes.set(xlabel="regions replaced by noise, the most relevant first", ylabel=f"mean fall of the\n{score}")
+    axes.legend(
+        loc="upper left", bbox_to_anchor=(1, 1), fontsize=8, title="AOPC; bands: ± 1 s.e.", title_fontsize=8
+    )
+    return axes

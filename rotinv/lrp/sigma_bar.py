@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from rotinv.lrp import heatmaps, rules, targets
 from rotinv.nn.contract import Kernels
 from rotinv.runs.model import Model, check_finite, stamps_as_read
-from rotinv.stamps.splits import Split
+from rotinv.stamps.splits import BLOCK, Split
 
 UNITS = {
     "max-abs": "in shares of the stamp's largest |R|",
     "min-max": "in shares of the stamp's range of R",
     "none": "in units of R",
 }
-_BLOCK = 500  # stamps read together
 
 
 @dataclass(frozen=True)
@@ -60,8 +59,8 @@ def _maps(
 ) -> Iterator[NDArray[np.float64]]:
     """The maps (n, 4, h, h, c) of blocks of stamps."""
     params = k.asarray(model.params)
-    for start in range(0, len(indices), _BLOCK):
-        stamps = stamps_as_read(model, split, indices[start : start + _BLOCK])
+    for start in range(0, len(indices), BLOCK):
+        stamps = stamps_as_read(model, split, indices[start : start + BLOCK])
         for found in heatmaps.of_rotations(
             k, model.network, params, stamps, how.method, how.rule, how.target
         ):

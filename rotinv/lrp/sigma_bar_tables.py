@@ -110,7 +110,6 @@ def _verdict(group: Group) -> str:
     return f"{parameters}, log L {f.log_likelihood:.2f}, KS {f.distance:.4f}: {f.status}"
 
 
-FORMATS = (".png", ".pdf")
 _BINS = 100  # candidates' values are close together, artifacts' far apart
 _COLOURS = {"artifact": "tab:red", "candidate": "tab:blue"}
 

@@ -9,10 +9,7 @@ from numpy.typing import NDArray
 
 from rotinv.metrics.classification_report import span
 from rotinv.system.files import written_whole
-from rotinv.system.pictures import new_figure, save_png
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from rotinv.system.pictures import new_figure, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,7 +90,7 @@ def det_curves(path: Path, curves: Curves) -> None:
     axes = figure.subplots()
     draw_det(axes, curves)
     axes.legend()
-    save_png(figure, path)
+    save(figure, path, overwrite=True)
 
 
 def draw_det(axes: "Axes", curves: Curves) -> None:

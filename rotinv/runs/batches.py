@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rotinv.nn.contract import Array, Kernels, Resident
 from rotinv.stamps.pixels import Stamps, prepare
-from rotinv.stamps.splits import BLOCK, Split
+from rotinv.stamps.splits import CHUNK, Split
 from rotinv.system.errors import UserError
 
 Batch = tuple[Array, NDArray[np.int32]]  # stamps (B, S, S, C) as the network reads them, labels (B,)
@@ -148,10 +148,10 @@ class Batches:
     def _resident(self, there: Resident) -> Iterator[_Pool]:
         """Pools of stamps that are all on the device, each for its position: the place in `indices`."""
         count = len(self._indices)
-        for start in range(0, count, _READ * BLOCK):
+        for start in range(0, count, _READ * CHUNK):
             if self._stop.is_set():
                 return
-            there.put(start, self._load(np.arange(start, min(start + _READ * BLOCK, count))))
+            there.put(start, self._load(np.arange(start, min(start + _READ * CHUNK, count))))
         for positions in self._positions():
             yield np.arange(count, dtype=np.int32), positions, positions
 
@@ -177,20 +177,20 @@ class Batches:
         """The prepared pixels of the stamps at `positions`, in that order; read in the order of the file."""
         pixels = np.empty((len(positions), *self._shape), np.float32)
         order = np.argsort(positions)
-        for start in range(0, len(order), _READ * BLOCK):
+        for start in range(0, len(order), _READ * CHUNK):
             if self._stop.is_set():
                 break
-            part = order[start : start + _READ * BLOCK]
+            part = order[start : start + _READ * CHUNK]
             raw = self._split.raw(self._indices[positions[part]])
             pixels[part] = prepare(raw, self._normalisation, self._crop)[0]
         return pixels
 
     def _positions(self) -> Iterator[NDArray[np.int64]]:
         """The positions in `indices` of pool after pool, from the first stamp of step `first` on."""
-        block = self._indices // BLOCK
+        block = self._indices // CHUNK
         blocks = np.split(np.arange(len(block)), np.flatnonzero(np.diff(block)) + 1)
         stamp_bytes = 4 * int(np.prod(self._split.shape))
-        per_pool = max(1, min(_POOL_STAMPS, _POOL_BYTES // stamp_bytes) // BLOCK)
+        per_pool = max(1, min(_POOL_STAMPS, _POOL_BYTES // stamp_bytes) // CHUNK)
         epoch, skip = divmod(self._first * self._batch, len(block))
         for e in itertools.count(epoch):
             order = self._rng(0, e, 0).permutation(len(blocks))

@@ -6,15 +6,11 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from rotinv.system.errors import UserError
 from rotinv.system.files import disk_errors, written_whole
-from rotinv.system.pictures import new_figure, save_png
-
-if TYPE_CHECKING:
-    pass
-
+from rotinv.system.pictures import new_figure, save
 
 COLUMNS = ("iteration", "seconds", "loss", "learning_rate", "validation_error")
 
@@ -84,4 +80,4 @@ def learning_curve(path: Path, rows: Sequence[Row], title: str) -> None:
     errors.set_ylabel("validation error (%)", color="tab:blue")
     errors.set_ylim(bottom=0)
     figure.legend(loc="outside lower center", ncols=2)
-    save_png(figure, path)
+    save(figure, path, overwrite=True)

@@ -19,7 +19,7 @@ from rotinv.nn.network import Network
 from rotinv.runs import checkpoints
 from rotinv.runs.folder import BEST_FILE, Config, read_config, write_config
 from rotinv.stamps.pixels import prepare
-from rotinv.stamps.splits import Split
+from rotinv.stamps.splits import BLOCK, Split
 from rotinv.stamps.store import open_stamps
 from rotinv.system.errors import UserError
 
@@ -145,7 +145,6 @@ def write_weights(folder: Path, config: Config, params: np.ndarray) -> None:
         raise
 
 
-_BLOCK = 2000  # stamps read together
 T = TypeVar("T")
 
 
@@ -154,8 +153,8 @@ def blocks_as_read(
 ) -> Iterator[tuple[NDArray[np.float32], int]]:
     """The stamps at `indices` as the network reads them (cut to `side`, normalised), a block at a time,
     each with the number of its constant channels."""
-    for start in range(0, len(indices), _BLOCK):
-        yield prepare(split.raw(indices[start : start + _BLOCK]), split.normalisation, side)
+    for start in range(0, len(indices), BLOCK):
+        yield prepare(split.raw(indices[start : start + BLOCK]), split.normalisation, side)
 
 
 def score_split(

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rotinv.stamps.splits import check_labels
+from rotinv.stamps.splits import BLOCK, check_labels
 from rotinv.stamps.store import CHANNELS
 from rotinv.stamps.unpickling import read_dict
 from rotinv.system.errors import UserError
@@ -35,7 +35,6 @@ _IMAGES = ("temp_images", "sci_images", "diff_images", "SNR_images")  # in the o
 _CHUNK = re.compile(r"chunk_\d+_(\d+)\.pkl")
 _ROTATED = re.compile(r"(90|180|270)_chunk_\d+_\d+\.pkl")
 _PIXELS = SIDE * SIDE
-_BLOCK = 4096  # stamps made at a time
 
 
 class Block(NamedTuple):
@@ -66,8 +65,8 @@ class Chunk:
 
         `faithful` scales each channel as the original did (see scale_faithfully).
         """
-        for start in range(0, len(self.rows), _BLOCK):
-            rows = self.rows[start : start + _BLOCK]
+        for start in range(0, len(self.rows), BLOCK):
+            rows = self.rows[start : start + BLOCK]
             stamps = np.empty((len(rows), _PIXELS, len(self.channels)), dtype=np.float32)
             good = np.ones(len(rows), dtype=bool)
             for c, channel in enumerate(self.channels):

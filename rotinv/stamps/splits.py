@@ -14,7 +14,8 @@ from rotinv.stamps.pixels import Stamps, prepare
 from rotinv.system.errors import UserError
 from rotinv.system.hdf5 import reading_hdf5
 
-BLOCK = 64  # stamps in a block of a file
+CHUNK = 64  # stamps in a chunk of a store's file, which HDF5 reads as a whole
+BLOCK = 2000  # stamps that are read, or made, and held together
 _SCAN = 1 << 23  # pixels looked at together by a scan of all stamps
 
 
@@ -49,7 +50,7 @@ class Split:
     def block(self) -> int:
         """How many stamps lie together on disk and are best read together."""
         chunks = getattr(self.pixels, "chunks", None)
-        return int(chunks[0]) if chunks else BLOCK
+        return int(chunks[0]) if chunks else CHUNK
 
     def raw(self, start: int | ArrayLike, stop: int | None = None) -> Stamps:
         """The stamps from `start` up to `stop`, or those of an array of indices, as the store holds them."""

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rotinv.stamps.arrays import channels_last, check_shape, read_arrays
 from rotinv.stamps.pixels import NORMALISATIONS
-from rotinv.stamps.splits import BLOCK, Split, check_labels
+from rotinv.stamps.splits import CHUNK, Split, check_labels
 from rotinv.system.errors import UserError
 from rotinv.system.hdf5 import create_hdf5, open_hdf5, reading_hdf5
 
@@ -241,7 +241,7 @@ def _check_kinds(where: str, kind: NDArray[Any], count: int) -> None:
 
 
 def _create_split(group: h5py.Group, shape: tuple[int, int, int], columns: Sequence[str]) -> None:
-    block = max(1, min(BLOCK, (1 << 20) // (4 * int(np.prod(shape)))))  # a block fits HDF5's cache
+    block = max(1, min(CHUNK, (1 << 20) // (4 * int(np.prod(shape)))))  # a block fits HDF5's cache
     group.create_dataset("stamps", (0, *shape), np.float32, maxshape=(None, *shape), chunks=(block, *shape))
     dtypes = {"label": np.uint8, **_NUMBERS, **dict.fromkeys(TEXTS, h5py.string_dtype())}
     for name in columns:

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import optimize
 
 from rotinv import cli
-from rotinv.stamps.splits import Split
+from rotinv.stamps.splits import BLOCK, Split
 from rotinv.stamps.store import CHANNELS, SPLITS, StampStore
 from rotinv.survey import kinds, preview, selection
 from rotinv.system.errors import UserError
@@ -21,7 +21,6 @@ from rotinv.system.hdf5 import open_hdf5, reading_hdf5
 SHOWN = slice(2, 10)  # quantiles from 1% to 95% of the tables
 SAMPLE = 4000  # candidates, and artifacts, from all over the split, whose pixels are measured
 BRIGHT = 30.0  # SNR of the candidates whose width is measured
-BLOCK = 4096  # stamps read together
 EDGE = 5  # px: the stamp's rows at the top, where a candidate's light is faint
 STAR_FWHM, STAR_REACH = 3.6, 5  # px: a typical star, and where its light is summed
 ONLY = "only a survey made by rotinv simulate can be checked"

@@ -1,7 +1,7 @@
 """Pictures, where matplotlib is installed (the extra `plot`)."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rotinv.system import scratch
 from rotinv.system.errors import UserError, require_extra
@@ -10,6 +10,41 @@ from rotinv.system.files import written_whole
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+FORMATS = (".png", ".pdf")
+
+# Okabe and Ito's colours (2008), which people with any kind of colour blindness tell apart, without the
+# yellow, which is too light for a line on white. Nothing is told by colour alone: see `style`.
+BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE, BLACK = COLOURS = (
+    *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000"),
+)
+_LINES: tuple[Any, ...] = ("-", "--", "-.", (0, (4, 1, 1, 1, 1, 1)))
+_MARKERS = "osD^vPX*h"
+
+
+class Style(NamedTuple):
+    """How one of several curves is drawn; no two of the first 36 are alike in line and marker."""
+
+    colour: str
+    line: Any
+    marker: str
+
+    def of_line(self, points: int = 0) -> dict[str, Any]:
+        """Arguments of matplotlib's plot for a line, with some ten markers along its `points`, if given."""
+        marks = {"marker": self.marker, "ms": 4, "markevery": max(1, points // 10)} if points else {}
+        return {"color": self.colour, "ls": self.line, **marks}
+
+
+def style(place: int) -> Style:
+    """The style of the curve at this place among several, counted from 0."""
+    return Style(COLOURS[place % len(COLOURS)], _LINES[place % len(_LINES)], _MARKERS[place % len(_MARKERS)])
+
+
+def check_format(path: Path) -> None:
+    """Raise UserError unless the file's ending is one of FORMATS."""
+    if path.suffix.lower() not in FORMATS:
+        raise UserError(f"{path}: pictures are {' or '.join(FORMATS)}; name it so")
 
 
 def matplotlib_available() -> bool:
@@ -28,11 +63,11 @@ def require_matplotlib(option: str = "--out") -> None:
         raise UserError(f"pictures need matplotlib: pip install 'rotinv[plot]', or leave {option} away")
 
 
-def new_figure(height: float = 4.5) -> "Figure":
-    """An empty figure, 7 inches wide."""
+def new_figure(height: float = 4.5, width: float = 7.0) -> "Figure":
+    """An empty figure of that many inches, whose parts are laid out so that nothing overlaps."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(7, height), layout="constrained")
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def new_axes(height: float = 4.5) -> "Axes":
@@ -43,7 +78,8 @@ def new_axes(height: float = 4.5) -> "Axes":
     return axes
 
 
-def save_png(figure: "Figure", path: Path) -> None:
-    """Write a figure as PNG; a picture that is there is replaced."""
-    with written_whole(path, overwrite=True) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+def save(figure: "Figure", path: Path, *, overwrite: bool = False) -> None:
+    """Write a figure as PNG or PDF, by the path's ending. Raises UserError if the file exists, but for
+    `overwrite`."""
+    with written_whole(path, overwrite=overwrite) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:].lower() or "png", dpi=150)

@@ -1,0 +1,16 @@
+"""What a picture must have: nothing over its edges, and curves that are told apart without their colour."""
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+
+def over_the_edge(figure):
+    """By how many inches what is drawn sticks out over the edges of a figure; 0 if nothing does."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    box, (width, height) = figure.get_tightbbox(canvas.get_renderer()), figure.get_size_inches()
+    return max(-box.x0, -box.y0, box.x1 - width, box.y1 - height, 0)
+
+
+def looks(lines):
+    """How each line is drawn, but for its colour."""
+    return [(str(line.get_linestyle()), str(line.get_marker())) for line in lines]
