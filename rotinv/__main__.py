@@ -4,7 +4,8 @@ import importlib
 import sys
 
 from rotinv import cli
-from rotinv.system.errors import UserError
+from rotinv.system.errors import not_known
+from rotinv.system.version import __version__
 
 PROGRAMS = {
     "train": "train a network and test it",
@@ -28,20 +29,23 @@ PROGRAMS = {
 
 def main() -> None:
     """The console script."""
-    arguments = sys.argv[1:]
-    if arguments and arguments[0] in PROGRAMS:
-        program = arguments[0]
-        sys.argv = [f"rotinv {program}", *arguments[1:]]
-        cli.run(program, importlib.import_module(f"rotinv.{program}").main)
-    cli.run("", lambda: _list_programs(arguments))
+    name, *rest = sys.argv[1:] or ["--help"]
+    program = name.replace("-", "_")
+    if program in PROGRAMS:
+        sys.argv = [f"rotinv {program}", *rest]
+        cli.run(program, lambda: importlib.import_module(f"rotinv.{program}").main())
+    cli.run("", lambda: _without_program(name))
 
 
-def _list_programs(arguments: list[str]) -> int:
-    if arguments and arguments[0] not in ("-h", "--help"):
-        raise UserError(f"there is no program {arguments[0]!r}; the programs are: {', '.join(PROGRAMS)}")
+def _without_program(argument: str) -> int:
+    if argument == "--version":
+        print(f"rotinv {__version__}")
+        return 0
+    if argument not in ("-h", "--help"):
+        raise not_known("program", argument, PROGRAMS)
     print("usage: rotinv PROGRAM [options]    (rotinv PROGRAM --help explains each option)\n")
     for name, purpose in PROGRAMS.items():
-        print(f"  {name:<16}{purpose}")
+        print(f"  {name.replace('_', '-'):<16}{purpose}")
     return 0
 
 

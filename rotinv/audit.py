@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,7 @@ def _status(found: list[Audit]) -> int:
     """1 if a ledger does not close, which would be an error of this program or of a rule's account."""
     for audit in found:
         for layer, error in audit.not_closed():
-            print(f"stamp {audit.index}: layer {layer} does not close ({error:g})", file=sys.stderr)
+            cli.warn(f"stamp {audit.index}: layer {layer} does not close ({error:g})")
             return 1
     return 0
 

@@ -1,19 +1,29 @@
-"""What every program shares: options that are checked as they are read, and one-line errors."""
+"""What every program shares: options that are checked as they are read, messages, one-line errors."""
 
 import argparse
 import contextlib
 import io
+import logging
 import math
 import os
+import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from types import FrameType
-from typing import NoReturn
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tqdm import tqdm
 
 from rotinv.nn.devices import PRECISIONS
-from rotinv.system.errors import UserError
+from rotinv.system import messages, signals
+from rotinv.system.errors import UserError, did_you_mean
+from rotinv.system.messages import progress_wanted as progress_wanted
+from rotinv.system.version import __version__
+
+_log = logging.getLogger("rotinv")
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -24,7 +34,10 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaint is one line, with exit status 2."""
+    """An argument parser whose complaint is one line, with exit status 2; it has the options of all programs.
+
+    Reading the arguments also sets up the messages that the options ask for.
+    """
 
     def __init__(self, program: str, description: str) -> None:
         super().__init__(
@@ -33,9 +46,50 @@ class Parser(argparse.ArgumentParser):
             formatter_class=_Formatter,
             allow_abbrev=False,
         )
+        self.add_argument("--version", action="version", version=f"rotinv {__version__}")
+        group = self.add_argument_group("messages (on standard error; results are on standard output)")
+        either = group.add_mutually_exclusive_group()
+        either.add_argument(
+            "--quiet", action="store_true", help="warnings and errors only, and no progress bar"
+        )
+        either.add_argument(
+            "--verbose", action="store_true", help="also other libraries' warnings, and details"
+        )
+        group.add_argument(
+            "--log", type=Path, metavar="FILE", help="append all messages, with the time, to FILE"
+        )
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """The options, without those of the messages, which are set up."""
+        options, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(self._unknown(unknown))
+        messages.configure(options.quiet, options.verbose, options.log)
+        messages.record(
+            logging.INFO, f"{self.prog} {__version__}: {shlex.join(sys.argv[1:] if args is None else args)}"
+        )
+        for name in ("quiet", "verbose", "log"):
+            delattr(options, name)
+        return options
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see --help)\n")
+
+    def _unknown(self, arguments: Sequence[str]) -> str:
+        options = [one for one in arguments if one.startswith("--")]
+        name = options[0].partition("=")[0] if options else ""
+        return (
+            f"unrecognized arguments: {' '.join(arguments)}{did_you_mean(name, self._option_string_actions)}"
+        )
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """As argparse's own, with a suggestion."""
+        if action.choices is not None and value not in action.choices:
+            names = [str(one) for one in action.choices]
+            text = (
+                f"invalid choice: {value!r}{did_you_mean(str(value), names)}, choose from {', '.join(names)}"
+            )
+            raise argparse.ArgumentError(action, text)
 
 
 def counted(count: int, noun: str) -> str:
@@ -54,75 +108,92 @@ def add_precision(parser: Parser) -> None:
 
 
 def run(program: str, main: Callable[[], int]) -> NoReturn:
-    """Run a program's `main` and exit with its status: 2 with one line for bad input, 130 for Ctrl-C, 143 for
-    SIGTERM."""
-    received = _stop_at_signals()
+    """Run a program's `main`, and exit with its status.
+
+    The status is 2, with one line on standard error, for bad input; 130 for Ctrl-C; 143 for SIGTERM.
+    """
+    _prepare()
+    received = signals.stop_at_signals()
     try:
         status = main()
         sys.stdout.flush()
-    except UserError as error:
-        print(f"rotinv {program}: {error}", file=sys.stderr)
-        status = 2
-    except KeyboardInterrupt:
-        terminated = signal.SIGTERM in received
-        print(f"rotinv {program}: {'terminated' if terminated else 'interrupted'}", file=sys.stderr)
-        status = 143 if terminated else 130
-    except BrokenPipeError:  # the reader of our output (head, less) has gone
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
-    except (OSError, MemoryError) as error:  # a full standard output, a name too long, a batch too large
-        reason = f"not enough memory ({error})"
-        if isinstance(error, OSError):
-            reason = f"{error.strerror or error}: {error.filename or 'standard output'}"
-        print(f"rotinv {program}: {reason}", file=sys.stderr)
-        with contextlib.suppress(OSError):  # the rest of standard output's buffer cannot be written either
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 2
+    except (UserError, KeyboardInterrupt, OSError, MemoryError) as error:
+        status = _end_badly(f"rotinv {program}".strip(), error, signal.SIGTERM in received)
+    except Exception:
+        messages.record(logging.ERROR, traceback.format_exc())
+        raise
     sys.exit(status)
 
 
-def _stop_at_signals() -> list[int]:
-    """Have Ctrl-C and SIGTERM raise KeyboardInterrupt, so that half-written files are removed; gives those
-    received. A signal that the caller's shell ignores stays ignored.
-
-    Python may be in a call from C when one comes: HDF5 would crash, and others would swallow the exception.
-    So it comes again a moment later.
-    """
-    received: list[int] = []
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        if not _called_by_hdf5(frame):
-            raise KeyboardInterrupt
-        _send_later(number)
-
-    def swallowed(what: "sys.UnraisableHookArgs") -> None:
-        if received and issubclass(what.exc_type, KeyboardInterrupt):
-            _send_later(received[-1])
-        else:
-            sys.__unraisablehook__(what)
-
-    sys.unraisablehook = swallowed
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, stop)
-    return received
+def _end_badly(name: str, error: BaseException, terminated: bool) -> int:
+    """Tell in one line why a program ends, and give its exit status."""
+    if isinstance(error, UserError):
+        _tell(f"{name}: {error}")
+        return 2
+    if isinstance(error, KeyboardInterrupt):
+        _tell("; ".join([f"{name}: {'terminated' if terminated else 'interrupted'}", *map(str, error.args)]))
+        return 143 if terminated else 130
+    if isinstance(error, BrokenPipeError):  # the reader of our output (head, less) has gone
+        _drop_output()
+        return 0
+    reason = f"not enough memory ({error})"  # a batch too large
+    if isinstance(error, OSError):  # a full standard output, a name too long
+        reason = f"{error.strerror or error}: {error.filename or 'standard output'}"
+    _tell(f"{name}: {reason}")
+    _drop_output()
+    return 2
 
 
-def _send_later(number: int) -> None:
-    again = threading.Timer(0.01, signal.raise_signal, (number,))
-    again.daemon = True
-    again.start()
+def _prepare() -> None:
+    """Make streams and libraries such that they cannot end a program with an error of their own."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the caller: rotinv … >&-
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+        elif isinstance(stream, io.TextIOWrapper):  # the encoding may lack a letter
+            stream.reconfigure(errors="backslashreplace")
+    os.environ["MPLBACKEND"] = "agg"  # a notebook names its own, which this environment may not have
+    logging.captureWarnings(True)  # see messages.configure
+    tqdm.set_lock(threading.RLock())  # tqdm's own has a semaphore, which a killed process would leak
 
 
-def _called_by_hdf5(frame: FrameType | None) -> bool:
-    """Whether the frame, or one that called it, is a method of a raw file: HDF5 writes through one."""
-    while frame is not None:
-        if isinstance(frame.f_locals.get("self"), io.RawIOBase):
-            return True
-        frame = frame.f_back
-    return False
+def _tell(line: str) -> None:
+    """The last line of a program that ends badly."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+    messages.record(logging.ERROR, line)
+
+
+def _drop_output() -> None:
+    """Have the rest of standard output's buffer, which cannot be written, go nowhere as Python ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def note(*lines: str) -> None:
+    """Tell the user how it goes: on standard error unless --quiet, and in the file of --log."""
+    for line in lines:
+        _log.info(line)
+
+
+def warn(*lines: str) -> None:
+    """Tell the user what may be wrong, also with --quiet."""
+    for line in lines:
+        _log.warning(line)
+
+
+def command(program: str, *arguments: object) -> str:
+    """A command to show to the user, quoted for the shell."""
+    return shlex.join(["rotinv", program, *map(str, arguments)])
+
+
+@contextlib.contextmanager
+def goes_on_when_repeated() -> Iterator[None]:
+    """A program whose files let the same command go on: who interrupts it is told so."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the same command goes on from here") from None
 
 
 def integer(low: int, high: int | None = None) -> Callable[[str], int]:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,8 +55,8 @@ def _scored(
     """Each model's scores of the stamps, by its name, and those of their vote where there are several."""
     k = get_kernels(options.device, options.threads)
     split = open_stamps_for(models[0], path, split_name)
-    indices = usable(split, options.on_bad, progress=sys.stderr.isatty())
-    with tqdm(total=len(models) * len(indices), unit="stamps", disable=not sys.stderr.isatty()) as bar:
+    indices = usable(split, options.on_bad, progress=cli.progress_wanted())
+    with tqdm(total=len(models) * len(indices), unit="stamps", disable=not cli.progress_wanted()) as bar:
         return labelled_scores(k, models, split, indices, bar.update)
 
 
@@ -77,11 +76,11 @@ def _keep(
     together = [(list(folders), models)] if len(models) > 1 else []
     for (where, of), one in zip([*ones, *together], found.values(), strict=True):
         if not (one["candidates"] and one["artifacts"]):  # the same stamps for all
-            print(f"no thresholds are kept: {path} has stamps of one class only", file=sys.stderr)
+            cli.warn(f"no thresholds are kept: {path} has stamps of one class only")
             return
         values = {float(f): np.inf if t is None else t for f, t in one["thresholds"].items()}
         thresholds.store(where, of, values, {**about, "artifacts": one["artifacts"]})
-    print(f"thresholds are kept in {', '.join(f'{f / thresholds.FILE}' for f in folders)}", file=sys.stderr)
+    cli.note(f"thresholds are kept in {', '.join(f'{f / thresholds.FILE}' for f in folders)}")
 
 
 def _parser() -> cli.Parser:

@@ -1,6 +1,5 @@
 """`python -m rotinv.explain`: what decisions rest on, as tables, pictures (Figs. 3, 4) and maps."""
 
-import sys
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -68,11 +67,11 @@ def _explain(
         found = study(k, models, split, indices, question, bar.update)
     if options.maps:
         found.save(options.maps)
-        _say(f"{options.maps}: maps of {counted(len(indices), 'stamp')}, not scaled")
+        cli.note(f"{options.maps}: maps of {counted(len(indices), 'stamp')}, not scaled")
     if pictures:
         pages = (found.page(i, options.scale, realign=options.realign) for i in range(len(indices)))
         map_figures.save(pictures, _bar(pages, "drawing", "pages", len(indices)))
-        _say(f"{', '.join(map(str, pictures))}: {counted(len(indices), 'stamp')} drawn")
+        cli.note(f"{', '.join(map(str, pictures))}: {counted(len(indices), 'stamp')} drawn")
     return _tables(found)
 
 
@@ -99,7 +98,7 @@ def _disagreements(
     """The first --count stamps where the second model is right and the first wrong, and a list of all."""
     if split.label is None:
         raise UserError(f"{split.path}: has no labels, and --disagreements needs them: add an array 'label'")
-    indices = usable(split, options.on_bad, progress=sys.stderr.isatty())
+    indices = usable(split, options.on_bad, progress=cli.progress_wanted())
     with _bar(None, "scoring", "stamps", len(models) * len(indices)) as bar:
         scores = labelled_scores(k, models, split, indices, bar.update)
     one, other = unique_names(models)
@@ -150,11 +149,7 @@ def _picture_names(out: Path | None, indices: NDArray[np.int64]) -> list[Path]:
 
 
 def _bar(of: Iterable | None, what: str, unit: str, total: int) -> tqdm:
-    return tqdm(of, desc=what, total=total, unit=unit, disable=not sys.stderr.isatty(), leave=False)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)  # standard output is the tables'
+    return tqdm(of, desc=what, total=total, unit=unit, disable=not cli.progress_wanted(), leave=False)
 
 
 def _parser() -> cli.Parser:

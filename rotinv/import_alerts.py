@@ -1,6 +1,5 @@
 """Make a stamp store of alerts: python -m rotinv.import_alerts FILES… --out alerts.h5."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     files = Alerts(find_files(options.files))
     tally = Tally()
     about = {f"flag_{name}": bit for name, bit in stamp.BIT.items()}
-    bar = tqdm(total=len(files), unit="alerts", disable=not sys.stderr.isatty())
+    bar = tqdm(total=len(files), unit="alerts", disable=not cli.progress_wanted())
     with (
         bar,
         create_store(
@@ -34,8 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             bar.update(len(stamps))
         counts = {f"count_{name}": count for name, count in tally.flags.items()}
         store.note({**counts, "unreadable_files": len(files.unreadable)})
-    for line in tally.lines(options.out, files.problems):
-        print(line, file=sys.stderr)
+    cli.note(*tally.lines(options.out, files.problems))
     print(f"{options.out}: {len(files):,} alerts of {len(files.files):,} files")
     return 0
 

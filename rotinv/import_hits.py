@@ -135,7 +135,7 @@ class _Import:
         """Read every file in turn, with a bar; what a file holds is forgotten before the next."""
         self._alone = len(parts) == 1
         sizes = [part.path.stat().st_size if part.path.exists() else 0 for part in parts]
-        bar = tqdm(total=sum(sizes), unit="B", unit_scale=True, disable=not sys.stderr.isatty())
+        bar = tqdm(total=sum(sizes), unit="B", unit_scale=True, disable=not cli.progress_wanted())
         with bar:
             for part, size in zip(parts, sizes, strict=True):
                 bar.set_postfix_str(part.path.name, refresh=False)

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     tables = {}
     how = sigma_bar.How(options.method, rule, options.target, options.scale)
     for name, model in zip(unique_names(models), models, strict=True):
-        with tqdm(total=len(indices), desc=name, unit="stamps", disable=not sys.stderr.isatty()) as bar:
+        with tqdm(total=len(indices), desc=name, unit="stamps", disable=not cli.progress_wanted()) as bar:
             tables[name], blank = sigma_bar.measure(k, model, split, indices, how, bar.update)
         if blank:
             print(

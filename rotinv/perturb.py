@@ -3,7 +3,6 @@
 import argparse
 import csv
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     how = _how(options, stamps.shape[1])
     k = get_kernels(options.device, options.threads)
     total = (len(ways) + 1) * len(stamps)
-    with tqdm(total=total, unit="stamps", disable=not sys.stderr.isatty(), leave=False) as bar:
+    with tqdm(total=total, unit="stamps", disable=not cli.progress_wanted(), leave=False) as bar:
         results = list(perturbation.measure(k, model, stamps, indices, ways, how, bar.update))
     _report(options, model, indices, how, results)
     return 0

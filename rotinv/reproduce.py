@@ -3,7 +3,6 @@
 import argparse
 import functools
 import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _check(options, settings)
         plan.write(options.out, settings)
     started = time.monotonic()
-    with _Bar(options.out, steps) as bar:
+    with cli.goes_on_when_repeated(), _Bar(options.out, steps) as bar:
         pipeline.run(options.out, steps, _employing(options, workers, threads), bar)
     _print_results(options, time.monotonic() - started)
     return 0
@@ -134,10 +133,10 @@ class _Bar:
             initial=begun,
             smoothing=0,
             bar_format="{percentage:3.0f}%|{bar:20}| {elapsed} gone, {remaining} left{postfix}",
-            disable=not sys.stderr.isatty(),
+            disable=not cli.progress_wanted(),
         )
         if done:
-            self._say(f"{len(done)} of {len(steps)} steps are done already")
+            cli.note(f"{len(done)} of {len(steps)} steps are done already")
 
     def __enter__(self) -> "_Bar":
         return self
@@ -153,11 +152,7 @@ class _Bar:
     def ended(self, step: Step, seconds: float, done: int) -> None:
         """A step is done."""
         gone = time.monotonic() - self._began
-        self._say(f"[{done:>3}/{self._steps}] {step.name:<22}{seconds:>8.1f} s{gone / 60:>10.1f} min gone")
-
-    def _say(self, line: str) -> None:
-        self._bar.write(line, file=sys.stdout)
-        sys.stdout.flush()
+        cli.note(f"[{done:>3}/{self._steps}] {step.name:<22}{seconds:>8.1f} s{gone / 60:>10.1f} min gone")
 
 
 def _parser() -> cli.Parser:

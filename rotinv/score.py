@@ -1,6 +1,5 @@
 """`python -m rotinv.score`: a catalogue of one trained network's scores, or of the vote of several (CAPE)."""
 
-import sys
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -43,16 +42,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     with work:
         tally, scored = _catalogue(options.out, scorer, source, work.rows(), choice, on_bad == "drop")
         where = paths[0] if len(paths) == 1 else f"{len(source.paths):,} files"
-        _say(*tally.lines(where, work.problems))
+        cli.note(*tally.lines(where, work.problems))
         if missing := len(source) - scored:
-            _say(f"{where}: {missing:,} stamps {'left out' if on_bad == 'drop' else 'without a score'}")
+            cli.note(f"{where}: {missing:,} stamps {'left out' if on_bad == 'drop' else 'without a score'}")
         if options.out:
-            _say(f"{options.out}: {scored:,} stamps scored")
+            cli.note(f"{options.out}: {scored:,} stamps scored")
         if choice and maps:
             with map_files.create(maps, QUESTION, {"stamps": str(paths[0])}) as writer:
                 with _bar("explaining", len(choice.indices)) as bar:
                     work.explain(choice.indices, writer, bar.update)
-            _say(f"{maps}: maps of {len(choice.indices):,} stamps, not scaled")
+            cli.note(f"{maps}: maps of {len(choice.indices):,} stamps, not scaled")
     return 0
 
 
@@ -109,12 +108,7 @@ def _catalogue(
 
 
 def _bar(what: str, total: int) -> tqdm:
-    return tqdm(desc=what, total=total, unit="stamps", disable=not sys.stderr.isatty(), leave=False)
-
-
-def _say(*lines: str) -> None:
-    for line in lines:
-        print(line, file=sys.stderr, flush=True)  # standard output is the table's
+    return tqdm(desc=what, total=total, unit="stamps", disable=not cli.progress_wanted(), leave=False)
 
 
 def _parser() -> cli.Parser:

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,8 +24,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.preview is not None:
         preview.check(options.preview, options.out)
     begin = time.perf_counter()
-    hidden = not sys.stderr.isatty()
-    with tqdm(total=sum(counts.values()), unit=" stamps", desc="survey", disable=hidden) as bar:
+    hidden = not cli.progress_wanted()
+    with (
+        tqdm(total=sum(counts.values()), unit=" stamps", desc="survey", disable=hidden) as bar,
+        cli.goes_on_when_repeated(),
+    ):
         images = survey.make_survey(
             options.out, counts, options.seed, options.workers, options.band, progress=bar.update
         )

@@ -1,12 +1,9 @@
 """`python -m rotinv.train`: train a network, keep its best weights, test it."""
 
 import argparse
-import contextlib
 import os
-import signal
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +21,7 @@ from rotinv.stamps.pixels import check_side
 from rotinv.stamps.store import StampStore
 from rotinv.system import locks
 from rotinv.system.errors import UserError
+from rotinv.system.signals import stop_requested
 
 SCHEDULES = {"quick": QUICK, "paper": PAPER}
 QUICK_SURVEY = {"train": 20_000, "validate": 2_500, "test": 5_000}  # stamps simulated without --data
@@ -45,9 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder, config = options.out, _config(options)
         begin = training.begin
     with StampStore(config.data) as store:
-        data = trials.check(store, config, progress=sys.stderr.isatty())
+        data = trials.check(store, config, progress=cli.progress_wanted())
         for note in data.notes:
-            _say(note)
+            cli.note(note)
         if options.trials > 1:
             return _trials(options, config, data)
         if not options.resume:
@@ -58,15 +56,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _train(run: training.Run, config: Config, data: trials.Data) -> int:
     """One model, with a progress bar."""
-    _say(f"{config.arch}: {run.network.size:,} parameters; run folder {run.folder}")
+    cli.note(f"{config.arch}: {run.network.size:,} parameters; run folder {run.folder}")
     _prepare(run)
-    with _Bar(run) as bar, _interrupts() as stopped:
+    with _Bar(run) as bar, stop_requested() as stopped:
         reached = trials.train_to_end(run, data, config, bar, stopped)
     if not reached:
-        _say(f"stopped at iteration {run.iteration}; to go on: python -m rotinv.train --resume {run.folder}")
+        cli.note(f"stopped at iteration {run.iteration}; to go on: {_resume(run.folder)}")
         return 130
     _print_metrics(trials.test(run.k, run.folder, data))
-    print(f"\nto score stamps: python -m rotinv.score {run.folder} STAMPS --out scores.csv")
+    scoring = cli.command("score", run.folder, "STAMPS", "--out", "scores.csv")
+    print(f"\nto score stamps: {scoring}")
     return 0
 
 
@@ -84,29 +83,33 @@ def _trials(options: argparse.Namespace, config: Config, data: trials.Data) -> i
     out = options.out
     names = [out and out.with_name(f"{out.name}-{i}") for i in range(1, options.trials + 1)]
     folders = [create_run_folder(name, config.arch) for name in names]
-    _say(f"{config.arch}: run folders {', '.join(map(str, folders))}")
+    cli.note(f"{config.arch}: run folders {', '.join(map(str, folders))}")
     jobs = [partial(trial, number, folder) for number, folder in enumerate(folders)]
     k = get_kernels(options.device, options.threads, options.precision)
-    with _interrupts() as stopped:
+    with stop_requested() as stopped:
         reached = trials.run_side_by_side(jobs, k.streams, stopped)
     if not all(reached):
-        _say(f"stopped; to go on with each: python -m rotinv.train --resume {folders[0]}, …")
+        cli.note(f"stopped; to go on with each: {_resume(folders[0])}, …")
         return 130
     for folder in folders:
         _print_metrics(trials.test(k, folder, data))
     return 0
 
 
+def _resume(folder: Path) -> str:
+    return cli.command("train", "--resume", folder)
+
+
 def _prepare(run: training.Run) -> None:
     """Compile the kernels before the clock starts."""
     if run.k.device != "reference":
-        _say("loading the kernels (compiled on first use, which takes up to a minute)")
+        cli.note("loading the kernels (compiled on first use, which takes up to a minute)")
     started = time.perf_counter()
     if not training.fits(run):
         batch, fitting = run.schedule.batch, training.largest_batch(run)
         remedy = f"{fitting} does" if fitting else "nor does any smaller one"
         raise UserError(f"--batch {batch} does not fit in the memory of {run.k.device}; {remedy}")
-    _say(f"ready after {time.perf_counter() - started:.1f} s")
+    cli.note(f"ready after {time.perf_counter() - started:.1f} s")
 
 
 def _print_metrics(result: dict) -> None:
@@ -132,14 +135,16 @@ class _Lines:
 
     def validated(self, row: Row, progress: Progress) -> None:
         """A validation."""
-        _say(f"{self._name}: {_validation(row, progress)}")
+        cli.note(f"{self._name}: {_validation(row, progress)}")
 
 
 class _Bar:
     """The progress bar; prints each validation."""
 
     def __init__(self, run: training.Run) -> None:
-        self._bar = tqdm(total=run.progress.limit, initial=run.iteration, unit="it", mininterval=0.5)
+        hidden = not cli.progress_wanted()
+        limit = run.progress.limit
+        self._bar = tqdm(total=limit, initial=run.iteration, unit="it", mininterval=0.5, disable=hidden)
 
     def __enter__(self) -> "_Bar":
         return self
@@ -156,25 +161,12 @@ class _Bar:
     def validated(self, row: Row, progress: Progress) -> None:
         """A validation."""
         extended = f"  until {progress.limit}" if progress.limit != self._bar.total else ""
-        self._bar.write(f"{_validation(row, progress)}{extended}", file=sys.stdout)
+        cli.note(f"{_validation(row, progress)}{extended}")
 
 
 def _validation(row: Row, progress: Progress) -> str:
     best = "  (best so far)" if progress.best_iteration == row.iteration else ""
     return f"iteration {row.iteration:>7}   validation error {row.validation_error:.3%}{best}"
-
-
-@contextlib.contextmanager
-def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C and SIGTERM into a request to stop after the step under way."""
-    received: list[int] = []
-    names = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(name, lambda number, _: received.append(number)) for name in names]
-    try:
-        yield lambda: bool(received)
-    finally:
-        for name, handler in zip(names, before, strict=True):
-            signal.signal(name, handler)
 
 
 def _config(options: argparse.Namespace) -> Config:
@@ -214,18 +206,15 @@ def _default_survey(workers: int) -> Path:
     counts = "-".join(str(count) for count in QUICK_SURVEY.values())
     path = cache / f"survey-{survey.VERSION}-{counts}-seed{SURVEY_SEED}.h5"
     if not path.exists():
-        _say(f"simulating a survey (once): {path}")
+        cli.note(f"simulating a survey (once): {path}")
         try:
-            with tqdm(total=sum(QUICK_SURVEY.values()), unit=" stamps", desc="survey") as bar:
+            hidden = not cli.progress_wanted()
+            with tqdm(total=sum(QUICK_SURVEY.values()), unit=" stamps", desc="survey", disable=hidden) as bar:
                 survey.make_survey(path, QUICK_SURVEY, SURVEY_SEED, workers, "g", progress=bar.update)
         except UserError:
             if not path.exists():  # if it does, another process has made the same one meanwhile
                 raise
     return path
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -1,7 +1,6 @@
 """`python -m rotinv.view`: an HTML page on which to look at what decisions rest on, by LRP."""
 
 import html
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     indices = list(dict.fromkeys(options.index or range(min(_DOZEN, len(split)))))
     total = len(indices) * len(models) * len(options.rule)
     k = get_kernels(options.device, options.threads)
-    with tqdm(total=total, unit="maps", disable=not sys.stderr.isatty(), leave=False) as bar:
+    with tqdm(total=total, unit="maps", disable=not cli.progress_wanted(), leave=False) as bar:
         fragment = page.viewer_fragment(
             k, models, split, indices, rule_names=options.rule, progress=bar.update
         )
@@ -51,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with written_whole(options.out) as temporary:
         temporary.write_text(_PAGE.format(title=title, fragment=fragment), encoding="utf-8")
     counts = f"stamps {len(indices)}, models {len(models)}, rules {len(options.rule)}"
-    print(f"{options.out}: {counts}", file=sys.stderr)
+    cli.note(f"{options.out}: {counts}")
     return 0
 
 

@@ -6,6 +6,7 @@ FITS in the table's header, and beside a CSV it is `FILE.csv-metadata.json`, the
 
 import contextlib
 import csv
+import io
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -71,6 +72,8 @@ def create(path: Path | None, columns: Sequence[Column], facts: Sequence[Fact]) 
     Rows are (n,) arrays by the columns' names. The file appears whole, when the block ends well.
     """
     if path is None:
+        if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
+            sys.stdout.reconfigure(encoding="utf-8")  # it goes into a file or another program
         yield _csv_rows(sys.stdout, columns)
         return
     with _FORMATS[path.suffix.lower()](path, columns, facts) as write:

@@ -20,7 +20,7 @@ from rotinv.nn.contract import Array, Kernels
 from rotinv.nn.cyclic import CyclicSlice
 from rotinv.nn.layers import SCORE
 from rotinv.nn.network import Network
-from rotinv.system.errors import UserError
+from rotinv.system.errors import UserError, not_known
 
 METHODS = ("lrp", "gradient", "gradient-x-input", "deconvnet", "guided")
 SCALES = ("max-abs", "min-max", "none")
@@ -43,7 +43,7 @@ def trail(
     if method == "lrp":
         return relevance(k, network, params, stamps, rules, target)
     if method not in METHODS:
-        raise UserError(f"method {method!r} is not known; choose one of {', '.join(METHODS)}")
+        raise not_known("method", method, METHODS)
     return _derivatives(k, network, params, stamps, method, target)
 
 
@@ -107,7 +107,7 @@ def scaled(maps: NDArray, scale: str) -> NDArray:
     words), "none" leaves them. A stamp whose maps are constant gives zeros. Raises UserError for another.
     """
     if scale not in SCALES:
-        raise UserError(f"scale {scale!r} is not known; choose one of {', '.join(SCALES)}")
+        raise not_known("scale", scale, SCALES)
     if scale == "none":
         return maps
     flat = maps.reshape(len(maps), -1)

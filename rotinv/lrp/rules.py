@@ -17,7 +17,7 @@ import numpy as np
 
 from rotinv.nn.contract import Array, Kernels
 from rotinv.nn.layers import Rule, Taken, Term
-from rotinv.system.errors import UserError
+from rotinv.system.errors import UserError, not_known
 
 
 def _check_not_negative(**values: float) -> None:
@@ -193,7 +193,7 @@ COMPOSITES = {
 def named(name: str) -> Composite:
     """The composite of that name. Raises UserError if there is none."""
     if name not in COMPOSITES:
-        raise UserError(f"rule {name!r} is not known; choose one of {', '.join(COMPOSITES)}")
+        raise not_known("rule", name, COMPOSITES)
     return COMPOSITES[name]
 
 

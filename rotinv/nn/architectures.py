@@ -6,7 +6,7 @@ from rotinv.nn.cyclic import CyclicConcat, CyclicMean, CyclicSlice
 from rotinv.nn.layers import Dropout, Flatten, Layer, Shape, ZeroPad
 from rotinv.nn.linear import Conv2d, Dense
 from rotinv.nn.network import Network
-from rotinv.system.errors import UserError
+from rotinv.system.errors import UserError, not_known
 
 SMALLEST_STAMP = 13  # pixels; 13 + 6 of padding leaves 4x4 maps before the dense layers
 CLASSES = 2  # artifact 0, candidate 1
@@ -59,7 +59,7 @@ def build(arch: str, size: int = 21, channels: int = 4, dropout: float = DROPOUT
     Raises UserError for an unknown architecture, or for stamps below 13 pixels.
     """
     if arch not in ARCHITECTURES:
-        raise UserError(f"architecture {arch!r} is not known; choose one of {', '.join(ARCHITECTURES)}")
+        raise not_known("architecture", arch, ARCHITECTURES)
     if size < SMALLEST_STAMP:
         least = f"{SMALLEST_STAMP}x{SMALLEST_STAMP}"
         raise UserError(f"stamps of {size}x{size} are too small; {arch} needs at least {least}")

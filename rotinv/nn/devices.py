@@ -11,7 +11,7 @@ import numpy as np
 
 from rotinv.nn.contract import FAMILIES, Array, Kernels
 from rotinv.system import scratch
-from rotinv.system.errors import UserError
+from rotinv.system.errors import UserError, not_known
 
 DEVICES = ("cpu", "cuda", "reference")
 PRECISIONS = ("tf32", "fp32")
@@ -27,7 +27,7 @@ def get_kernels(device: str, threads: int | None = None, precision: str = "fp32"
     if device == "cuda":
         return cuda_kernels("cuda", _gpu(precision))
     if device not in ("cpu", "reference"):
-        raise UserError(f"device {device!r} is not known; choose one of {', '.join(DEVICES)}")
+        raise not_known("device", device, DEVICES)
     if device == "cpu":
         _set_threads(threads)
     dtype = np.dtype(np.float64 if device == "reference" else np.float32)

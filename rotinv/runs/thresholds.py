@@ -5,6 +5,7 @@ An entry belongs to weights, by their digest, and not to a folder's name: traine
 
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def store(
 def find(folders: Sequence[Path], models: Sequence[Model], fpr: float) -> float:
     """The threshold of a model, or of several together, at a FPR. Raises UserError if none is kept."""
     path, key = folders[0] / FILE, _digests(models)
-    remedy = f"rotinv evaluate {' '.join(map(str, folders))} STAMPS finds and keeps them"
+    remedy = f"rotinv evaluate {shlex.join(map(str, folders))} STAMPS finds and keeps them"
     for entry in _read(path):
         if entry["weights"] != key:
             continue

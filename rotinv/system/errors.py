@@ -1,6 +1,8 @@
 """The one error that a user's input can cause, and libraries that only some programs need (the extras)."""
 
+import difflib
 import importlib
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -19,6 +21,20 @@ class UserError(ValueError):
     ...     print(str(error).partition(";")[0])
     architecture 'resnet' is not known
     """
+
+
+def not_known(what: str, name: str, known: Iterable[str]) -> UserError:
+    """The error of a name that is none of those known; it names the one that is spelled most like it."""
+    names = list(known)
+    return UserError(
+        f"{what} {name!r} is not known{did_you_mean(name, names)}; choose one of {', '.join(names)}"
+    )
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The question to put behind an unknown name; empty if none of those known is like it."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 class MissingLibrary(UserError):

@@ -72,7 +72,8 @@ def take_as_given(texts: Iterable[str]) -> None:
 
 def record(level: int, text: str) -> None:
     """Write a line to the log file only: the user has seen it, or need not."""
-    _root.log(level, text, extra=_FILE_ONLY)
+    if _root.handlers:
+        _root.log(level, text, extra=_FILE_ONLY)
 
 
 def progress_wanted() -> bool:
@@ -86,7 +87,7 @@ def _log_file(path: Path) -> logging.Handler:
         handler = logging.FileHandler(path, mode="a", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise UserError(f"--log {path}: cannot be written ({error.strerror})") from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_Long("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     return handler
 
 
@@ -104,11 +105,18 @@ class _Console(logging.Handler):
             self.handleError(record)
 
 
+class _Long(logging.Formatter):
+    """A line of the log file; Python's warnings bring an end of line of their own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return super().format(record).rstrip()
+
+
 class _Short(logging.Formatter):
     """The bare text of a note; a word before anything else."""
 
     def format(self, record: logging.LogRecord) -> str:
-        text = record.getMessage()
+        text = record.getMessage().rstrip()
         if record.levelno == logging.INFO:
             return text
         if record.levelno < logging.INFO:

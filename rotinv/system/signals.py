@@ -1,0 +1,74 @@
+"""Ctrl-C and SIGTERM in programs; a signal that the caller's shell ignores stays ignored.
+
+A shell script starts its background jobs with SIGINT ignored, so that Ctrl-C at the terminal does not stop
+them.
+"""
+
+import contextlib
+import io
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+
+def stop_at_signals() -> list[int]:
+    """Have Ctrl-C and SIGTERM raise KeyboardInterrupt, so that half-written files are removed.
+
+    Gives the list to which the numbers of those received are added. If a signal comes while C code is calling
+    Python, HDF5 would crash at the exception, and other libraries would swallow it: then the signal is sent
+    again a moment later.
+    """
+    received: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if not _called_by_hdf5(frame):
+            raise KeyboardInterrupt
+        _send_later(number)
+
+    def swallowed(what: "sys.UnraisableHookArgs") -> None:
+        if received and issubclass(what.exc_type, KeyboardInterrupt):
+            _send_later(received[-1])
+        else:
+            sys.__unraisablehook__(what)
+
+    sys.unraisablehook = swallowed
+    for number in _heeded():
+        signal.signal(number, stop)
+    return received
+
+
+def _send_later(number: int) -> None:
+    again = threading.Timer(0.01, signal.raise_signal, (number,))
+    again.daemon = True
+    again.start()
+
+
+def _called_by_hdf5(frame: FrameType | None) -> bool:
+    """Whether the frame, or one that called it, is a method of a raw file: HDF5 writes through one."""
+    while frame is not None:
+        if isinstance(frame.f_locals.get("self"), io.RawIOBase):
+            return True
+        frame = frame.f_back
+    return False
+
+
+@contextlib.contextmanager
+def stop_requested() -> Iterator[Callable[[], bool]]:
+    """Turn Ctrl-C and SIGTERM into a request to stop soon: the function given tells whether there was one."""
+    received: list[int] = []
+    before = {number: signal.getsignal(number) for number in _heeded()}
+    for number in before:
+        signal.signal(number, lambda number, _: received.append(number))
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _heeded() -> list[signal.Signals]:
+    """SIGINT and SIGTERM, without what is ignored."""
+    return [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) != signal.SIG_IGN]
