@@ -1,6 +1,7 @@
 """What the tests share: the devices, the tolerances, the folder of real data."""
 
 import os
+import signal
 from pathlib import Path
 
 # The tests multiply small matrices by the thousand. OpenBLAS's threads wait for each other at every one, and
@@ -12,6 +13,10 @@ import pytest
 from cuda_emulation import device as emulation
 
 from rotinv.nn.devices import get_kernels
+
+# `pytest &` in a shell script ignores SIGINT, and so would the programs that the tests interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The largest deviation from the float64 reference, relative to the largest value, of one kernel.
 TOLERANCE = {np.dtype(np.float64): 1e-12, np.dtype(np.float32): 2e-5}

@@ -102,10 +102,14 @@ def sdist(built):
 
 @pytest.fixture(scope="module")
 def python(wheel, tmp_path_factory):
-    """The Python of an environment that has the wheel, and what else is installed here, but not this tree."""
+    """The Python of an environment that has the wheel, but not this tree."""
+    return environment_with(wheel, tmp_path_factory.mktemp("installed") / "env")
+
+
+def environment_with(wheel, folder):
+    """The Python of a new environment that has a wheel, and what else is installed here."""
     if util.find_spec("pip") is None:
         pytest.skip("pip is not installed")
-    folder = tmp_path_factory.mktemp("installed") / "env"
     venv.create(folder, symlinks=True)
     python = folder / "bin" / "python"
     install = ["-m", "pip", "--python", python, "install", "-q", "--no-deps", "--no-index", wheel]
@@ -114,6 +118,16 @@ def python(wheel, tmp_path_factory):
     others = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
     (site / "others.pth").write_text("\n".join(others))
     return python
+
+
+@pytest.fixture(scope="module")
+def holder(built, tmp_path_factory):
+    """A folder that holds a clone called rotinv, and the Python where `pip install -e` has installed it."""
+    folder = tmp_path_factory.mktemp("holder")
+    shutil.copytree(built[0] / "tree", folder / "rotinv", ignore=JUNK)
+    build(folder / "rotinv", folder, "editable")
+    (wheel,) = folder.glob("*.whl")
+    return folder, environment_with(wheel, folder / "env")
 
 
 def contents(path):
@@ -265,6 +279,29 @@ def checked(python, folder, *arguments):
     pytest.importorskip("mypy")
     command = [sys.executable, "-m", "mypy", "--python-executable", str(python), *arguments]
     return subprocess.run(command, cwd=folder, env=OUTSIDE, capture_output=True, text=True)
+
+
+# A clone that is installed with `pip install -e`.
+
+
+def test_it_is_imported_in_the_folder_that_holds_the_clone(holder):
+    """Python must not take the clone's folder, which is called rotinv, for the package."""
+    folder, python = holder
+    where = (
+        "import rotinv, rotinv.kernels; print(rotinv.__version__, rotinv.__file__, rotinv.kernels.__file__)"
+    )
+    version, package, kernels = run(python, folder, "-c", where).split()
+    assert version == version_of_the_project()
+    assert package == str(folder / "rotinv" / "rotinv" / "__init__.py")
+    assert kernels == str(folder / "rotinv" / "kernels" / "__init__.py")
+    assert "usage: rotinv train" in run(python, folder, "-m", "rotinv.train", "--help")
+
+
+@pytest.mark.parametrize("place", [".", "rotinv", "rotinv/rotinv", "rotinv/tests"])
+def test_it_runs_in_any_folder_of_the_clone(holder, place):
+    folder, python = holder
+    (folder / "rotinv" / "tests").mkdir(exist_ok=True)
+    assert "255,490" in run(python, folder / place, python.with_name("rotinv"), "architectures", "cap")
 
 
 # What `import rotinv` gives.

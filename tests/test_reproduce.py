@@ -250,8 +250,8 @@ def test_only_and_status(store, tmp_path, monkeypatch, capsys):
     """What needs no training is there in seconds; the rest is to do."""
     tiny(monkeypatch)
     assert reproduced(store, tmp_path / "out", "--only", "table1", "fig1") == 0
-    printed = capsys.readouterr().out
-    assert "Table I. " in printed and "[  2/2] fig1" in printed
+    printed, told = capsys.readouterr()
+    assert "Table I. " in printed and "[  2/2] fig1" in told
     found = sheets.read(tmp_path / "out" / "sheets" / "table1.json")
     assert found.data["cap"]["parameters"] < published.PARAMETERS["cap"]  # of smaller stamps
     assert (tmp_path / "out" / "sheets" / "fig1.png").read_bytes().startswith(b"\x89PNG")
@@ -399,12 +399,12 @@ def test_it_works_in_a_browser(whole, tmp_path):
 def test_again_it_does_nothing_and_without_a_figure_that_alone(whole, store, monkeypatch, capsys):
     tiny(monkeypatch)
     assert reproduced(store, whole) == 0
-    printed = capsys.readouterr().out
+    printed = capsys.readouterr().err
     assert "31 of 31 steps are done already" in printed and "] train" not in printed
     before = (whole / "sheets" / "fig2.png").read_bytes()
     (whole / "sheets" / "fig2.png").unlink()
     assert reproduced(store, whole, "--only", "fig2") == 0
-    done = re.findall(r"\] (.+?) +\d+\.\d s", capsys.readouterr().out)
+    done = re.findall(r"\] (.+?) +\d+\.\d s", capsys.readouterr().err)
     assert done == ["fig2"]
     assert (whole / "sheets" / "fig2.png").read_bytes() == before
 

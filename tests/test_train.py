@@ -109,7 +109,7 @@ def unbroken(store, tmp_path_factory):
 def start(store, out):
     """The same training in its own process, which has been validated once or more and is not at its end."""
     process = subprocess.Popen(command("train", *options(store, out, *PROTOCOL)), env=ENVIRONMENT,
-                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)  # fmt: skip
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
     deadline = time.monotonic() + 120
     while not (out / "best.h5").exists():
         assert process.poll() is None and time.monotonic() < deadline
