@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "classifier": {"system", "nn", "stamps", "metrics", "runs", "lrp"},
     "kernels": {"kernels"},
 }
+PATHS = MAY_IMPORT.keys() - {"cli", "kernels"}
 MOST_FILES = 20  # in a folder
 
 
@@ -114,6 +115,20 @@ def test_what_stands_alone(name):
 
 def test_rules_know_the_contract_and_the_layers_only():
     assert of_rotinv("rotinv.lrp.rules") == {"rotinv.nn.contract", "rotinv.nn.layers", "rotinv.system.errors"}
+
+
+def test_a_path_may_be_a_text():
+    """Every public function of the packages that takes a path takes a str as well."""
+    found = 0
+    for name in MODULES.keys() - PROGRAM_MODULES - {"rotinv.survey.parts"}:  # parts are of build alone
+        if package(name) in PATHS:
+            for node in ast.parse(MODULES[name].read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                    for one in [*node.args.args, *node.args.kwonlyargs]:
+                        wanted = ast.unparse(one.annotation) if one.annotation else ""
+                        assert "Path" not in wanted or "str | Path" in wanted, f"{name}.{node.name}"
+                        found += "Path" in wanted
+    assert found > 40
 
 
 def test_programs_are_never_imported():

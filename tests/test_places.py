@@ -12,8 +12,13 @@ from programs import ENVIRONMENT, command, toy_arrays
 from test_score import make_run
 
 from rotinv import pack
+from rotinv.alerts.files import find_files
+from rotinv.catalogue import sources
+from rotinv.runs import thresholds
+from rotinv.runs.folder import read_config
+from rotinv.runs.model import load_model, open_models, open_stamps_for
 from rotinv.stamps.store import StampStore
-from rotinv.system import files, locks, messages, scratch
+from rotinv.system import files, hdf5, locks, messages, scratch
 from rotinv.system.errors import UserError
 from rotinv.system.hdf5 import open_hdf5
 
@@ -61,6 +66,27 @@ def run_and_stamps(tmp_path_factory):
     folder = tmp_path_factory.mktemp("toy")
     np.savez(folder / "toy.npz", **toy_arrays(20, side=21))
     return make_run(folder / "run", "cap-mini", size=21, channels=["difference"]), folder / "toy.npz"
+
+
+# Paths that are texts.
+
+
+def test_paths_may_be_texts(tmp_path, run_and_stamps):
+    run, stamps = map(str, run_and_stamps)
+    model = load_model(run)
+    assert open_models([run])[0].name == model.name and read_config(run) == model.config
+    split = open_stamps_for(model, stamps, "test")
+    assert len(sources.open_source(model, [stamps], "test")) == len(split) == 20
+    with pytest.raises(UserError, match="rotinv evaluate"):
+        thresholds.find([run], [model], 0.01)
+    thresholds.store([run], [model], {0.01: 0.5}, {"stamps": stamps, "split": "test", "artifacts": 1})
+    assert thresholds.find([run], [model], 0.01) == 0.5
+    with locks.held(str(tmp_path)):
+        files.write_json(str(tmp_path / "a.json"), {"a": 1})
+    with hdf5.create_hdf5(str(tmp_path / "a.h5")):
+        pass
+    (tmp_path / "a.avro").touch()
+    assert find_files([str(tmp_path / "a.avro")]) == [tmp_path / "a.avro"]
 
 
 # No home.

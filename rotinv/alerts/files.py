@@ -49,11 +49,11 @@ class Alerts:
     a path that does not exist or is no file of alerts, UserError is raised.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.paths = tuple(paths)
+    def __init__(self, paths: Sequence[str | Path]) -> None:
+        self.paths = tuple(map(Path, paths))
         self.unreadable: list[str] = []
         self.files: list[AlertFile] = []
-        kinds = [(path, _kind(path)) for path in paths]  # all are looked at before any is read
+        kinds = [(path, _kind(path)) for path in self.paths]  # all are looked at before any is read
         for path, kind in kinds:
             try:
                 self.files.append(kind(path))
@@ -86,13 +86,13 @@ class Alerts:
             start, number = end, number + 1
 
 
-def find_files(paths: Sequence[Path]) -> list[Path]:
+def find_files(paths: Sequence[str | Path]) -> list[Path]:
     """The files, and those of each folder in the order of their names.
 
     Raises UserError if a folder has none, or if a file is there twice, for its alerts would count twice.
     """
     found: list[Path] = []
-    for path in paths:
+    for path in map(Path, paths):
         if not path.is_dir():
             found.append(path)
             continue

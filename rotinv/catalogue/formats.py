@@ -50,8 +50,9 @@ class Fact:
     value: str | int | float
 
 
-def check(path: Path | None) -> None:
+def check(path: str | Path | None) -> None:
     """Raise UserError, before anything is computed, if a catalogue cannot be written to `path`."""
+    path = None if path is None else Path(path)
     if path is None:
         return
     if path.suffix.lower() not in _FORMATS:
@@ -66,11 +67,12 @@ def check(path: Path | None) -> None:
 
 
 @contextlib.contextmanager
-def create(path: Path | None, columns: Sequence[Column], facts: Sequence[Fact]) -> Iterator[Write]:
+def create(path: str | Path | None, columns: Sequence[Column], facts: Sequence[Fact]) -> Iterator[Write]:
     """Give the function that appends rows to the catalogue at `path`, or to standard output (CSV).
 
     Rows are (n,) arrays by the columns' names. The file appears whole, when the block ends well.
     """
+    path = None if path is None else Path(path)
     if path is None:
         if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
             sys.stdout.reconfigure(encoding="utf-8")  # it goes into a file or another program

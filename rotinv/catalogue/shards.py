@@ -18,7 +18,7 @@ SHARD_FILES = re.compile(r"\d{12}-\d{12}\.h5|maps-\d{8}\.h5")  # what there is i
 Rows = dict[str, NDArray[Any]]
 
 
-def write_shard(path: Path, rows: Rows, about: str, problems: Sequence[str]) -> None:
+def write_shard(path: str | Path, rows: Rows, about: str, problems: Sequence[str]) -> None:
     """A shard's file: its columns, what they are of, and what could not be read."""
     with create_hdf5(path, overwrite=True) as file:
         file.attrs["about"] = about
@@ -28,7 +28,7 @@ def write_shard(path: Path, rows: Rows, about: str, problems: Sequence[str]) -> 
             file.create_dataset(f"rows/{name}", data=values, dtype=dtype)
 
 
-def read_shard(path: Path) -> tuple[Rows, list[str]]:
+def read_shard(path: str | Path) -> tuple[Rows, list[str]]:
     with open_hdf5(path) as file, reading_hdf5(path):
         rows = {
             name: one.asstr()[()] if h5py.check_string_dtype(one.dtype) else one[()]
@@ -37,8 +37,9 @@ def read_shard(path: Path) -> tuple[Rows, list[str]]:
         return rows, list(file["problems"].asstr()[()])
 
 
-def is_whole_shard(path: Path, about: str) -> bool:
+def is_whole_shard(path: str | Path, about: str) -> bool:
     """Whether a shard is there already, of the same stamps, networks and threshold."""
+    path = Path(path)
     if not path.exists():
         return False
     with contextlib.suppress(UserError), open_hdf5(path) as file, reading_hdf5(path):

@@ -61,20 +61,21 @@ class Source(Protocol):
         """The stamps from `start` up to `stop`, a block at a time."""
 
 
-def open_source(model: Model, paths: Sequence[Path], split: str) -> Source:
+def open_source(model: Model, paths: Sequence[str | Path], split: str) -> Source:
     """The stamps of one store or array, or of files of alerts, for a network.
 
     Raises UserError if they cannot be read, if they are not what the network was trained on, and for a store
     among other files.
     """
-    stores = [path for path in paths if _is_store(path)]
-    if stores and len(paths) > 1:
+    found = [Path(path) for path in paths]
+    stores = [path for path in found if _is_store(path)]
+    if stores and len(found) > 1:
         raise UserError(
-            f"{stores[0]}: is one of {len(paths)} files; score a stamp store or an array by itself"
+            f"{stores[0]}: is one of {len(found)} files; score a stamp store or an array by itself"
         )
     if stores:
-        return StampSource(model, open_stamps_for(model, paths[0], split))
-    return AlertSource(model, Alerts(find_files(paths)))
+        return StampSource(model, open_stamps_for(model, found[0], split))
+    return AlertSource(model, Alerts(find_files(found)))
 
 
 def _is_store(path: Path) -> bool:

@@ -154,7 +154,7 @@ class Audit:
         axes.set_title(f"{self.model}, {self.question.rule}\n{self.title}", size=10)
         return axes
 
-    def save_picture(self, path: Path) -> None:
+    def save_picture(self, path: str | Path) -> None:
         """Write the waterfall as PNG."""
         figure = new_figure(height=_height(len(self._steps())))
         self.plot(figure.subplots())

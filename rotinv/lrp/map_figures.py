@@ -68,9 +68,9 @@ def page(study: "Study", i: int, scale: str = "max-abs", realign: bool = False) 
     return figure
 
 
-def save(paths: Sequence[Path], pages: Iterable["Figure"]) -> None:
+def save(paths: Sequence[str | Path], pages: Iterable["Figure"]) -> None:
     """Write a figure to each path, or all to one PDF, a page each. Raises UserError if a path exists."""
-    if len(paths) == 1 and paths[0].suffix.lower() == ".pdf":
+    if len(paths) == 1 and Path(paths[0]).suffix.lower() == ".pdf":
         from matplotlib.backends.backend_pdf import PdfPages
 
         with written_whole(paths[0]) as temporary, PdfPages(temporary) as pdf:

@@ -44,7 +44,7 @@ class Writer:
 
 @contextlib.contextmanager
 def create(
-    path: Path, question: Question, about: Mapping[str, Any], *, overwrite: bool = False
+    path: str | Path, question: Question, about: Mapping[str, Any], *, overwrite: bool = False
 ) -> Iterator[Writer]:
     """Make a file of explanations; `about` are further attributes. Raises UserError as create_hdf5 does."""
     with create_hdf5(path, overwrite=overwrite) as file:
@@ -54,7 +54,7 @@ def create(
         yield Writer(file)
 
 
-def write(path: Path, study: "Study") -> None:
+def write(path: str | Path, study: "Study") -> None:
     """The explanations of a study, with the labels and SNRs that are known. Raises UserError as `create`."""
     split, columns = study.split, {"indices": study.indices}
     for name in ("label", "snr"):
@@ -64,7 +64,7 @@ def write(path: Path, study: "Study") -> None:
         writer.append(columns, study.answers)
 
 
-def read(path: Path) -> tuple[dict[str, NDArray[Any]], list[Explanation]]:
+def read(path: str | Path) -> tuple[dict[str, NDArray[Any]], list[Explanation]]:
     """The columns and the answers of a small file of explanations."""
     with open_hdf5(path) as file:
         columns = {name: one.asstr()[()] if h5py.check_string_dtype(one.dtype) else one[()]

@@ -123,11 +123,12 @@ class Panel:
     fits: Mapping[str, Fit]
 
 
-def histograms(path: Path, rows: Sequence[Sequence[Panel]], unit: str, title: str) -> None:
+def histograms(path: str | Path, rows: Sequence[Sequence[Panel]], unit: str, title: str) -> None:
     """A row of panels for each model, a column for each channel, as PNG or PDF by the path's ending.
 
     A curve is a density times the number of its class's stamps and the bins' width. Columns share their bins.
     """
+    path = Path(path)
     from matplotlib.figure import Figure
 
     size = (max(7.0, 4.2 * len(rows[0])), 1.1 + 2.9 * len(rows))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Curves = Mapping[str, tuple[NDArray, NDArray]]  # FPR and FNR by the model's name, of rates.det_curve
 
 
-def evaluation_picture(path: Path, curves: Curves, found: Mapping[str, Any], title: str) -> None:
+def evaluation_picture(path: str | Path, curves: Curves, found: Mapping[str, Any], title: str) -> None:
     """Four panels as PNG: the curves of all models, and of `found`, the last of them, SNR and calibration."""
     from matplotlib.figure import Figure
 
@@ -84,7 +84,7 @@ def _calibration(axes: "Axes", found: Mapping[str, Any]) -> None:
     axes.set(xlabel=f"mean p(candidate) of a bin; {text}", ylabel="share of candidates, 95%")
 
 
-def det_curves(path: Path, curves: Curves) -> None:
+def det_curves(path: str | Path, curves: Curves) -> None:
     """FNR against FPR for each model by name, as PNG (Fig. 2)."""
     figure = new_figure()
     axes = figure.subplots()

@@ -29,8 +29,9 @@ class Scores:
     kinds: tuple[str, ...] = ()
 
 
-def read(path: Path) -> Scores:
+def read(path: str | Path) -> Scores:
     """A table of scores. Raises UserError if it is missing, damaged, without labels or not of numbers."""
+    path = Path(path)
     if path.is_dir():
         raise UserError(f"{path}: is a folder; name {_NEEDED}; a run needs STAMPS after it")
     if path.exists() and not h5py.is_hdf5(path):
@@ -47,7 +48,7 @@ def read(path: Path) -> Scores:
     return _checked(path, columns)
 
 
-def write(path: Path, scores: Scores, overwrite: bool = False) -> None:
+def write(path: str | Path, scores: Scores, overwrite: bool = False) -> None:
     """Write the labels, probabilities and SNRs as HDF5. Raises UserError as create_hdf5 does."""
     with create_hdf5(path, overwrite=overwrite) as file:
         file["label"], file["p_candidate"] = scores.label, scores.probability

@@ -20,7 +20,7 @@ Curve = tuple[NDArray, NDArray]  # FPR and FNR
 
 
 def det(
-    path: Path,
+    path: str | Path,
     curves: Mapping[str, Sequence[Curve]],
     at_fpr: Mapping[str, tuple[float, Interval]],
     points: Mapping[str, float],
@@ -31,6 +31,7 @@ def det(
     `at_fpr` are the mean FNR there and its interval, and `points` others' FNR, drawn as crosses; both by the
     curves' names.
     """
+    path = Path(path)
     figure = _figure(11, 4.8)
     whole, near = figure.subplots(1, 2)
     least = min(float(one[0][one[0] > 0].min(initial=1.0)) for each in curves.values() for one in each)
@@ -55,8 +56,9 @@ def det(
     _save(figure, path)
 
 
-def ensembles(path: Path, rows: Sequence[Row]) -> None:
+def ensembles(path: str | Path, rows: Sequence[Row]) -> None:
     """Accuracy and FNR against the number of models, a line for each rule, as PNG."""
+    path = Path(path)
     figure = _figure(11, 4.4)
     for axes, name, label in zip(
         figure.subplots(1, 2), ("accuracy", "fnr"), ("accuracy, %", "FNR at a FPR of 1e-2, %"), strict=True

@@ -81,8 +81,9 @@ class Settings:
     version: str = __version__
 
 
-def settings(scale: str, trials: int | None, data: Path | None, on_bad: str, device: str) -> Settings:
+def settings(scale: str, trials: int | None, data: str | Path | None, on_bad: str, device: str) -> Settings:
     """The settings of a new reproduction."""
+    data = None if data is None else Path(data)
     sizes = SCALES[scale]
     made = {} if data else {**sizes.survey, "seed": SURVEY_SEED, "band": "g", "version": survey.VERSION}
     return Settings(
@@ -99,11 +100,12 @@ def settings(scale: str, trials: int | None, data: Path | None, on_bad: str, dev
     )
 
 
-def begun(folder: Path) -> Settings | None:
+def begun(folder: str | Path) -> Settings | None:
     """The settings of the reproduction in a folder; None where there is none yet.
 
     Raises UserError if the folder is a file, holds other files, or settings that are damaged.
     """
+    folder = Path(folder)
     path = folder / SETTINGS
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; name a folder")
@@ -118,7 +120,7 @@ def begun(folder: Path) -> Settings | None:
         raise UserError(f"{path}: is damaged ({error}); name another folder") from error
 
 
-def check_same(folder: Path, was: Settings, asked: Settings) -> None:
+def check_same(folder: str | Path, was: Settings, asked: Settings) -> None:
     """Raise UserError unless the reproduction in a folder was begun with the settings that are asked for."""
     for name, value in asdict(asked).items():
         if (found := asdict(was)[name]) != value:
@@ -128,17 +130,19 @@ def check_same(folder: Path, was: Settings, asked: Settings) -> None:
             )
 
 
-def write(folder: Path, of: Settings) -> None:
+def write(folder: str | Path, of: Settings) -> None:
     """Write the settings."""
+    folder = Path(folder)
     files.write_json(folder / SETTINGS, asdict(of))
 
 
-def place(folder: Path, of: Settings, threads: int) -> Place:
+def place(folder: str | Path, of: Settings, threads: int) -> Place:
     """Where the files are, and what the steps share."""
+    folder = Path(folder)
     return Place(folder, Path(of.data) if of.data else folder / "survey.h5", of.on_bad, of.device, threads)
 
 
-def steps(folder: Path, of: Settings, workers: int, threads: int) -> list[Step]:
+def steps(folder: str | Path, of: Settings, workers: int, threads: int) -> list[Step]:
     """All steps, each after those that it needs."""
     return list(_Steps(place(folder, of, threads), of, workers).all())
 

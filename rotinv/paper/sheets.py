@@ -33,16 +33,18 @@ class Sheet:
     data: dict[str, Any] = field(default_factory=dict)
 
 
-def write(path: Path, sheet: Sheet) -> None:
+def write(path: str | Path, sheet: Sheet) -> None:
     """Write the sheet as JSON, and as text beside it."""
+    path = Path(path)
     with written_whole(path, overwrite=True) as temporary:
         temporary.write_text(json.dumps(asdict(sheet), indent=1) + "\n", encoding="utf-8")
     with written_whole(path.with_suffix(".txt"), overwrite=True) as temporary:
         temporary.write_text("\n".join(text(sheet)) + "\n", encoding="utf-8")
 
 
-def read(path: Path) -> Sheet:
+def read(path: str | Path) -> Sheet:
     """Read a sheet's JSON. Raises UserError if it is missing or damaged."""
+    path = Path(path)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         tables = [Table(**table) for table in values.pop("tables")]
@@ -71,11 +73,12 @@ def text(sheet: Sheet) -> Iterator[str]:
     yield from sheet.notes
 
 
-def as_html(sheet: Sheet, folder: Path) -> Iterator[str]:
+def as_html(sheet: Sheet, folder: str | Path) -> Iterator[str]:
     """The sheet's lines as a section of a page, its pictures (in `folder`) inside it.
 
     Raises UserError if a picture is missing.
     """
+    folder = Path(folder)
     yield f'<section><h2>{html.escape(sheet.heading)}</h2><p class="title">{html.escape(sheet.title)}</p>'
     for table in sheet.tables:
         yield from _table(table)

@@ -72,7 +72,7 @@ _LIFT = 0.07  # from a rotation's outline to the next
 _COLOURS = {"convolution": "tab:blue", "max-pooling": "tab:cyan", "dense": "tab:orange", "cyclic": "tab:red"}
 
 
-def diagram(path: Path, networks: Mapping[str, Network]) -> None:
+def diagram(path: str | Path, networks: Mapping[str, Network]) -> None:
     """A row of boxes for each network by name, as PNG. Dropout, which changes no shape, is not drawn.
 
     A map's box is as high as its side and as wide as its channels, a vector's as high as the logarithm of its

@@ -35,7 +35,7 @@ class Checkpoint:
     progress: Progress
 
 
-def save(path: Path, network: Network, checkpoint: Checkpoint) -> None:
+def save(path: str | Path, network: Network, checkpoint: Checkpoint) -> None:
     """Write a checkpoint in place of the last one. Raises UserError if the disk does not take it."""
     progress = json.dumps(asdict(checkpoint.progress))
     with create_hdf5(path, overwrite=True) as file:
@@ -47,7 +47,7 @@ def save(path: Path, network: Network, checkpoint: Checkpoint) -> None:
             file[f"params/{name}"] = array
 
 
-def load(path: Path, network: Network) -> Checkpoint:
+def load(path: str | Path, network: Network) -> Checkpoint:
     """Read a checkpoint of `network`. Raises UserError if it is damaged or of another network."""
     params = load_params(path, network)
     with open_hdf5(path) as file, reading_hdf5(path):
@@ -57,7 +57,7 @@ def load(path: Path, network: Network) -> Checkpoint:
         return Checkpoint(params, int(file.attrs["iteration"]), progress)
 
 
-def load_params(path: Path, network: Network) -> np.ndarray:
+def load_params(path: str | Path, network: Network) -> np.ndarray:
     """The flat parameters of a checkpoint, float64.
 
     Raises UserError if they are of another network, or not those that were saved (a file from before

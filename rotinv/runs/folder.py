@@ -35,11 +35,12 @@ class Config:
         return architectures.build(self.arch, self.size, len(self.channels), self.schedule.dropout)
 
 
-def create_run_folder(folder: Path | None, arch: str) -> Path:
+def create_run_folder(folder: str | Path | None, arch: str) -> Path:
     """Make an empty folder for a run: `folder`, or the next free runs/ARCH-N.
 
     Raises UserError if `folder` holds anything already, or cannot be made.
     """
+    folder = None if folder is None else Path(folder)
     try:
         if folder is None:
             return _next_free(Path("runs"), arch)
@@ -50,8 +51,9 @@ def create_run_folder(folder: Path | None, arch: str) -> Path:
     return folder
 
 
-def check_folder_free(folder: Path) -> None:
+def check_folder_free(folder: str | Path) -> None:
     """Raise UserError if `folder` is a file or holds anything but what a process killed at its start left."""
+    folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; name a folder")
     if folder.is_dir() and not all(map(_is_trace, folder.iterdir())):
@@ -59,13 +61,15 @@ def check_folder_free(folder: Path) -> None:
         raise UserError(f"{folder}: holds {holds} already; name another folder")
 
 
-def write_config(folder: Path, config: Config) -> None:
+def write_config(folder: str | Path, config: Config) -> None:
     """Write config.json."""
+    folder = Path(folder)
     files.write_json(folder / CONFIG_FILE, asdict(config))
 
 
-def read_config(folder: Path) -> Config:
+def read_config(folder: str | Path) -> Config:
     """Read config.json. Raises UserError if the folder holds no run, or a damaged one."""
+    folder = Path(folder)
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise UserError(f"{folder}: holds no run (no {CONFIG_FILE})")

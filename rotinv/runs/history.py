@@ -25,8 +25,9 @@ class Row(NamedTuple):
     validation_error: float | None
 
 
-def read(path: Path) -> list[Row]:
+def read(path: str | Path) -> list[Row]:
     """All rows but a last one that a kill cut short. Raises UserError if the file is not a history."""
+    path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
         whole = text[: text.rfind("\n") + 1]
@@ -35,7 +36,7 @@ def read(path: Path) -> list[Row]:
         raise UserError(f"{path}: is not a training history with the columns {', '.join(COLUMNS)}") from error
 
 
-def restart(path: Path, rows: list[Row]) -> None:
+def restart(path: str | Path, rows: list[Row]) -> None:
     """Write the history anew with these rows."""
     with (
         written_whole(path, overwrite=True) as temporary,
@@ -46,8 +47,9 @@ def restart(path: Path, rows: list[Row]) -> None:
         writer.writerows(_record(row) for row in rows)
 
 
-def append(path: Path, row: Row) -> None:
+def append(path: str | Path, row: Row) -> None:
     """Add a row; it reaches the file at once."""
+    path = Path(path)
     with disk_errors(path), path.open("a", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerow(_record(row))
 
@@ -68,7 +70,7 @@ def _record(row: Row) -> tuple:
     return (row.iteration, f"{row.seconds:.6f}", f"{row.loss:.8g}", f"{row.learning_rate:.8g}", error)
 
 
-def learning_curve(path: Path, rows: Sequence[Row], title: str) -> None:
+def learning_curve(path: str | Path, rows: Sequence[Row], title: str) -> None:
     """The training loss and the validation error against the iteration, as PNG."""
     figure = new_figure()
     axes = figure.subplots()

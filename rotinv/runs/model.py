@@ -52,8 +52,9 @@ class Model:
     params: np.ndarray
 
 
-def load_model(folder: Path) -> Model:
+def load_model(folder: str | Path) -> Model:
     """The network of a run with its best weights. Raises UserError if they are missing or damaged."""
+    folder = Path(folder)
     config = read_config(folder)
     network, path = config.network(), folder / BEST_FILE
     if not path.exists():
@@ -62,7 +63,7 @@ def load_model(folder: Path) -> Model:
     return Model(folder.resolve().name, config, network, params)
 
 
-def open_models(folders: Sequence[Path]) -> list[Model]:
+def open_models(folders: Sequence[str | Path]) -> list[Model]:
     """The networks of runs, with their best weights.
 
     Raises UserError if one cannot be read, or unless all read the same stamps in the same way.
@@ -83,7 +84,7 @@ def unique_names(models: Sequence[Model]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name}-{i}" for i, name in enumerate(names, 1)]
 
 
-def open_stamps_for(model: Model, path: Path, split: str) -> Split:
+def open_stamps_for(model: Model, path: str | Path, split: str) -> Split:
     """The stamps at `path` for a network; of a store, the channels that it reads, by their names.
 
     Raises UserError if they are not what it was trained on.
@@ -131,11 +132,12 @@ def weights_digest(model: Model) -> str:
     return hashlib.sha256(np.ascontiguousarray(model.params, np.float32).tobytes()).hexdigest()
 
 
-def write_weights(folder: Path, config: Config, params: np.ndarray) -> None:
+def write_weights(folder: str | Path, config: Config, params: np.ndarray) -> None:
     """Make a run of weights from elsewhere: best.h5 and config.json, ready to score with.
 
     Raises UserError if the disk does not take them; the folder is then as it was.
     """
+    folder = Path(folder)
     progress = checkpoints.Progress(limit=0)
     checkpoints.save(folder / BEST_FILE, config.network(), checkpoints.Checkpoint(params, 0, progress))
     try:

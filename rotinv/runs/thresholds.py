@@ -19,7 +19,10 @@ _PATIENCE = 10.0  # seconds to wait for another process that keeps its own
 
 
 def store(
-    folders: Sequence[Path], models: Sequence[Model], found: Mapping[float, float], about: Mapping[str, Any]
+    folders: Sequence[str | Path],
+    models: Sequence[Model],
+    found: Mapping[float, float],
+    about: Mapping[str, Any],
 ) -> None:
     """Keep the thresholds by FPR in each run's folder, in place of those of the same models.
 
@@ -29,15 +32,15 @@ def store(
     key = _digests(models)
     values = {f"{fpr:g}": value if math.isfinite(value) else None for fpr, value in found.items()}
     entry = {"weights": key, "models": [model.name for model in models], **about, "thresholds": values}
-    for folder in dict.fromkeys(folders):
+    for folder in dict.fromkeys(map(Path, folders)):
         with locks.held(folder, _PATIENCE):
             others = [one for one in _read(folder / FILE) if one["weights"] != key]
             files.write_json(folder / FILE, {"entries": [*others, entry]})
 
 
-def find(folders: Sequence[Path], models: Sequence[Model], fpr: float) -> float:
+def find(folders: Sequence[str | Path], models: Sequence[Model], fpr: float) -> float:
     """The threshold of a model, or of several together, at a FPR. Raises UserError if none is kept."""
-    path, key = folders[0] / FILE, _digests(models)
+    path, key = Path(folders[0]) / FILE, _digests(models)
     remedy = f"rotinv evaluate {shlex.join(map(str, folders))} STAMPS finds and keeps them"
     for entry in _read(path):
         if entry["weights"] != key:

@@ -65,8 +65,9 @@ class Run:
         return Checkpoint(self.k.to_host(self.params), self.iteration, self.progress)
 
 
-def begin(k: Kernels, config: Config, folder: Path) -> Run:
+def begin(k: Kernels, config: Config, folder: str | Path) -> Run:
     """A new run with fresh parameters; writes its configuration, history and first checkpoint."""
+    folder = Path(folder)
     network = config.network()
     params = network.initial(config.init, config.seed)
     run = _run(k, config, folder, network, Checkpoint(params, 0, Progress(config.schedule.iterations)))
@@ -76,8 +77,9 @@ def begin(k: Kernels, config: Config, folder: Path) -> Run:
     return run
 
 
-def resume(k: Kernels, config: Config, folder: Path) -> Run:
+def resume(k: Kernels, config: Config, folder: str | Path) -> Run:
     """The run in `folder` as of its last checkpoint; what its history says of later is dropped."""
+    folder = Path(folder)
     if not (folder / LAST_FILE).exists():
         _check_unbegun(folder)
         return begin(k, config, folder)

@@ -82,15 +82,16 @@ def train_to_end(
         return training.run_iterations(run, batches, validation, observer, stopped)
 
 
-def test(k: Kernels, folder: Path, data: Data) -> dict[str, Any]:
+def test(k: Kernels, folder: str | Path, data: Data) -> dict[str, Any]:
     """Score the test split with the best weights; write metrics.json and the pictures; give the metrics."""
     model, indices = load_model(folder), data.indices["test"]
     (scores,) = labelled_scores(k, [model], data.splits["test"], indices).values()
     return write_test(folder, scores)
 
 
-def write_test(folder: Path, scores: Scores) -> dict[str, Any]:
+def write_test(folder: str | Path, scores: Scores) -> dict[str, Any]:
     """Write metrics.json and the pictures of a run, from its scores of the test stamps; give the metrics."""
+    folder = Path(folder)
     label, p, name = scores.label, scores.probability, folder.resolve().name
     result = rates.classification_rates(label, p)
     files.write_json(folder / METRICS_FILE, result)

@@ -54,7 +54,7 @@ def read_arrays(path: str | Path, keep: Sequence[str] = tuple(_TYPES)) -> dict[s
 
 
 def channels_last(
-    path: Path, stamps: NDArray[Any], channels: int | None, size: int | None = None
+    path: str | Path, stamps: NDArray[Any], channels: int | None, size: int | None = None
 ) -> NDArray[Any]:
     """View stamps (N, S, S, C) or (N, C, S, S) as (N, S, S, C); `channels` tells which of them it is.
 
@@ -72,7 +72,7 @@ def channels_last(
 
 
 def check_shape(
-    path: Path,
+    path: str | Path,
     shape: Sequence[int],
     channels: int | None,
     size: int | None,

@@ -90,12 +90,13 @@ def scale_faithfully(pixels: NDArray[Any]) -> NDArray[Any]:
     return (pixels - low) / (pixels.max(axis=1, keepdims=True) - low)
 
 
-def list_chunks(folder: Path, size: int | None, skipped: Counter[str]) -> list[Path]:
+def list_chunks(folder: str | Path, size: int | None, skipped: Counter[str]) -> list[Path]:
     """The chunks of a folder in lexicographic order, of `size` only, or of any (0).
 
     Counts in `skipped` what else is there. Raises UserError if there is no chunk, or if there are
     chunks of several sizes and `size` is None: they may be the same stamps twice.
     """
+    folder = Path(folder)
     try:
         names = sorted(path.name for path in folder.iterdir())
     except OSError as error:
@@ -122,11 +123,12 @@ def list_chunks(folder: Path, size: int | None, skipped: Counter[str]) -> list[P
     return [folder / name for name in chosen]
 
 
-def read_chunk(path: Path) -> Chunk:
+def read_chunk(path: str | Path) -> Chunk:
     """A chunk, or the authors' one pickle of images and labels.
 
     Raises UserError if the file cannot be read, lacks an array, or has one of another shape or type.
     """
+    path = Path(path)
     contents = read_dict(path)
     if "images" in contents and "temp_images" not in contents:
         images = _floats(path, "images", contents["images"])

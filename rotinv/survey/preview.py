@@ -18,15 +18,17 @@ ACROSS = 4  # stamps in a row
 READ = 20_000  # stamps looked through
 
 
-def check(sheet: Path, survey: Path) -> None:
+def check(sheet: str | Path, survey: str | Path) -> None:
     """Raise UserError if a sheet cannot be drawn at `sheet`, of the survey at `survey`."""
+    sheet = Path(sheet)
+    survey = Path(survey)
     pictures.require_matplotlib("--preview")
     refuse_existing(sheet)
     if sheet.resolve() == survey.resolve():
         raise UserError(f"--preview {sheet}: is the survey's own file; name another")
 
 
-def draw(survey: Path, sheet: Path, name: str = "test") -> None:
+def draw(survey: str | Path, sheet: str | Path, name: str = "test") -> None:
     """Write the sheet of a split of the survey as PNG; ask `check` first."""
     from matplotlib.figure import Figure
 

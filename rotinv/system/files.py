@@ -68,19 +68,22 @@ def written_whole(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
         os.close(handle)
 
 
-def is_temporary(path: Path) -> bool:
+def is_temporary(path: str | Path) -> bool:
     """Whether a name is that of a file which is being written, or was when its process was killed."""
+    path = Path(path)
     return path.name.startswith(".") and path.name.endswith(".part")
 
 
-def remove_abandoned(folder: Path) -> None:
+def remove_abandoned(folder: str | Path) -> None:
     """Remove from a folder, and from those in it, the temporary files whose processes were killed."""
+    folder = Path(folder)
     for path in folder.rglob(".*.part"):
         _unlink_abandoned(path)
 
 
-def check_ours(folder: Path, ours: re.Pattern[str]) -> None:
+def check_ours(folder: str | Path, ours: re.Pattern[str]) -> None:
     """Raise UserError if a folder that is there is none, or holds a file whose name is none of ours."""
+    folder = Path(folder)
     with disk_errors(folder):
         found = sorted(folder.iterdir()) if folder.exists() else []
     for path in found:
@@ -90,8 +93,9 @@ def check_ours(folder: Path, ours: re.Pattern[str]) -> None:
             )
 
 
-def remove_ours(folder: Path, ours: re.Pattern[str]) -> None:
+def remove_ours(folder: str | Path, ours: re.Pattern[str]) -> None:
     """Remove our files from a folder, the last by name first, and the folder if nothing is left in it."""
+    folder = Path(folder)
     with disk_errors(folder):
         for path in sorted(folder.iterdir(), reverse=True):
             if ours.fullmatch(path.name) or is_temporary(path):
@@ -100,20 +104,21 @@ def remove_ours(folder: Path, ours: re.Pattern[str]) -> None:
             folder.rmdir()
 
 
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
+def write_json(path: str | Path, values: Mapping[str, Any]) -> None:
     """Write a JSON file in place of the last one."""
     with written_whole(path, overwrite=True) as temporary:
         temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
-def refuse_existing(path: Path, overwrite: bool = False) -> None:
+def refuse_existing(path: str | Path, overwrite: bool = False) -> None:
     """Raise UserError if `path` exists and may not be overwritten."""
+    path = Path(path)
     if path.exists() and not overwrite:
         raise UserError(f"{path}: exists already; name another file, or remove it")
 
 
 @contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
+def disk_errors(path: str | Path) -> Iterator[None]:
     """Turn what the disk says (full, read-only, no such folder) into one line that names the file."""
     try:
         yield

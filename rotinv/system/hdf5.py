@@ -84,11 +84,12 @@ def _why_not_opened(path: Path, error: OSError) -> str:
 
 
 @contextlib.contextmanager
-def reading_hdf5(path: Path) -> Iterator[None]:
+def reading_hdf5(path: str | Path) -> Iterator[None]:
     """Turn what h5py raises as it reads a file into one line that names the file and the remedy.
 
     Its exceptions are of many types: a flipped bit makes another type, name, size or address of anything.
     """
+    path = Path(path)
     try:
         yield
     except UserError:

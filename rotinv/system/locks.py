@@ -20,12 +20,13 @@ NAME = "lock"
 
 
 @contextlib.contextmanager
-def held(folder: Path, patience: float = 0.0, about: Path | None = None) -> Iterator[None]:
+def held(folder: str | Path, patience: float = 0.0, about: str | Path | None = None) -> Iterator[None]:
     """Hold the lock of a folder that exists; another process may have it for `patience` seconds more.
 
     `about` is what is told of in its place. Processes that this one starts may `join`. Raises UserError,
     naming the process at work, if there is one, or if the folder cannot be written.
     """
+    folder = Path(folder)
     path = folder / NAME
     with disk_errors(path):
         file = path.open("a+", encoding="utf-8")
@@ -43,8 +44,9 @@ def held(folder: Path, patience: float = 0.0, about: Path | None = None) -> Iter
         yield
 
 
-def join(folder: Path) -> None:
+def join(folder: str | Path) -> None:
     """Hold a folder's lock as well, until this process ends; the process that started it holds it."""
+    folder = Path(folder)
     _joined.append((folder / NAME).open("a+", encoding="utf-8"))
     files.share_lock(_joined[-1])
 

@@ -20,12 +20,13 @@ _given: set[str] = set()  # warnings of `once` that were given
 _FILE_ONLY = {"file_only": True}
 
 
-def configure(quiet: bool = False, verbose: bool = False, file: Path | None = None) -> None:
+def configure(quiet: bool = False, verbose: bool = False, file: str | Path | None = None) -> None:
     """Show a program's messages on standard error, and append all of them to `file` if there is one.
 
     Warnings of other libraries (astropy's about a long header card, matplotlib's about a legend) are shown
     only if `verbose`. Raises UserError if the file cannot be written.
     """
+    file = None if file is None else Path(file)
     console = _Console()
     console.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
     console.setFormatter(_Short())

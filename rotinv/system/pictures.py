@@ -41,8 +41,9 @@ def style(place: int) -> Style:
     return Style(COLOURS[place % len(COLOURS)], _LINES[place % len(_LINES)], _MARKERS[place % len(_MARKERS)])
 
 
-def check_format(path: Path) -> None:
+def check_format(path: str | Path) -> None:
     """Raise UserError unless the file's ending is one of FORMATS."""
+    path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise UserError(f"{path}: pictures are {' or '.join(FORMATS)}; name it so")
 
@@ -78,8 +79,9 @@ def new_axes(height: float = 4.5) -> "Axes":
     return axes
 
 
-def save(figure: "Figure", path: Path, *, overwrite: bool = False) -> None:
+def save(figure: "Figure", path: str | Path, *, overwrite: bool = False) -> None:
     """Write a figure as PNG or PDF, by the path's ending. Raises UserError if the file exists, but for
     `overwrite`."""
+    path = Path(path)
     with written_whole(path, overwrite=overwrite) as temporary:
         figure.savefig(temporary, format=path.suffix[1:].lower() or "png", dpi=150)

@@ -53,7 +53,8 @@ class Watcher(Protocol):
 class Book:
     """The records in a pipeline's folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: str | Path) -> None:
+        folder = Path(folder)
         self.folder = folder
         self.steps = folder / "steps"
         self._files = _json(self.steps / "files.json") or {}
@@ -119,8 +120,9 @@ class Book:
         record = _json(self._record(name))
         return None if record is None else record.get("seconds")
 
-    def digest(self, path: Path) -> str | None:
+    def digest(self, path: str | Path) -> str | None:
         """The SHA-256 of a file, or None; read only where its size or time is not what it was."""
+        path = Path(path)
         try:
             stat = path.stat()
             seen = [stat.st_size, stat.st_mtime_ns]
@@ -208,11 +210,12 @@ class _Run:
 Employ = Callable[[Callable[[], None]], contextlib.AbstractContextManager[Crew]]  # see workers.employ
 
 
-def run(folder: Path, steps: Sequence[Step], employ: Employ, watcher: Watcher) -> None:
+def run(folder: str | Path, steps: Sequence[Step], employ: Employ, watcher: Watcher) -> None:
     """Do the steps that are not done, on the crew that `employ` gives; they come after their needs.
 
     Raises UserError as a step did, if another process is at work in the folder, or if it cannot be written.
     """
+    folder = Path(folder)
     with disk_errors(folder / "steps"):
         (folder / "steps").mkdir(parents=True, exist_ok=True)
     with locks.held(folder / "steps", _PATIENCE, about=folder):
