@@ -1,4 +1,7 @@
-"""docs/lrp.md, read and checked: its Python is run, its working and its tables are computed anew."""
+"""docs/lrp.md, read and checked: its Python is run, its working and its tables are computed anew.
+
+docs/paper.md, too: its lines are in the code, and its programs take the options that it names.
+"""
 
 import doctest
 import importlib
@@ -14,6 +17,7 @@ import numpy as np
 import pytest
 from programs import ROOT, toy_arrays
 
+from rotinv.__main__ import PROGRAMS
 from rotinv.lrp import heatmaps, rules
 from rotinv.lrp.ledger import LINES, ledger
 from rotinv.lrp.relevance import descend, relevance
@@ -24,6 +28,7 @@ from rotinv.nn.network import Network
 from rotinv.runs import folder, model
 
 PAGE = (ROOT / "docs" / "lrp.md").read_text(encoding="utf-8")
+PAPER = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
 NAME = re.compile(r"\b(?!max\b)[A-Za-z]\w*[⁺⁻]?\w*")
 NUMBER = re.compile(r"(?<![\w⁺⁻])\d+")
 K = exact_kernels()
@@ -334,9 +339,17 @@ def test_the_text_has_no_numbers_of_its_own():
     assert re.findall(r".*\d.*", re.sub(f"{known}|{libraries}", "", text)) == []
 
 
-@pytest.mark.parametrize("row", rows(PAGE, "equation"), ids=lambda row: row[0][0])
+TOUR = [
+    *rows(PAGE, "equation"),
+    *rows(PAPER, "equation"),
+    *rows(PAPER, "network or training"),
+    *rows(PAPER, "table or figure"),
+]
+
+
+@pytest.mark.parametrize("row", TOUR, ids=lambda row: row[0][0])
 def test_the_tour_quotes_the_code(row):
-    (_, where, code), *_ = row
+    (_, where, code, *_), *_ = row
     file, name = where.strip("`").split("::")
     module = file.removesuffix(".py").replace("/", ".")
     there = importlib.import_module(module if file.startswith("rotinv/") else f"rotinv.{module}")
@@ -344,6 +357,25 @@ def test_the_tour_quotes_the_code(row):
         there = getattr(there, part)
     source = inspect.getsource(there.fget if isinstance(there, property) else there)
     assert code.strip("`") in source
+
+
+def test_the_paper_is_all_there():
+    """Its equations, tables and figures each have a row, and no others are named."""
+    named = " ".join(cells[0] for cells, *_ in TOUR[len(rows(PAGE, "equation")) :])
+    found = re.findall(r"(Eq|Fig|Table)s?\.? (\w+)(?: and (\d))?", named)
+    every = {(kind, number) for kind, *numbers in found for number in numbers if number}
+    equations, figures = {("Eq", str(n)) for n in range(1, 7)}, {("Fig", str(n)) for n in range(1, 6)}
+    assert every == equations | figures | {("Table", number) for number in ("I", "II", "III")}
+
+
+def test_the_programs_take_the_options_that_the_paper_page_names():
+    commands = [cells[3].strip("`").split() for cells, *_ in rows(PAPER, "table or figure") if cells[3]]
+    assert len(commands) > 5
+    for rotinv, program, *options in commands:
+        module = importlib.import_module(f"rotinv.{program}")
+        assert rotinv == "rotinv" and program in PROGRAMS
+        for option in options:
+            assert not option.startswith("--") or option in module._parser().format_help()
 
 
 def test_the_commands(tmp_path, monkeypatch, capsys):

@@ -1,10 +1,10 @@
-"""Layer-wise relevance propagation, by the paper's equations.
+"""Layer-wise relevance propagation, by the paper's equations::
 
-Eq. 1         relevance.py    the pass from the logits to the stamp; ledger.py accounts for it, and
-                              ledger_report.py shows the account of a stamp
-Eqs. 2 to 4   rules.py        how a unit's relevance is shared out
-Eqs. 5, 6     sigma_bar.py    how far the maps of the four rotations disagree
-Figs. 3, 4    map_figures.py  the maps, drawn; heatmaps.py makes them, attribution.py for a model,
-                              study.py for several; map_files.py writes them
-Fig. 5        sigma_bar_tables.py, with Table III
+    Eq. 1         relevance.py    the pass from the logits to the stamp; ledger.py accounts for it, and
+                                  ledger_report.py shows the account of a stamp
+    Eqs. 2 to 4   rules.py        how a unit's relevance is shared out
+    Eqs. 5, 6     sigma_bar.py    how far the maps of the four rotations disagree
+    Figs. 3, 4    map_figures.py  the maps, drawn; heatmaps.py makes them, attribution.py for a model,
+                                  study.py for several; map_files.py writes them
+    Fig. 5        sigma_bar_tables.py, with Table III
 """
