@@ -7,4 +7,6 @@
     Figs. 3, 4    map_figures.py  the maps, drawn; heatmaps.py makes them, attribution.py for a model,
                                   study.py for several; map_files.py writes them
     Fig. 5        sigma_bar_tables.py, with Table III
+
+docs/lrp.md works the equations by hand, and docs/paper.md leads from each to its line of code.
 """
