@@ -20,7 +20,7 @@ from programs import ROOT, toy_arrays
 from rotinv.__main__ import PROGRAMS
 from rotinv.lrp import heatmaps, rules
 from rotinv.lrp.ledger import LINES, ledger
-from rotinv.lrp.relevance import descend, relevance
+from rotinv.lrp.relevance import relevance
 from rotinv.lrp.rules import AlphaBeta, Composite, Epsilon, ZPlus
 from rotinv.nn.devices import exact_kernels
 from rotinv.nn.linear import Dense
@@ -153,6 +153,7 @@ def values():
         "conserve": {**weights, **of_ledger(network, params, x, conserve)},
         "dead": {**of_network(network, params, 0 * x), **of_ledger(network, params, 0 * x, black)},
         "cyclic": of_cyclic(names["cap"], names["weights"], names["stamp"]),
+        "equal": of_mean_by_flat(names["cap"], names["weights"], names["stamp"]),
         "doubled": of_mean_by_alpha_beta(),
         "maps": of_cyclic(names["cap"], names["weights"], names["stamp"]),
         "libraries": of_libraries(PAGE),
@@ -162,8 +163,7 @@ def values():
 def of_network(network, params, x):
     """The names of the network of two inputs and two units, and of its two sides."""
     first, last = network.views(params)
-    _, steps = descend(K, network, params, x, rules.as_fractions(rules.named("zero")))
-    top, low = (step.saved for step in steps)
+    low, top = network.record_signed(K, params, x)
     found = {"c": last["b"][0], "y": top.z_pos[0, 0] + top.z_neg[0, 0]}
     found |= {"s⁺": top.z_pos[0, 0], "s⁻": top.z_neg[0, 0]}
     for j in (0, 1):
@@ -204,6 +204,16 @@ def of_cyclic(network, params, stamp):
     found |= {f"R_{q}": r for q, r in enumerate(trail[3].ravel())}
     found |= {f"H_{i + 1}": r for i, r in enumerate(trail[0].ravel())}
     return {**found, "total": trail[0].sum(), "average": heatmaps.average(four).sum()}
+
+
+def of_mean_by_flat(network, params, stamp):
+    """What flat hands to the four units: the ledger's account of the cyclic mean."""
+    _, entries = ledger(K, K, network, params, stamp, rules.as_fractions(rules.named("flat")))
+    mean = next(entry for entry in entries if "average" in entry.layer)
+    assert not mean.lines["dead"].any() and not mean.closing_error.any()
+    return {"R": mean.received[0], "received": mean.passed[0]} | {
+        f"E_{q}": r for q, r in enumerate(mean.below.ravel())
+    }
 
 
 def of_mean_by_alpha_beta():
@@ -253,7 +263,7 @@ def by_equation(case, rule):
     x, w, b, r = (K.asarray(vector(case[name])) for name in ("x", "W", "b", "R"))
     layer = rules.with_fractions(Dense(1))
     p = {"w": w[:, None], "b": b}
-    _, traced = layer.forward_signed(K, p, x[None], None)
+    _, traced = layer.forward_signed(K, p, x[None])
     return list(layer.relevance(K, p, traced, r[None], rules.as_fractions(rules.named(rule)).dense)[0])
 
 

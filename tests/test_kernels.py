@@ -6,6 +6,7 @@ from typing import get_type_hints
 import numpy as np
 import pytest
 from conftest import DEVICES, EMULATED, assert_close, kernels_of
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy import signal, special
 
 from rotinv.nn.contract import FAMILIES, Kernels
@@ -158,16 +159,18 @@ def test_epilogue_backward_is_its_parts(k, rng, side, slope, pool):
 
 @pytest.mark.parametrize("slope", SLOPES)
 @pytest.mark.parametrize("side", [6, 7])
-def test_epilogue_takes_the_winners_it_is_given(k, rng, side, slope):
-    """Not the largest: here each window's winner is drawn."""
-    z_pos, z_neg = draw(k, rng, 3, side, side, 5), draw(k, rng, 3, side, side, 5)
+def test_epilogue_activates_and_pools_the_sums(k, rng, side, slope):
+    """Sums of few values: in most windows some are equal, and the first maximum has to win."""
+    z_pos, z_neg = (k.asarray(rng.integers(-2, 3, (3, side, side, 21))) for _ in range(2))
     activated = k.activation.forward(z_pos + z_neg, slope)
-    np.testing.assert_array_equal(k.conv2d.epilogue(z_pos, z_neg, None, slope), activated)
-    index = rng.integers(0, 4, (3, side // 2, side // 2, 5)).astype(np.uint8)
-    y = k.conv2d.epilogue(z_pos, z_neg, index, slope)
-    for n, p, q, c in np.ndindex(*index.shape):
-        place = index[n, p, q, c]
-        assert y[n, p, q, c] == activated[n, 2 * p + place // 2, 2 * q + place % 2, c]
+    y, index = k.conv2d.epilogue(z_pos, z_neg, slope, 1)
+    assert index is None
+    np.testing.assert_array_equal(y, activated)
+    y, index = k.conv2d.epilogue(z_pos, z_neg, slope, 2)
+    pooled, winner = k.pool2d.max_forward(activated, 2)
+    assert index.dtype == np.uint8
+    np.testing.assert_array_equal(y, pooled)
+    np.testing.assert_array_equal(index, winner)
 
 
 @pytest.mark.parametrize("negative", [False, True])
@@ -190,6 +193,23 @@ def test_convolution_contributions_and_redistribute(k, reference, rng, case, neg
     # what all units hand down, from the sums: sum_i R_i = sum_j (z+_j - b+_j) c+_j + (z-_j - b-_j) c-_j
     total = np.sum((slow_pos - pos(b64)) * c_pos + (slow_neg - neg(b64)) * c_neg)
     assert abs(np.sum(r, dtype=float) - total) < 1e-5 * np.sum(np.abs(r))
+
+
+@pytest.mark.parametrize("negative", [False, True])
+@pytest.mark.parametrize("c, o, size", [(4, 32, 4), (32, 33, 3), (3, 5, 3), (64, 16, 3)])
+def test_equal_windows_have_equal_sums(k, rng, c, o, size, negative):
+    """To the last bit, wherever in the image they are: a patch of one value, its edges and the padding's."""
+    x, w, b, _ = conv_case(k, rng, 2, 23, c, o, size, 1)
+    x = x if negative else np.abs(x)
+    x[0, 2:19, 3:22], x[1, :, :], x[1, 20] = x[0, 0, 0], x[1, 0, 0], x[1, 1, 1] + 1
+    sums = np.concatenate(k.conv2d.contributions(x, w, b, 1), axis=3)
+    padded = np.pad(np.asarray(x), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    windows = sliding_window_view(padded, (size, size), axis=(1, 2)).reshape(-1, c * size * size)
+    _, group, members = np.unique(windows, axis=0, return_inverse=True, return_counts=True)
+    assert members.max() > 150
+    sums, group = sums.reshape(len(windows), -1), group.reshape(-1)
+    first = np.array([np.flatnonzero(group == g)[0] for g in range(len(members))])
+    np.testing.assert_array_equal(sums, sums[first[group]])
 
 
 CHANNELS_AND_SIZES = [(4, 4), (6, 3), (10, 3), (12, 3), (20, 3), (64, 3)]

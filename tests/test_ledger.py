@@ -76,11 +76,31 @@ def test_crop_by_hand():
     assert entries[-1].passed[0] == pytest.approx(1 / 9)
 
 
-def test_a_mean_of_zeros_is_dead():
-    layers = [CyclicSlice(), Flatten(), CyclicMean(), Dense(2)]
-    params = [np.ones((4, 2)), [1, 1]]
-    entries = through(layers, (2, 2, 1), params, np.zeros((1, 2, 2, 1)), WSquare())
-    assert lines(entries[1]) == {"dead": 1}
+def test_a_mean_of_zeros_is_dead_where_it_shares_by_proportion(k):
+    """Rules that do not look at the input share equally: R / 16 to each pixel of each rotation."""
+    network = Network([CyclicSlice(), Flatten(), CyclicMean(), Dense(2)], (2, 2, 1))
+    params, black = np.concatenate([np.ones(8), [1, 1]]), np.zeros((1, 2, 2, 1))
+
+    def entries(rest):
+        composite = Composite(WSquare(), rest, rest)  # the dense layer is the first with weights
+        return ledger(k, REFERENCE, network, k.asarray(params), k.asarray(black), composite)[1]
+
+    assert lines(entries(ZPlus())[1]) == {"dead": 1}
+    for rule in (WSquare(), Flat()):
+        _, mean, _, slice_ = entries(rule)
+        assert lines(mean) == {}
+        np.testing.assert_allclose(mean.below, 1 / 16)
+        np.testing.assert_allclose(slice_.below, 1 / 4)
+
+
+def test_average_pooling_shares_as_its_rule_says(k):
+    layers = [AveragePool2d(2), Flatten(), Dense(1)]
+    case = (layers, (2, 2, 1), [[4], [0]], [[[[1], [3]], [[0], [0]]]])
+    assert through(*case, ZPlus(), k)[2].below.ravel().tolist() == [1, 3, 0, 0]
+    assert through(*case, Flat(), k)[2].below.ravel().tolist() == [1, 1, 1, 1]
+    case = (layers, (2, 2, 1), [[4], [2]], np.zeros((1, 2, 2, 1)))
+    assert lines(through(*case, Epsilon(0.0), k)[2]) == {}  # the dense layer's bias has taken all there is
+    assert through(*case, WSquare(), k)[2].below.ravel().tolist() == [0.5, 0.5, 0.5, 0.5]
 
 
 @pytest.mark.parametrize("rule", rules.COMPOSITES)

@@ -10,7 +10,7 @@ from rotinv.lrp.rules import AlphaBeta, Composite, Epsilon, Flat, Gamma, WSquare
 from rotinv.nn import architectures
 from rotinv.nn.cyclic import CyclicMax, CyclicRms, CyclicRoll, CyclicSlice
 from rotinv.nn.layers import SCORE, AveragePool2d, Flatten, MaxPool2d, ZeroPad
-from rotinv.nn.linear import Affine, Conv2d, Dense
+from rotinv.nn.linear import Conv2d, Dense
 from rotinv.nn.network import Network
 from rotinv.system.errors import UserError
 
@@ -20,7 +20,7 @@ def through_dense(k, rule, a, w, b, r):
     a, r = k.asarray([a]), k.asarray([r])
     p = {"w": k.asarray(w), "b": k.asarray(b)}
     layer = Dense(len(b))
-    _, traced = layer.forward_signed(k, p, a, Affine(a, a, None))
+    _, traced = layer.forward_signed(k, p, a)
     return layer.relevance(k, p, traced, r, rule)[0]
 
 
@@ -138,7 +138,7 @@ def test_a_convolution_is_a_dense_layer_on_each_window(k, rng, rule):
     b, r = rng.normal(size=5), rng.normal(size=5)
     a, w, b, r = (np.float64(np.float32(array)) for array in (a, w, b, r))
     layer, p = Conv2d(5, 3), {"w": k.asarray(w), "b": k.asarray(b)}
-    _, traced = layer.forward_signed(k, p, k.asarray(a), Affine(k.asarray(a), None, None))
+    _, traced = layer.forward_signed(k, p, k.asarray(a))
     found = layer.relevance(k, p, traced, k.asarray(r.reshape(1, 1, 1, 5)), rule)
     expected = explicit(rule, a.reshape(-1), w.reshape(-1, 5), b, r)
     assert_close(found, expected.reshape(a.shape))

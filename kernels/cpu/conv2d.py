@@ -1,12 +1,17 @@
-"""Convolution with its epilogue and its adjoints: z = b + sum x w over the taps (Conv2dKernels)."""
+"""Convolution with its epilogue and its adjoints: z = b + sum x w over the taps (Conv2dKernels).
+
+`contributions` gives z+ and z- of Eqs. 2 to 4, `redistribute` their R_i.
+"""
 
 import numpy as np
 from numba import prange
 
 from rotinv.kernels.cpu import direct, signed_sums, winograd, winograd_gradients
 from rotinv.kernels.cpu.activation import masked
+from rotinv.kernels.cpu.direct import activate
 from rotinv.kernels.cpu.elementwise import is_negative_anywhere, join_channels, product, split_signs
 from rotinv.kernels.cpu.jit import kernel
+from rotinv.kernels.cpu.vector.simd import LANES, load_part, splat, store_bytes, store_part, where_wins
 
 FEW = 8  # channels of x that would leave most of a vector empty as outputs of a convolution
 
@@ -57,14 +62,16 @@ def contributions(x, w, b, pad):
     return signed_sums.contributions(x, w, b, pad, _shape(x, w, pad))
 
 
-def epilogue(z_pos, z_neg, index, slope):
-    if index is None:
-        y = np.empty(z_pos.shape, np.float32)
+def epilogue(z_pos, z_neg, slope, pool):
+    n, p, q, o = z_pos.shape
+    y = np.empty((n, p // pool, q // pool, o), np.float32)
+    index = np.empty(y.shape, np.uint8) if pool == 2 else None
+    if pool == 1:
         _activate_sum(z_pos.reshape(-1), z_neg.reshape(-1), np.float32(slope), y.reshape(-1))
     else:
-        y = np.empty(index.shape, np.float32)
-        _activate_winners(z_pos, z_neg, index, np.float32(slope), y)
-    return y
+        sums = z_pos.reshape(-1), z_neg.reshape(-1)
+        _pool_sum(*sums, p, q, np.float32(slope), *y.shape, y.reshape(-1), index.reshape(-1))
+    return y, index
 
 
 def redistribute(x, w, c_pos, c_neg, pad):
@@ -106,16 +113,25 @@ def _activate_sum(z_pos, z_neg, slope, y):
 
 
 @kernel
-def _activate_winners(z_pos, z_neg, index, slope, y):
-    n, height, width, c = y.shape
-    for image in prange(n):
-        for p in range(height):
-            for q in range(width):
-                for k in range(c):
-                    place = index[image, p, q, k]
-                    h, w = 2 * p + place // 2, 2 * q + place % 2
-                    z = z_pos[image, h, w, k] + z_neg[image, h, w, k]
-                    y[image, p, q, k] = z if z > 0 else slope * z
+def _pool_sum(z_pos, z_neg, p_z, q_z, slope, n, p_y, q_y, o, y, index):
+    """The first maximum, row by row, of each 2x2 window of act(z+ + z-)."""
+    leak = splat(slope)
+    for row in prange(n * p_y):
+        image, p = row // p_y, row % p_y
+        for q in range(q_y):
+            corner, to = ((image * p_z + 2 * p) * q_z + 2 * q) * o, (row * q_y + q) * o
+            for k in range(0, o, LANES):
+                best = winner = splat(np.float32(0))
+                for place in range(4):
+                    at = corner + (place // 2 * q_z + place % 2) * o + k
+                    value = activate(load_part(z_pos, at, o - k) + load_part(z_neg, at, o - k), leak)
+                    if place == 0:
+                        best = value
+                    else:
+                        winner = where_wins(value, best, splat(np.float32(place)), winner)
+                        best = where_wins(value, best, value, best)
+                store_part(y, to + k, best, o - k)
+                store_bytes(index, to + k, winner, o - k)
 
 
 @kernel

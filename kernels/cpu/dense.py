@@ -1,4 +1,7 @@
-"""Dense layer, z[n,o] = b[o] + sum_c x[n,c] w[c,o], and its adjoints, on the register tile."""
+"""Dense layer, z[n,o] = b[o] + sum_c x[n,c] w[c,o], and its adjoints, on the register tile.
+
+`contributions` gives z+ and z- of Eqs. 2 to 4, `redistribute` their R_i.
+"""
 
 import numpy as np
 from numba import prange

@@ -1,4 +1,4 @@
-"""z+ and z- of a convolution of x >= 0, each summed over the weights of one sign only.
+"""z+ and z- (Eqs. 2 to 4) of a convolution of x >= 0, each summed over the weights of one sign only.
 
 With the halves w+ and w- of the weights, every other product would be with a 0. So the weights are sorted
 into lists by their signs, a sum runs along its own lists only, and an empty side is exactly 0. As lists

@@ -1,7 +1,7 @@
 """Convolution with its epilogue and its adjoints, as products of tiles (conv2d.cu, conv2d_gradients.cu).
 
 With precision "tf32" the three passes of training and scoring multiply on tensor cores (conv2d_tf32.cu);
-what relevance needs is exact float32 always.
+what relevance needs, z+ and z- (`contributions`) and R_i (`redistribute`) of Eqs. 2 to 4, is float32 always.
 """
 
 import numpy as np
@@ -81,11 +81,13 @@ def contributions(on, x, w, b, pad):
     return z_pos, z_neg
 
 
-def epilogue(on, z_pos, z_neg, index, slope):
-    y = on.empty(z_pos.shape if index is None else index.shape)
-    sizes = (*z_pos.shape[1:], y.size)
-    on.launch("conv2d_epilogue", blocks_for(y.size), THREADS, z_pos, z_neg, index, slope, y, *sizes)
-    return y
+def epilogue(on, z_pos, z_neg, slope, pool):
+    n, p, q, o = z_pos.shape
+    y = on.empty((n, p // pool, q // pool, o))
+    index = on.empty(y.shape, np.uint8) if pool == 2 else None
+    blocks = blocks_for(y.size)
+    on.launch("conv2d_epilogue", blocks, THREADS, z_pos, z_neg, slope, y, index, p, q, o, y.size)
+    return y, index
 
 
 def redistribute(on, x, w, c_pos, c_neg, pad):

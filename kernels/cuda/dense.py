@@ -1,4 +1,7 @@
-"""Dense layer, z[n,o] = b[o] + sum_c x[n,c] w[c,o]; its adjoints are those of a convolution of one pixel."""
+"""Dense layer, z[n,o] = b[o] + sum_c x[n,c] w[c,o]; its adjoints are those of a convolution of one pixel.
+
+`contributions` gives z+ and z- of Eqs. 2 to 4, `redistribute` their R_i.
+"""
 
 from rotinv.kernels.cuda import conv2d
 

@@ -1,4 +1,4 @@
-"""Each output's relevance per unit of its positive and of its negative contributions; 0/0 = 0."""
+"""Eqs. 2, 3 (`joint`) and Eq. 4 (`apart`): c+_j and c-_j, what output j hands down per unit of its z_ij."""
 
 from rotinv.kernels.cuda.launch import THREADS, blocks_for
 

@@ -1,4 +1,7 @@
-"""Convolution, z = b + sum x w over the taps, as one matrix product over unfolded windows."""
+"""Convolution, z = b + sum x w over the taps, as a matrix product: each window of x is a row (dense.py).
+
+So Eqs. 2 to 4 are those of dense.py, of each window; what a pixel gets is added up over its windows.
+"""
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -8,8 +11,7 @@ from rotinv.kernels.reference import activation, dense, pool2d
 
 def forward(x, w, b, pad, slope, pool):
     z = _as_maps(dense.forward(_windows(x, w.shape, pad), _matrix(w), b, 1), x, w, pad)
-    y = activation.forward(z, slope)
-    return (y, None) if pool == 1 else pool2d.max_forward(y, pool)
+    return _activated(z, slope, pool)
 
 
 def epilogue_backward(dy, y, index, slope, shape):
@@ -29,15 +31,20 @@ def contributions(x, w, b, pad):
     return _as_maps(z_pos, x, w, pad), _as_maps(z_neg, x, w, pad)
 
 
-def epilogue(z_pos, z_neg, index, slope):
-    y = activation.forward(z_pos + z_neg, slope)
-    return y if index is None else pool2d.pick(y, index, 2)
+def epilogue(z_pos, z_neg, slope, pool):
+    return _activated(z_pos + z_neg, slope, pool)
 
 
 def redistribute(x, w, c_pos, c_neg, pad):
     windows = _windows(x, w.shape, pad)
     r = dense.redistribute(windows, _matrix(w), _as_rows(c_pos), _as_rows(c_neg))
     return _fold(r, w.shape, pad, x.shape)
+
+
+def _activated(z, slope, pool):
+    """act(z), pooled, and the winners."""
+    y = activation.forward(z, slope)
+    return (y, None) if pool == 1 else pool2d.max_forward(y, pool)
 
 
 def _matrix(w):

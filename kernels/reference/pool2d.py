@@ -4,13 +4,9 @@ import numpy as np
 
 
 def max_forward(x, size):
-    index = _windows(x, size).argmax(axis=3).astype(np.uint8)
-    return pick(x, index, size), index
-
-
-def pick(x, index, size):
-    """The pixel of each window that `index` names."""
-    return np.take_along_axis(_windows(x, size), index[:, :, :, None], axis=3)[:, :, :, 0]
+    windows = _windows(x, size)
+    index = windows.argmax(axis=3)  # the first maximum, row by row
+    return np.take_along_axis(windows, index[:, :, :, None], axis=3)[:, :, :, 0], index.astype(np.uint8)
 
 
 def max_backward(dy, index, size, shape):

@@ -1,4 +1,7 @@
-"""Each output's relevance per unit of its positive and of its negative contributions; 0/0 = 0."""
+"""Eqs. 2 to 4: c+_j and c-_j, the relevance that output j hands down per unit of its z_ij > 0 and z_ij < 0.
+
+`joint` is rule 0 and epsilon (Eqs. 2, 3) and gamma, `apart` is alpha-beta (Eq. 4). 0/0 is 0.
+"""
 
 import numpy as np
 

@@ -18,7 +18,6 @@ from rotinv.lrp.relevance import Trail, relevance
 from rotinv.lrp.rules import Composite
 from rotinv.nn.contract import Array, Kernels
 from rotinv.nn.cyclic import CyclicSlice
-from rotinv.nn.layers import SCORE
 from rotinv.nn.network import Network
 from rotinv.system.errors import UserError, not_known
 
@@ -38,12 +37,12 @@ def trail(
 ) -> Trail:
     """The logits and the map at each layer's input, then at the logits, by one of METHODS.
 
-    `rules` are of moment to "lrp" only. Raises UserError for an unknown method or target.
+    Only "lrp" uses the `rules`. Raises UserError for an unknown method or target.
     """
-    if method == "lrp":
-        return relevance(k, network, params, stamps, rules, target)
     if method not in METHODS:
         raise not_known("method", method, METHODS)
+    if method == "lrp":
+        return relevance(k, network, params, stamps, rules, target)
     return _derivatives(k, network, params, stamps, method, target)
 
 
@@ -121,14 +120,18 @@ def scaled(maps: NDArray, scale: str) -> NDArray:
 def _derivatives(
     k: Kernels, network: Network, params: Array, x: Array, method: str, target: targets.Target
 ) -> Trail:
-    """The methods that are not LRP, by one pass of the layers' own backward."""
-    views, inputs, tape = network.views(params), [], []
+    """The methods that are not LRP, by one pass of the layers' own backward.
+
+    Activations and winners are those that LRP sees (relevance.py): gradient times input is its rule 0.
+    """
+    logits, views = network.forward(k, params, x), network.views(params)
+    inputs, tape = [], []
     for layer, p in zip(network.layers, views, strict=True):
         inputs.append(x)
-        x, saved = layer.forward(k, p, x, SCORE)
+        x, saved = layer.forward_signed(k, p, x)
         tape.append(saved)
-    inputs.append(x)
-    d = targets.gradient(k, x, target)
+    inputs.append(logits)
+    d = targets.gradient(k, logits, target)
     unused = network.views(k.zeros((network.size,)))
     maps = [d]
     for i in range(len(network.layers) - 1, -1, -1):
@@ -142,4 +145,4 @@ def _derivatives(
         maps.append(d)
     if method == "gradient-x-input":
         maps = [a * d for a, d in zip(reversed(inputs), maps, strict=True)]
-    return Trail(x, maps[::-1])
+    return Trail(logits, maps[::-1])

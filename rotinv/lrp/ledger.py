@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.lrp import rules, targets
-from rotinv.lrp.relevance import Step, descend, relevance
+from rotinv.lrp.relevance import Step, descend, deviation, relevance
 from rotinv.lrp.rules import Composite
 from rotinv.lrp.targets import Target
 from rotinv.nn.contract import Array, Kernels
@@ -63,7 +63,8 @@ def ledger(
 
     `k` explains; `judge` (the reference, or the exact kernels) adds up and computes anew what is rounding.
     """
-    logits, steps = descend(k, network, params, x, composite, target)
+    logits = network.forward(k, params, x)
+    steps = descend(k, network, params, x, composite, targets.relevance(k, logits, target))
     return logits, [_entry(k, judge, step, len(x)) for step in steps]
 
 
@@ -104,7 +105,7 @@ def _of_moves(
     """The lines of a layer without weights, which only moves relevance or shares it out by proportion."""
     layer: Any = step.layer
     saved = wide(step.saved)
-    lost: Params = layer.lost(judge, saved, received)
+    lost: Params = layer.lost(judge, saved, received, step.rule)
     anew = layer.relevance(judge, {}, saved, received, step.rule)
     return {**{name: [array] for name, array in lost.items()}, "rounding": [anew, -passed]}
 
@@ -143,25 +144,28 @@ Audited = tuple[NDArray[Any], list[Entry], list[float]]
 def audit_on_device(
     k: Kernels, network: Network, params: NDArray, stamps: NDArray, rule: Composite, target: targets.Target
 ) -> Iterator[Audited]:
-    """Each stamp's logits, ledger and deviations from the reference, layer by layer."""
+    """Each stamp's logits, its ledger, and how far R deviates from the reference's at each layer's input."""
     judge = get_kernels("reference")
     own, wide = k.asarray(params), np.float64(params)
     for start in range(0, len(stamps), _BLOCK):
         block = stamps[start : start + _BLOCK]
         logits, entries = ledger(k, judge, network, own, k.asarray(block), rule, target)
         same = targets.of_same_classes(k, logits, target)
-        exact = relevance(judge, network, wide, np.float64(block), rule, same).relevance[-2::-1]
+        exact = relevance(judge, network, wide, np.float64(block), rule, same)
+        logits = k.to_host(logits)
         for row in range(len(block)):
             each = [_of_stamp(entry, row, len(block)) for entry in entries]
-            pairs = zip(each, exact, strict=True)
-            yield k.to_host(logits)[row], each, [_deviation(e.below, r[row :: len(block)]) for e, r in pairs]
+            pairs = zip(each, exact.relevance[-2::-1], strict=True)
+            yield logits[row], each, [deviation(e.below, r[row :: len(block)]) for e, r in pairs]
 
 
 def audit_exactly(
     network: Network, params: NDArray, stamps: NDArray, rule: Composite, target: targets.Target
 ) -> Iterator[Audited]:
-    """Each stamp's logits and ledger in fractions, without any rounding, and how far the float64 reference
-    deviates from them, layer by layer."""
+    """As audit_on_device, in fractions, without rounding; it is the reference's R that deviates from these.
+
+    Raises UserError for a network that is too large for fractions, and for the target "probability".
+    """
     if (count := _multiply_adds(network, params, stamps[:1])) > _EXACT_LIMIT:
         raise UserError(
             f"--exact: {count:,} multiply-adds a stamp exceed what fractions manage ({_EXACT_LIMIT:,}); "
@@ -177,25 +181,18 @@ def audit_exactly(
         same = targets.of_same_classes(k, logits, target)
         close = relevance(reference, network, np.float64(params), np.float64(stamp[None]), rule, same)
         pairs = zip(entries, close.relevance[-2::-1], strict=True)
-        yield logits[0], entries, [_deviation(r, np.float64(e.below)) for e, r in pairs]
+        yield logits[0], entries, [deviation(r, np.float64(e.below)) for e, r in pairs]
 
 
 def _multiply_adds(network: Network, params: NDArray, stamp: NDArray) -> int:
     """The products that a stamp's forward pass sums, over its four rotations."""
     k = get_kernels("reference")
-    _, steps = descend(k, network, np.float64(params), np.float64(stamp), rules.named("flat"))
-    return sum(
-        step.saved.z_pos.size * step.p["w"][..., 0].size for step in steps if isinstance(step.layer, Weighted)
-    )
+    signed, views = network.record_signed(k, np.float64(params), np.float64(stamp)), network.views(params)
+    each = zip(network.layers, signed, views, strict=True)
+    return sum(s.z_pos.size * p["w"][..., 0].size for layer, s, p in each if isinstance(layer, Weighted))
 
 
 def _of_stamp(entry: Entry, row: int, n: int) -> Entry:
     lines = {name: amounts[row : row + 1] for name, amounts in entry.lines.items()}
     here = slice(row, row + 1)
     return Entry(entry.layer, entry.received[here], entry.passed[here], lines, entry.below[row::n])
-
-
-def _deviation(found: NDArray, exact: NDArray) -> float:
-    """max|R - R_reference| / max|R_reference| at a layer's input."""
-    largest = np.abs(exact).max()
-    return float(np.abs(found - exact).max() / (largest or 1))

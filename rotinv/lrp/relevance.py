@@ -2,19 +2,26 @@
 
     sum_i R_i = sum_j R_j                                                                        (Eq. 1)
 
-holds from each layer to the one below it, but for what ledger.py accounts for. Class and winners of the
-pooling are those of the scoring pass. The activations are summed anew as z+ + z-, without Winograd's
-rounding: where z is nearly 0, R_j / z_j must be taken of an a_j that agrees with z_j.
+holds from each layer to the one below it, but for what ledger.py accounts for.
+
+The class that is explained is that of the scoring pass. Everything else comes from a second forward pass,
+which sums z as z+ + z-. Eqs. 2 to 4 divide by z+, z- and z: where these are nearly 0, the activations must be
+the same sums. And where pixels are equal, the sums that max-pooling compares must be equal too, or rounding
+would decide which of them gets the relevance. The cpu's scoring pass gives neither: Winograd's filtering
+(Lavin and Gray 2016), which makes it fast, rounds each place of its tiles in another way.
 """
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rotinv.lrp import targets
 from rotinv.lrp.rules import Composite
 from rotinv.lrp.targets import Target
 from rotinv.nn.contract import Array, Kernels
-from rotinv.nn.layers import SCORE, Layer, Params, Rule
+from rotinv.nn.layers import Layer, Params, Rule
 from rotinv.nn.network import Network
 
 
@@ -67,27 +74,27 @@ def relevance(
     >>> trail.relevance[0].shape
     (2, 13, 13, 1)
     """
-    logits, steps = descend(k, network, params, x, composite, target)
-    trail = []
-    for step in steps:
-        trail.append(step.received)
-    return Trail(logits, [step.passed, *trail[::-1]])
+    logits = network.forward(k, params, x)
+    trail = [targets.relevance(k, logits, target)]
+    for step in descend(k, network, params, x, composite, trail[0]):
+        trail.append(step.passed)
+    return Trail(logits, trail[::-1])
 
 
 def descend(
-    k: Kernels, network: Network, params: Array, x: Array, composite: Composite, target: Target = "predicted"
-) -> tuple[Array, Iterator[Step]]:
-    """The logits, and the steps of the relevance pass from the last layer to the first (see `relevance`)."""
-    logits, tape = network.record(k, params, x, SCORE)
-    signed, p = network.record_signed(k, params, x, tape), network.views(params)
-    r = targets.relevance(k, logits, target)
-    first = next(i for i, shapes in enumerate(network.param_shapes) if shapes)
+    k: Kernels, network: Network, params: Array, x: Array, composite: Composite, r: Array
+) -> Iterator[Step]:
+    """The steps of the relevance pass, from the last layer to the first, for R (n, classes) at the logits."""
+    signed, p = network.record_signed(k, params, x), network.views(params)
+    first = next((i for i, shapes in enumerate(network.param_shapes) if shapes), None)
+    for i in range(len(network.layers) - 1, -1, -1):
+        layer = network.layers[i]
+        rule = composite.first if i == first else composite.of(network.out_shapes[i])
+        received, r = r, layer.relevance(k, p[i], signed[i], r, rule)
+        yield Step(network.names[i], layer, rule, p[i], signed[i], received, r)
 
-    def steps(r: Array) -> Iterator[Step]:
-        for i in range(len(network.layers) - 1, -1, -1):
-            layer = network.layers[i]
-            rule = composite.first if i == first else composite.of(layer.name)
-            received, r = r, layer.relevance(k, p[i], signed[i], r, rule)
-            yield Step(network.names[i], layer, rule, p[i], signed[i], received, r)
 
-    return logits, steps(r)
+def deviation(found: NDArray[Any], exact: NDArray[Any]) -> float:
+    """max |found - exact| / max |exact| of a map: how far a device's is from the reference's."""
+    largest = np.abs(exact).max(initial=0)
+    return float(np.abs(found - exact).max(initial=0) / (largest or 1))

@@ -11,12 +11,12 @@ Nothing is had by subtraction (z - z+ would cancel), 0/0 is 0, and sign(0) is +1
 import math
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from rotinv.nn.contract import Array, Kernels
-from rotinv.nn.layers import Rule, Taken, Term
+from rotinv.nn.layers import MeanShares, Rule, Shape, Taken, Term
 from rotinv.system.errors import UserError, not_known
 
 
@@ -29,6 +29,8 @@ def _check_not_negative(**values: float) -> None:
 
 class _Plain:
     """A rule of the products a_i w_ij themselves."""
+
+    mean: ClassVar[MeanShares] = "proportional"
 
     def terms(self, a: Array, w: Array, b: Array) -> list[Term] | None:
         return None
@@ -105,6 +107,8 @@ class AlphaBeta(_Plain):
 class ZPlus:
     """R_i = sum_j z_ij^+ / sum_i z_ij^+ R_j: alpha 1, beta 0 without the bias."""
 
+    mean: ClassVar[MeanShares] = "proportional"
+
     def terms(self, a: Array, w: Array, b: Array) -> list[Term] | None:
         return [(a, w, 0 * b)]
 
@@ -129,6 +133,8 @@ class _Positive:
 class WSquare(_Positive):
     """R_i = sum_j w_ij² / sum_i w_ij² R_j: whatever the input is."""
 
+    mean: ClassVar[MeanShares] = "equal"
+
     def terms(self, a: Array, w: Array, b: Array) -> list[Term] | None:
         return [(0 * a + 1, w * w, 0 * b)]
 
@@ -136,6 +142,8 @@ class WSquare(_Positive):
 @dataclass(frozen=True)
 class Flat(_Positive):
     """R_i = sum_j 1 / n_j R_j, n_j the inputs of j: whatever the input and the weights are."""
+
+    mean: ClassVar[MeanShares] = "equal"
 
     def terms(self, a: Array, w: Array, b: Array) -> list[Term] | None:
         return [(0 * a + 1, 0 * w + 1, 0 * b)]
@@ -147,6 +155,7 @@ class ZBox(_Positive):
 
     low: float = 0.0
     high: float = 1.0
+    mean: ClassVar[MeanShares] = "proportional"
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
@@ -158,15 +167,19 @@ class ZBox(_Positive):
 
 @dataclass(frozen=True)
 class Composite:
-    """A rule for each kind of layer that has weights, and one for the first of them."""
+    """A rule for the first layer with weights, and one each for the other layers of maps and of vectors.
+
+    A mean without weights, such as the cyclic average pooling, goes by the rule of what it averages: of
+    vectors `dense`, of maps `convolution`.
+    """
 
     first: Rule
     convolution: Rule
     dense: Rule
 
-    def of(self, layer: str) -> Rule:
-        """The rule of a layer by its name; of no moment to layers without weights."""
-        return self.dense if layer == "dense" else self.convolution
+    def of(self, out_shape: Shape) -> Rule:
+        """The rule of a layer, not the first, whose output has this shape: (h, w, c) or (c,)."""
+        return self.dense if len(out_shape) == 1 else self.convolution
 
     @classmethod
     def everywhere(cls, rule: Rule) -> "Composite":

@@ -64,10 +64,11 @@ class Conv2dKernels(Protocol):
 
         With z_ij = x_i w_ij (Eq. 2), z+_j = b_j^+ + sum_i z_ij^+ and z-_j = b_j^- + sum_i z_ij^-,
         by direct sums of one sign, so that an empty side is exactly 0. x may be negative.
+        Where two windows of x are equal, so are their sums, to the last bit.
         """
 
-    def epilogue(self, z_pos: Array, z_neg: Array, index: Array | None, slope: float) -> Array:
-        """y = act(z+ + z-), where pooled of the winners that `index` names (not of the largest)."""
+    def epilogue(self, z_pos: Array, z_neg: Array, slope: float, pool: int) -> tuple[Array, Array | None]:
+        """y and the winners, as `forward` gives them, of z = z+ + z-."""
 
     def redistribute(self, x: Array, w: Array, c_pos: Array, c_neg: Array, pad: int) -> Array:
         """R_i = sum_j z_ij^+ c+_j + z_ij^- c-_j, shaped as x."""

@@ -93,10 +93,12 @@ class CyclicMean(Layer):
         return k.cyclic.align_backward(k.cyclic.mean_backward(dy))
 
     def relevance(self, k: Kernels, p: Params, saved: Array, r: Array, rule: Rule) -> Array:
-        return k.cyclic.align_backward(k.cyclic.mean_relevance(saved, r))
+        equal = rule.mean == "equal"
+        shared = k.cyclic.mean_backward(r) if equal else k.cyclic.mean_relevance(saved, r)
+        return k.cyclic.align_backward(shared)
 
-    def lost(self, k: Kernels, saved: Array, r: Array) -> Params:
-        return {"dead": r * (k.cyclic.mean(saved) == 0)}
+    def lost(self, k: Kernels, saved: Array, r: Array, rule: Rule) -> Params:
+        return {} if rule.mean == "equal" else {"dead": r * (k.cyclic.mean(saved) == 0)}
 
     def each_rotation(self, k: Kernels, x: Array) -> Array:
         """(4n, …): each rotation on its own, not averaged."""

@@ -6,7 +6,7 @@ one image's, (h, w, c) or (c,). `Rule` is what a layer asks of a rule of relevan
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from rotinv.nn.contract import Array, Kernels
 from rotinv.system.errors import UserError
@@ -44,6 +44,9 @@ Mode = Score | Train
 Term = tuple[Array, Array, Array]  # a', w', b': what stands for a, w, b in the products
 
 
+MeanShares = Literal["proportional", "equal"]
+
+
 class Taken(NamedTuple):
     """Of each R_j, the part that is not in z+_j c+_j + z-_j c-_j, each line by its own formula.
 
@@ -57,7 +60,14 @@ class Taken(NamedTuple):
 
 
 class Rule(Protocol):
-    """What a layer asks of a rule."""
+    """What a layer asks of a rule of relevance propagation."""
+
+    @property
+    def mean(self) -> MeanShares:
+        """How a mean shares R among its inputs a_i: "proportional" to a_i (Eq. 2), or "equal" parts.
+
+        Equal for rules that do not look at their input, such as w² and flat.
+        """
 
     def terms(self, a: Array, w: Array, b: Array) -> list[Term] | None:
         """The terms whose products are shared out; None for a, w, b themselves."""
@@ -93,15 +103,15 @@ class Layer:
         """R of the input from R of the output."""
         raise NotImplementedError
 
-    def forward_signed(self, k: Kernels, p: Params, x: Array, saved: Any) -> tuple[Array, Any]:
-        """The output, and what `relevance` needs: by z+ and z- where there are weights.
-
-        `saved` is what `forward` saved in the scoring pass.
-        """
+    def forward_signed(self, k: Kernels, p: Params, x: Array) -> tuple[Array, Any]:
+        """The output, summed as z+ + z- where there are weights, and what `relevance` and `backward` need."""
         return self.forward(k, p, x, SCORE)
 
-    def lost(self, k: Kernels, saved: Any, r: Array) -> Params:
-        """The relevance that `relevance` does not hand down, by the lines of the ledger."""
+    def lost(self, k: Kernels, saved: Any, r: Array, rule: Rule) -> Params:
+        """The part of R that `relevance` does not hand down, by the names of the ledger's lines.
+
+        A layer that keeps relevance and does not say so here leaves a closing error, and audits fail.
+        """
         return {}
 
     def each_rotation(self, k: Kernels, x: Array) -> Array | None:
@@ -130,7 +140,7 @@ class ZeroPad(Layer):
     def relevance(self, k: Kernels, p: Params, saved: None, r: Array, rule: Rule) -> Array:
         return self.backward(k, p, {}, saved, r, True)
 
-    def lost(self, k: Kernels, saved: None, r: Array) -> Params:
+    def lost(self, k: Kernels, saved: None, r: Array, rule: Rule) -> Params:
         border = r.copy()
         inner = slice(self.pad, r.shape[1] - self.pad)
         border[:, inner, inner] = 0
@@ -201,9 +211,13 @@ class AveragePool2d(Layer):
         return k.pool2d.average_backward(dy, self.size, saved.shape)
 
     def relevance(self, k: Kernels, p: Params, saved: Array, r: Array, rule: Rule) -> Array:
+        if rule.mean == "equal":
+            return k.pool2d.average_backward(r, self.size, saved.shape)
         return k.pool2d.average_relevance(saved, r, self.size)
 
-    def lost(self, k: Kernels, saved: Array, r: Array) -> Params:
+    def lost(self, k: Kernels, saved: Array, r: Array, rule: Rule) -> Params:
+        if rule.mean == "equal":
+            return {}
         return {"dead": r * (k.pool2d.average_forward(saved, self.size) == 0)}
 
 

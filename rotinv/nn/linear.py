@@ -12,9 +12,10 @@ from rotinv.system.errors import UserError
 
 
 class Signed(NamedTuple):
-    """What Conv2d and Dense keep for their relevance: the input, the winners, z+ and z-."""
+    """What `forward_signed` saves: all that `Affine` has, and z+ and z- for the relevance."""
 
     a: Array
+    y: Array
     winner: Array | None
     z_pos: Array
     z_neg: Array
@@ -99,16 +100,16 @@ class Conv2d(Weighted):
         return y, Affine(x, y, index)
 
     def backward(
-        self, k: Kernels, p: Params, g: Params, saved: Affine, dy: Array, wanted: bool
+        self, k: Kernels, p: Params, g: Params, saved: Affine | Signed, dy: Array, wanted: bool
     ) -> Array | None:
         return k.conv2d.backward(
             saved.a, p["w"], saved.y, saved.winner, dy, self.pad, self.slope, g["w"], g["b"], wanted
         )
 
-    def forward_signed(self, k: Kernels, p: Params, a: Array, saved: Affine) -> tuple[Array, Signed]:
+    def forward_signed(self, k: Kernels, p: Params, a: Array) -> tuple[Array, Signed]:
         z_pos, z_neg = k.conv2d.contributions(a, p["w"], p["b"], self.pad)
-        y = k.conv2d.epilogue(z_pos, z_neg, saved.winner, self.slope)
-        return y, Signed(a, saved.winner, z_pos, z_neg)
+        y, winner = k.conv2d.epilogue(z_pos, z_neg, self.slope, self.pool)
+        return y, Signed(a, y, winner, z_pos, z_neg)
 
     def unpooled(self, k: Kernels, saved: Signed, r: Array) -> Array:
         """Pooling hands everything to the winner, the activation hands everything on."""
@@ -139,15 +140,16 @@ class Dense(Weighted):
         return y, Affine(x, y, None)
 
     def backward(
-        self, k: Kernels, p: Params, g: Params, saved: Affine, dy: Array, wanted: bool
+        self, k: Kernels, p: Params, g: Params, saved: Affine | Signed, dy: Array, wanted: bool
     ) -> Array | None:
         dz = k.activation.backward(dy, saved.y, self.slope)
         k.dense.backward_params(saved.a, dz, g["w"], g["b"])
         return k.dense.backward_input(dz, p["w"]) if wanted else None
 
-    def forward_signed(self, k: Kernels, p: Params, a: Array, saved: Affine) -> tuple[Array, Signed]:
+    def forward_signed(self, k: Kernels, p: Params, a: Array) -> tuple[Array, Signed]:
         z_pos, z_neg = k.dense.contributions(a, p["w"], p["b"])
-        return k.activation.forward(z_pos + z_neg, self.slope), Signed(a, None, z_pos, z_neg)
+        y = k.activation.forward(z_pos + z_neg, self.slope)
+        return y, Signed(a, y, None, z_pos, z_neg)
 
     def sums(self, k: Kernels, terms: list[Term]) -> tuple[Array, Array]:
         return _added([k.dense.contributions(*term) for term in terms])

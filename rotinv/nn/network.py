@@ -95,15 +95,16 @@ class Network:
             dy = self.layers[i].backward(k, p[i], g[i], tape[i], dy, wanted)
         return dy if to_input else None
 
-    def record_signed(self, k: Kernels, params: Array, x: Array, tape: Tape) -> Tape:
-        """What each layer keeps for its relevance pass: a forward pass by z+ and z-.
+    def record_signed(self, k: Kernels, params: Array, x: Array) -> Tape:
+        """What each layer saved in a forward pass that sums z as z+ + z-.
 
-        The winners of pooling are those on `tape`, of the scoring pass.
+        Unlike the sums of `forward`, which may be reckoned by a shortcut that rounds otherwise from pixel to
+        pixel, these are equal where their inputs are: so pooling's winners do not depend on rounding.
         """
         signed: Tape = []
-        for layer, p, saved in zip(self.layers, self.views(params), tape, strict=True):
-            x, kept = layer.forward_signed(k, p, x, saved)
-            signed.append(kept)
+        for layer, p in zip(self.layers, self.views(params), strict=True):
+            x, saved = layer.forward_signed(k, p, x)
+            signed.append(saved)
         return signed
 
     def forward_rotations(self, k: Kernels, params: Array, x: Array) -> tuple[Array, Array]:

@@ -34,18 +34,27 @@ extern "C" __global__ void __launch_bounds__(64) conv2d_forward_8(FORWARD_PARAME
     forward<8, 4>(FORWARD_ARGUMENTS);
 }
 
-// y = act(z+ + z-), where pooled of the winners that index names.
+// y = act(z+ + z-); with an index that is not null, its first maximum in each 2x2 window, row by row, and where it is.
 extern "C" __global__ void conv2d_epilogue(const float* __restrict__ z_pos, const float* __restrict__ z_neg,
-                                           const unsigned char* __restrict__ index, float slope,
-                                           float* __restrict__ y, int p, int q, int o, int count) {
+                                           float slope, float* __restrict__ y, unsigned char* __restrict__ index,
+                                           int p, int q, int o, int count) {
     EACH(i, count) {
-        size_t at = i;
-        if (index != nullptr) {
-            const int across = q / 2, down = p / 2, channel = i % o, window = i / o;
-            const int row = window / across % down * 2 + index[i] / 2, column = window % across * 2 + index[i] % 2;
-            at = (((size_t)(window / across / down) * p + row) * q + column) * o + channel;
+        if (index == nullptr) {
+            y[i] = activated(z_pos[i] + z_neg[i], slope);
+            continue;
         }
-        y[i] = activated(z_pos[at] + z_neg[at], slope);
+        const int across = q / 2, down = p / 2, channel = i % o, window = i / o;
+        const int row = window / across % down * 2, column = window % across * 2;
+        const size_t corner = (((size_t)(window / across / down) * p + row) * q + column) * o + channel;
+        float best = 0.0f;
+        int winner = 0;
+        for (int place = 0; place < 4; ++place) {
+            const size_t at = corner + (size_t)(place / 2 * q + place % 2) * o;
+            const float value = activated(z_pos[at] + z_neg[at], slope);
+            if (place == 0 || beats(value, best)) best = value, winner = place;
+        }
+        y[i] = best;
+        index[i] = (byte)winner;
     }
 }
 
@@ -112,7 +121,7 @@ extern "C" __global__ void __launch_bounds__(64) conv2d_backward_input_8(BACKWAR
     backward_input<8, 4>(BACKWARD_INPUT_ARGUMENTS);
 }
 
-// ---- z+ and z-
+// ---- z+ and z- of Eqs. 2 to 4
 
 #define CONTRIBUTIONS_PARAMETERS                                                                             \
     const float* __restrict__ x, const float* __restrict__ w, const float* __restrict__ b,                   \

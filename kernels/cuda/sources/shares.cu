@@ -1,5 +1,5 @@
-// Each output's relevance per unit of its positive and of its negative contributions; 0/0 = 0.
-// A thread has an output.
+// Eqs. 2 and 3 (joint) and Eq. 4 (apart): c+ and c-, what an output hands down per unit of its products z_ij > 0 and
+// z_ij < 0; 0/0 = 0. A thread has an output.
 #include "include/common.cuh"
 
 __device__ inline float ratio(float a, float b) { return b != 0.0f ? a / b : 0.0f; }
