@@ -258,9 +258,9 @@ def test_targets(reference, rng):
 
 
 def test_the_difference_of_logits_that_are_equal(reference):
-    """The runner-up is another class than the one that is explained."""
+    """A tie is a candidate; the runner-up is another class than the one that is explained."""
     logits = np.array([[2.0, 2.0], [1.0, 3.0]])
-    np.testing.assert_array_equal(targets.relevance(reference, logits, "difference"), [[2, -2], [-1, 3]])
+    np.testing.assert_array_equal(targets.relevance(reference, logits, "difference"), [[-2, 2], [-1, 3]])
 
 
 def test_what_cannot_be_is_told(reference):
