@@ -154,7 +154,7 @@ def _prepare() -> None:
             stream.reconfigure(errors="backslashreplace")
     os.environ["MPLBACKEND"] = "agg"  # a notebook names its own, which this environment may not have
     logging.captureWarnings(True)  # see messages.configure
-    tqdm.set_lock(threading.RLock())  # tqdm's own has a semaphore, which a killed process would leak
+    tqdm.set_lock(threading.RLock())  # as in workers.begin_worker
 
 
 def _tell(line: str) -> None:

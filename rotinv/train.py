@@ -19,7 +19,7 @@ from rotinv.runs.history import Row
 from rotinv.runs.protocol import PAPER, QUICK, Progress, Schedule
 from rotinv.stamps.pixels import check_side
 from rotinv.stamps.store import StampStore
-from rotinv.system import locks
+from rotinv.system import locks, scratch
 from rotinv.system.errors import UserError
 from rotinv.system.signals import stop_requested
 
@@ -202,10 +202,15 @@ def _config(options: argparse.Namespace) -> Config:
 
 def _default_survey(workers: int) -> Path:
     """The simulated survey in the user's cache folder, made where it is not there yet."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rotinv"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "rotinv"
     counts = "-".join(str(count) for count in QUICK_SURVEY.values())
     path = cache / f"survey-{survey.VERSION}-{counts}-seed{SURVEY_SEED}.h5"
     if not path.exists():
+        if not scratch.writable(cache):
+            raise UserError(
+                f"{cache}: the simulated survey is kept there, but no file can be made; name a folder "
+                "of yours in XDG_CACHE_HOME, or give --data FILE"
+            )
         cli.note(f"simulating a survey (once): {path}")
         try:
             hidden = not cli.progress_wanted()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from programs import ENVIRONMENT
+from tqdm import tqdm
 
 from rotinv.system import locks, pipeline
 from rotinv.system.errors import UserError
@@ -267,3 +268,31 @@ def test_workers_of_a_killed_run_end_too(tmp_path):
     seen = (tmp_path / "count").read_text()
     time.sleep(0.3)
     assert (tmp_path / "count").read_text() == seen
+
+
+BUSY = """
+import functools, sys
+sys.path.insert(0, {here!r})
+from rotinv.system.workers import employ
+from test_pipeline import draw_a_bar
+
+if __name__ == "__main__":
+    with employ(1, 1, functools.partial(int)) as crew:
+        crew.start("bar", draw_a_bar)
+        list(crew.wait(60))
+"""
+
+
+def draw_a_bar(progress):
+    """A task that is killed while it has a progress bar."""
+    with tqdm(total=2, disable=True):
+        progress(0.5)
+        time.sleep(600)
+
+
+def test_a_worker_that_is_killed_leaves_no_semaphore_to_be_complained_of(tmp_path):
+    (tmp_path / "busy.py").write_text(BUSY.format(here=str(HERE)))
+    result = subprocess.run(
+        [sys.executable, str(tmp_path / "busy.py")], env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert (result.returncode, result.stderr) == (0, "")

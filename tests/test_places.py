@@ -8,7 +8,7 @@ import sys
 import h5py
 import numpy as np
 import pytest
-from programs import ENVIRONMENT, command, toy_arrays
+from programs import ENVIRONMENT, assert_refused, command, toy_arrays
 from test_score import make_run
 
 from rotinv import pack
@@ -141,7 +141,13 @@ def test_a_home_that_is_not_there_makes_no_folder_called_tilde(monkeypatch, tmp_
     for name in NO_HOME:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os.path, "expanduser", lambda path: str(path))
-    assert not scratch.has_home() and not scratch._writable("~/.config")
+    assert not scratch.has_home() and not scratch.writable("~/.config")
+
+
+def test_without_a_home_the_simulated_survey_has_no_place(tmp_path, homeless):
+    done = call(homeless, tmp_path, "train", "--device", "reference", "--out", tmp_path / "run")
+    assert_refused(done, "nonexistent", "XDG_CACHE_HOME", "--data FILE")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_fault_of_another_kind_is_not_taken_for_a_missing_cache():

@@ -1,1 +1,1 @@
-"""What every room stands on: errors, whole files, HDF5, locks, processes, pipelines, Dask, pictures."""
+"""What all other packages use: errors, messages, whole files, locks, processes, pipelines, Dask, pictures."""

@@ -12,7 +12,7 @@ _PATIENCE = 60  # seconds until a cluster must have a worker
 
 
 def processes(address: str) -> int:
-    """N of local:N; 0 for a scheduler's address. Raises UserError if N is no number."""
+    """The N of an address local:N, or 0 for a scheduler's address. Raises UserError if N is no number."""
     if not address.startswith("local:"):
         return 0
     number = address.removeprefix("local:")
@@ -22,15 +22,18 @@ def processes(address: str) -> int:
 
 
 def threads_each(address: str) -> int | None:
-    """The threads of each process of local:N; None at an address, where each worker knows its own."""
+    """The threads of each process of local:N, which share this machine's cores.
+
+    None for a scheduler's address: each of its workers knows its own.
+    """
     count = processes(address)
     return max(1, (os.cpu_count() or 1) // count) if count else None
 
 
 def own_threads(dask_worker: Any) -> int:
-    """On a worker: its own share of its machine, of which several workers must not each take all cores.
+    """On a worker: how many threads it may compute with, since several workers may share a machine.
 
-    Dask's Client.run knows the argument by this name.
+    Client.run passes the worker to an argument of this name.
     """
     import numba
 
@@ -39,16 +42,19 @@ def own_threads(dask_worker: Any) -> int:
 
 
 def least_threads(address: str) -> int:
-    """The threads of the worker that has fewest. Raises UserError as `connected`."""
+    """The threads of the worker that has the fewest. Raises UserError as `connected` does."""
     with connected(address) as client:
         return min(client.run(own_threads).values())
 
 
 @contextlib.contextmanager
 def connected(address: str, plugin: Any = None) -> Iterator[Any]:
-    """A client whose workers have `plugin`. Raises UserError if the extra is missing, or without a worker."""
+    """Give a client of the cluster, on whose workers `plugin` is installed.
+
+    Raises UserError if the extra is missing, or if the cluster has no worker within a minute.
+    """
     dask, count = require_extra("distributed", "dask", f"--dask {address}"), processes(address)
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a worker that dies is no news
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # else Dask logs each worker that dies
     with contextlib.ExitStack() as stack:
         where = address
         if count:

@@ -1,7 +1,8 @@
-"""A crew (workers.py) on a Dask cluster: each of a pipeline's steps is a task there; needs the extra `dask`.
+"""The steps of a pipeline as tasks of a Dask cluster; needs the extra `dask`.
 
-The workers must see the pipeline's folder under the path that it has here. A step whose worker dies is given
-to another worker, where one that goes on where it was cut off does so.
+`employ` gives a Crew as workers.employ does, but of the cluster's workers. They must see the pipeline's
+folder under the same path as this process. If a worker dies, its step is given to another one, which goes on
+from the step's files where the step allows that.
 """
 
 import contextlib
@@ -19,7 +20,7 @@ _one_at_a_time = threading.Lock()  # of the steps on a worker, however many thre
 
 
 class Crew:
-    """As workers.Crew."""
+    """The workers of a cluster, for a pipeline; the protocol is workers.Crew."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -29,7 +30,7 @@ class Crew:
 
     @property
     def free(self) -> int:
-        """How many workers have nothing to do; the cluster may grow and shrink."""
+        """How many workers have nothing to do. It changes when the cluster grows or shrinks."""
         return max(0, len(self._client.nthreads()) - len(self._busy))
 
     @property
@@ -44,12 +45,12 @@ class Crew:
         future.add_done_callback(lambda done: self._told.put(("done", name, done)))
 
     def wait(self, seconds: float) -> Iterator[tuple[str, float | None]]:
-        """As workers.Crew.wait."""
+        """Give what the tasks tell; see workers.Crew.wait."""
         try:
             kind, name, value = self._told.get(timeout=seconds)
         except queue.Empty:
             return
-        if name not in self._busy:  # what a worker that was given up still told
+        if name not in self._busy:  # from a worker that Dask had already given up
             return
         if kind == "done":
             del self._busy[name]
@@ -61,16 +62,17 @@ class Crew:
 
 @contextlib.contextmanager
 def employ(address: str, begin: Callable[[], None]) -> Iterator[Crew]:
-    """The workers of a cluster: a scheduler's address, or local:N. Raises UserError if there is none.
+    """Connect to the cluster at a scheduler's address, or start one of N processes here for local:N.
 
-    `begin` is not called: its workers are others' processes, and may be on other machines.
+    `begin` is not called: the workers were started by others, and may be on other machines. Raises UserError
+    if there is no cluster.
     """
     with dask_cluster.connected(address) as client:
         yield Crew(client)
 
 
 def _do(name: str, task: Task) -> tuple[str, Any]:
-    """On a worker: a task, and how it ended."""
+    """On a worker: do a task and tell how it ended, as workers.outcome does."""
     from distributed import get_worker
 
     worker = get_worker()
@@ -85,5 +87,5 @@ def _outcome(future: Any) -> tuple[str, Any]:
         return future.result()
     except KilledWorker:
         return "refused", "its worker died again and again (out of memory?)"
-    except Exception:  # another of Dask's own: _do raises none
+    except Exception:  # an error of Dask itself, since _do raises none
         return "failed", traceback.format_exc()

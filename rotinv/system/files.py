@@ -69,7 +69,7 @@ def written_whole(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
 
 
 def is_temporary(path: str | Path) -> bool:
-    """Whether a name is that of a file which is being written, or was when its process was killed."""
+    """Whether a path is a temporary file's: one that is being written, or that a killed process left."""
     path = Path(path)
     return path.name.startswith(".") and path.name.endswith(".part")
 
@@ -82,7 +82,10 @@ def remove_abandoned(folder: str | Path) -> None:
 
 
 def check_ours(folder: str | Path, ours: re.Pattern[str]) -> None:
-    """Raise UserError if a folder that is there is none, or holds a file whose name is none of ours."""
+    """Check that a folder, if it exists, holds this program's files only.
+
+    `ours` matches their names. Raises UserError if another file is there, or if it is no folder.
+    """
     folder = Path(folder)
     with disk_errors(folder):
         found = sorted(folder.iterdir()) if folder.exists() else []
@@ -94,7 +97,7 @@ def check_ours(folder: str | Path, ours: re.Pattern[str]) -> None:
 
 
 def remove_ours(folder: str | Path, ours: re.Pattern[str]) -> None:
-    """Remove our files from a folder, the last by name first, and the folder if nothing is left in it."""
+    """Remove the files whose names `ours` matches, in reverse order of name, and then an empty folder."""
     folder = Path(folder)
     with disk_errors(folder):
         for path in sorted(folder.iterdir(), reverse=True):
@@ -105,7 +108,7 @@ def remove_ours(folder: str | Path, ours: re.Pattern[str]) -> None:
 
 
 def write_json(path: str | Path, values: Mapping[str, Any]) -> None:
-    """Write a JSON file in place of the last one."""
+    """Write a JSON file; one that is there is replaced."""
     with written_whole(path, overwrite=True) as temporary:
         temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
@@ -119,7 +122,7 @@ def refuse_existing(path: str | Path, overwrite: bool = False) -> None:
 
 @contextlib.contextmanager
 def disk_errors(path: str | Path) -> Iterator[None]:
-    """Turn what the disk says (full, read-only, no such folder) into one line that names the file."""
+    """Turn an error of the disk (full, read-only, no such folder) into a UserError that names the path."""
     try:
         yield
     except OSError as error:
@@ -136,7 +139,8 @@ def _create_temporary(path: Path) -> tuple[int, Path]:
     while True:
         prefix = f".{path.name}.{os.getpid()}."
         handle, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=path.parent)
-        if take_lock(handle) and os.path.exists(name):  # else another process took it for an abandoned one
+        # Between its making and its locking, another process may have removed it as abandoned.
+        if take_lock(handle) and os.path.exists(name):
             return handle, Path(name)
         os.close(handle)
 

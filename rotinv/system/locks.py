@@ -1,7 +1,7 @@
-"""One process at a time at a folder's files: a lock of the operating system (flock.py).
+"""One process at a time at a folder's files.
 
-The lock is on a file that names who holds it. A process that is killed leaves the file, which holds nobody
-up.
+The lock is the operating system's (files.take_lock), on a file called `lock` that names the process which
+holds it. When that process ends, however it ends, the lock is free: the file that it leaves keeps nobody out.
 """
 
 import contextlib
@@ -21,10 +21,11 @@ NAME = "lock"
 
 @contextlib.contextmanager
 def held(folder: str | Path, patience: float = 0.0, about: str | Path | None = None) -> Iterator[None]:
-    """Hold the lock of a folder that exists; another process may have it for `patience` seconds more.
+    """Hold the lock of a folder, which must exist.
 
-    `about` is what is told of in its place. Processes that this one starts may `join`. Raises UserError,
-    naming the process at work, if there is one, or if the folder cannot be written.
+    If another process holds it, wait `patience` seconds for it. Processes that this one starts may `join`.
+    Errors name `about` instead of the folder, if it is given. Raises UserError, naming the process at work,
+    if there still is one, or if the folder cannot be written.
     """
     folder = Path(folder)
     path = folder / NAME
@@ -40,18 +41,18 @@ def held(folder: str | Path, patience: float = 0.0, about: str | Path | None = N
             time.sleep(0.1)
         with disk_errors(path):
             path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
-        files.share_lock(file)  # with those that join: they may outlive this process by a moment
+        files.share_lock(file)  # processes that join may outlive this one by a moment
         yield
 
 
 def join(folder: str | Path) -> None:
-    """Hold a folder's lock as well, until this process ends; the process that started it holds it."""
+    """Share a folder's lock with the process that started this one and holds it, until this process ends."""
     folder = Path(folder)
     _joined.append((folder / NAME).open("a+", encoding="utf-8"))
     files.share_lock(_joined[-1])
 
 
-_joined: list[IO[str]] = []  # open files, lest their locks end
+_joined: list[IO[str]] = []  # kept open, since a lock ends when its file is closed
 
 
 def _holder(path: Path) -> str:

@@ -1,12 +1,12 @@
-"""Steps that are done once: each is known by its inputs' hash, and a pipeline that was killed goes on.
+"""A pipeline of steps, each done once: it goes on after a kill, and repeats only what has other inputs.
 
-    FOLDER/steps/NAME.json      a step that was done: the hash of its inputs, its outputs' hashes, its seconds
-    FOLDER/steps/NAME.begun     the same hash, of a step that goes on where it was cut off
-    FOLDER/steps/files.json     hashes of files by their size and time, so that none is read again for nothing
+    FOLDER/steps/NAME.json      a finished step: the hash of its inputs, those of its outputs, its seconds
+    FOLDER/steps/NAME.begun     the hash of the inputs of a step that can be resumed, when it was begun
+    FOLDER/steps/files.json     hashes of files with their sizes and times, to read none that is unchanged
     FOLDER/steps/lock           held by whoever is at work in FOLDER
 
-A step's inputs are its settings, the files it reads and the outputs of the steps it needs. It is done where
-its record names the inputs as they are now, and its outputs are there as it left them.
+A step's inputs are its settings, the files that it reads and the outputs of the steps that it needs. A step
+is done if its record has the hash of the inputs as they are now, and its outputs are as it left them.
 """
 
 import contextlib
@@ -30,7 +30,10 @@ _PATIENCE = 10.0  # seconds to wait for the processes of a run that was just kil
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to do. `outputs` lie below the pipeline's folder, `files` (read only) may lie anywhere."""
+    """A piece of work.
+
+    Its `outputs` are below the pipeline's folder; the `files` that it reads may be anywhere.
+    """
 
     name: str
     task: Task
@@ -38,13 +41,13 @@ class Step:
     outputs: tuple[str, ...]
     needs: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
-    work: float = 1.0  # seconds of one process, about
-    alone: bool = False  # starts processes itself, so that it is done by this process, before any other
-    begun: Callable[[], float] | None = None  # the share done, of a step that goes on where it was cut off
+    work: float = 1.0  # about how many seconds it takes one process
+    alone: bool = False  # it starts processes itself, so this process does it, before the crew is employed
+    begun: Callable[[], float] | None = None  # of a step that can be resumed: the share that is done
 
 
 class Watcher(Protocol):
-    """Who is told how it goes; seconds are of Step.work."""
+    """Is told how the pipeline goes, to show it; `worked` is in the seconds of Step.work."""
 
     def moved(self, worked: float, busy: Sequence[str]) -> None: ...
     def ended(self, step: Step, seconds: float, done: int) -> None: ...
@@ -60,14 +63,14 @@ class Book:
         self._files = _json(self.steps / "files.json") or {}
 
     def inputs(self, step: Step) -> str:
-        """The hash of a step's inputs as they are; the steps it needs have been done."""
+        """The hash of a step's inputs as they are now; the steps that it needs must have been done."""
         needed = {name: (_json(self._record(name)) or {}).get("outputs") for name in step.needs}
         files = [self.digest(path) for path in step.files]
         text = json.dumps([step.name, dict(step.settings), needed, files], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def done(self, step: Step) -> bool:
-        """Whether a step, whose needs are done, is done itself."""
+        """Whether a step is done; the steps that it needs must be."""
         record = _json(self._record(step.name))
         if record is None or record.get("inputs") != self.inputs(step):
             return False
@@ -82,10 +85,10 @@ class Book:
         write_json(self._record(step.name), {"inputs": inputs, "outputs": outputs, "seconds": seconds})
 
     def begin(self, step: Step) -> str:
-        """Note that a step begins, and give its inputs' hash; what is left of its old outputs goes.
+        """Note that a step begins, and give the hash of its inputs.
 
-        One that goes on where it was cut off keeps them. Raises UserError if its inputs are other ones now,
-        or if it was done and its outputs are not as it left them: it would find nothing to do.
+        What is left of its outputs is removed, unless the step can be resumed. Then UserError is raised if
+        its inputs have changed since it was begun, or if it was done and its outputs have been changed since.
         """
         inputs = self.inputs(step)
         if step.begun is None:
@@ -104,7 +107,7 @@ class Book:
         return inputs
 
     def _check_unspoiled(self, step: Step) -> None:
-        """Raise UserError where some of the outputs of a step that was done are other ones, or gone."""
+        """Raise UserError if outputs of a step that was done have been changed, or some of them removed."""
         left = (_json(self._record(step.name)) or {}).get("outputs", {})
         found = self._outputs(step)
         for name in step.outputs:
@@ -121,7 +124,10 @@ class Book:
         return None if record is None else record.get("seconds")
 
     def digest(self, path: str | Path) -> str | None:
-        """The SHA-256 of a file, or None; read only where its size or time is not what it was."""
+        """The SHA-256 of a file, or None if there is no file.
+
+        It is read only if its size or time has changed.
+        """
         path = Path(path)
         try:
             stat = path.stat()
@@ -178,7 +184,10 @@ class _Run:
     shares: dict[str, float] = field(default_factory=dict)
 
     def ready(self) -> Iterator[Step]:
-        """The steps that could be begun; one whose needs have come out as they were is done."""
+        """The steps that can be begun now.
+
+        One whose inputs have turned out to be the old ones counts as done.
+        """
         for step in self.steps:
             if step.name in self.done or step.name in self.started or not self.done.issuperset(step.needs):
                 continue
@@ -250,7 +259,7 @@ def _together(at: _Run, crew: Crew) -> None:
 
 
 def _json(path: Path) -> Any:
-    """A record; None where there is none, or half of one."""
+    """The content of a JSON file; None if it is missing or not whole."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -80,7 +80,7 @@ def prepare_matplotlib() -> None:
     named = os.environ.get("MPLCONFIGDIR")
     usual = {"XDG_CONFIG_HOME": "~/.config", "XDG_CACHE_HOME": "~/.cache"}
     places = [named] if named else [os.environ.get(name) or usual[name] for name in usual]
-    if not all(_writable(place) for place in places):
+    if not all(writable(place) for place in places):
         os.environ["MPLCONFIGDIR"] = str(_subfolder("matplotlib"))
         messages.once(
             _log,
@@ -89,7 +89,7 @@ def prepare_matplotlib() -> None:
         )
 
 
-def _writable(place: str) -> bool:
+def writable(place: str | Path) -> bool:
     """Whether files can be made in a folder, or in the nearest that exists above it."""
     path = Path(os.path.expanduser(place))
     if not path.is_absolute():  # "~" stands for no home

@@ -1,6 +1,6 @@
-"""Processes that do tasks one after another, and tell how far each is: what pipeline.py runs its steps on.
+"""Processes that do tasks one after another and tell how far each task is; a pipeline runs its steps on them.
 
-They compute with a given number of threads, leave Ctrl-C to their parent, and end when it ends.
+They compute with a given number of threads, leave Ctrl-C to their parent, and end when the parent ends.
 """
 
 import contextlib
@@ -10,12 +10,15 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Protocol
 
+from tqdm import tqdm
+
+from rotinv.system import messages
 from rotinv.system.errors import UserError
 
 Progress = Callable[[float], None]  # told the share that is done, from 0 to 1
@@ -34,7 +37,7 @@ class Worker:
 
 
 class Crew(Protocol):
-    """Who does tasks: processes of this machine (employ), or of a cluster (dask_crew.py)."""
+    """Those who do tasks: processes of this machine (`employ`) or workers of a cluster (dask_crew.py)."""
 
     @property
     def free(self) -> int:
@@ -48,9 +51,10 @@ class Crew(Protocol):
         """Give a task to one that is free."""
 
     def wait(self, seconds: float) -> Iterator[tuple[str, float | None]]:
-        """What the tasks tell until something does, or for so long: a task's name, and its progress.
+        """Wait for at most so many seconds, and give the names of tasks with their progress.
 
-        None is told of a task that has ended. Raises UserError as the task did, or if its process died.
+        The progress of a task that has ended is None. Raises UserError if the task did, or if its process
+        died.
         """
 
 
@@ -95,9 +99,9 @@ class _Processes:
 
 @contextlib.contextmanager
 def employ(count: int, threads: int, begin: Callable[[], None]) -> Iterator[Crew]:
-    """`count` processes of so many threads each, which call `begin` (picklable) first.
+    """Start `count` processes that compute with `threads` threads each; each calls `begin` (picklable) first.
 
-    In the end one that is still at work is killed.
+    When the block ends, a process that is still at work is killed.
     """
     context = multiprocessing.get_context("spawn")
     workers = []
@@ -105,7 +109,7 @@ def employ(count: int, threads: int, begin: Callable[[], None]) -> Iterator[Crew
         with threads_each(threads):
             for _ in range(count):
                 ours, theirs = context.Pipe()
-                process = context.Process(target=_work, args=(theirs, begin), daemon=True)
+                process = context.Process(target=_work, args=(theirs, begin, messages.given()), daemon=True)
                 process.start()
                 theirs.close()
                 workers.append(Worker(process, ours))
@@ -115,15 +119,16 @@ def employ(count: int, threads: int, begin: Callable[[], None]) -> Iterator[Crew
             worker.connection.close()
             if worker.busy is not None:
                 worker.process.kill()
-        for worker in workers:  # one that has nothing to do ends by itself, and leaves nothing behind
+        for worker in workers:  # an idle one ends by itself, as its connection is closed
             worker.process.join(_PATIENCE)
             worker.process.kill()
             worker.process.join()
 
 
-def _work(connection: Connection, begin: Callable[[], None]) -> None:
-    """A worker's whole life."""
+def _work(connection: Connection, begin: Callable[[], None], given: Iterable[str]) -> None:
+    """A worker's whole life; `given` are the warnings that the parent has given already."""
     begin_worker()
+    messages.take_as_given(given)
     begin()
     while True:
         try:
@@ -134,7 +139,7 @@ def _work(connection: Connection, begin: Callable[[], None]) -> None:
 
 
 def outcome(task: Task, tell: Progress) -> tuple[str, str | None]:
-    """Do a task; how it ended ("ended", "refused" or "failed"), and what it said of that."""
+    """Do a task and say how it ended: "ended", "refused" (a UserError) or "failed", with the message."""
     try:
         task(tell)
     except UserError as error:
@@ -145,7 +150,10 @@ def outcome(task: Task, tell: Progress) -> tuple[str, str | None]:
 
 
 def check(name: str, kind: str, value: object) -> None:
-    """Raise what a task told of itself: UserError where it was refused, RuntimeError where it failed."""
+    """Raise the error that `outcome` told of.
+
+    UserError if refused, RuntimeError with the traceback if failed.
+    """
     if kind == "refused":
         raise UserError(f"{name}: {value}")
     if kind == "failed":
@@ -157,7 +165,7 @@ THREADS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_
 
 @contextlib.contextmanager
 def threads_each(count: int) -> Iterator[None]:
-    """Processes that are started meanwhile compute with `count` threads, which they read as they start."""
+    """Have processes that are started inside the block compute with `count` threads."""
     before = {name: os.environ.get(name) for name in THREADS}
     os.environ.update(dict.fromkeys(THREADS, str(count)))
     try:
@@ -170,8 +178,9 @@ def threads_each(count: int) -> Iterator[None]:
 
 
 def begin_worker() -> None:
-    """Called first in such a process: leave Ctrl-C to the parent, and end when it ends, however it ends."""
+    """To be called first in a process: leave Ctrl-C to the parent, and end when it ends, however it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tqdm.set_lock(threading.RLock())  # tqdm's own has a semaphore, which a killed process would leak
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
