@@ -33,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             bar.update(len(stamps))
         counts = {f"count_{name}": count for name, count in tally.flags.items()}
         store.note({**counts, "unreadable_files": len(files.unreadable)})
-    cli.note(*tally.lines(options.out, files.problems))
+    cli.warn(*stamp.first_of(files.problems))
+    cli.note(*tally.lines(options.out))
     print(f"{options.out}: {len(files):,} alerts of {len(files.files):,} files")
     return 0
 

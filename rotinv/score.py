@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from rotinv import cli
-from rotinv.alerts.stamp import Tally
+from rotinv.alerts.stamp import Tally, first_of
 from rotinv.catalogue import dask_scoring, formats, sources
 from rotinv.catalogue.scorer import NEAR, NOT_SCORED, QUESTION, Choice, Here, Scorer, Threshold, Work
 from rotinv.catalogue.sources import Source
@@ -42,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with work:
         tally, scored = _catalogue(options.out, scorer, source, work.rows(), choice, on_bad == "drop")
         where = paths[0] if len(paths) == 1 else f"{len(source.paths):,} files"
-        cli.note(*tally.lines(where, work.problems))
+        cli.warn(*first_of(work.problems))
+        cli.note(*tally.lines(where))
         if missing := len(source) - scored:
             cli.note(f"{where}: {missing:,} stamps {'left out' if on_bad == 'drop' else 'without a score'}")
         if options.out:

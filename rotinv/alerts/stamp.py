@@ -166,14 +166,18 @@ class Tally:
             self.flags[name] += int((flags & np.uint32(bit) != 0).sum())
         self.surveys.update(surveys)
 
-    def lines(self, where: object, problems: Sequence[str]) -> list[str]:
-        """What a user is told: the first problems, the flags, and a word where several surveys are mixed."""
-        lines = list(problems[:_TOLD])
-        if len(problems) > _TOLD:
-            lines.append(f"… and {len(problems) - _TOLD:,} more that cannot be read")
+    def lines(self, where: object) -> list[str]:
+        """What a user is told: the flags, and a word where several surveys are mixed."""
+        lines = []
         if flags := ", ".join(f"{count:,} {name}" for name, count in self.flags.items() if count):
             lines.append(f"{where}: flags: {flags}")
         if len(self.surveys) > 1:
             mixed = ", ".join(f"{count:,} {name or 'unnamed'}" for name, count in self.surveys.items())
             lines.append(f"{where}: several surveys, whose pixels differ in size and noise: {mixed}")
         return lines
+
+
+def first_of(problems: Sequence[str]) -> list[str]:
+    """The first problems, and how many more there are."""
+    more = len(problems) - _TOLD
+    return [*problems[:_TOLD], *([f"… and {more:,} more that cannot be read"] if more > 0 else [])]

@@ -20,7 +20,7 @@ from rotinv.lrp import heatmaps, rules
 from rotinv.nn.contract import Kernels
 from rotinv.runs.model import Model, check_finite
 from rotinv.system import pictures
-from rotinv.system.errors import UserError
+from rotinv.system.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -116,9 +116,9 @@ def ways(methods: Sequence[str], rule_names: Sequence[str]) -> list[Way]:
     """Each method once, and "lrp" once for each rule. Raises UserError for an unknown method or rule."""
     for method in methods:
         if method not in heatmaps.METHODS:
+            meant, known = did_you_mean(method, heatmaps.METHODS), ",".join(heatmaps.METHODS)
             raise UserError(
-                f"--methods {method}: is not known; choose of {','.join(heatmaps.METHODS)} "
-                f"({RANDOM} is always there)"
+                f"--methods {method}: is not known{meant}; choose of {known} ({RANDOM} is always there)"
             )
     for rule in rule_names:
         rules.named(rule)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rotinv.metrics import rates
 from rotinv.nn.contract import Array, Kernels
-from rotinv.system.errors import UserError
+from rotinv.system.errors import UserError, did_you_mean
 
 TARGETS = ("predicted", "probability", "one", "difference")  # or a class, as a number
 
@@ -41,8 +41,9 @@ def explained_classes(k: Kernels, logits: Array, target: Target) -> NDArray[np.i
     name = _name(target)
     if name not in TARGETS or (name == "difference" and classes < 2):
         known = ", ".join(map(str, range(classes)))
+        meant = did_you_mean(str(name), TARGETS)
         raise UserError(
-            f"target {name!r} is not known; choose one of {', '.join(TARGETS)}, or a class: {known}"
+            f"target {name!r} is not known{meant}; choose one of {', '.join(TARGETS)}, or a class: {known}"
         )
     if isinstance(target, OfClasses):
         return target.classes
