@@ -14,7 +14,7 @@ from rotinv.catalogue.scorer import NEAR, NOT_SCORED, QUESTION, Choice, Here, Sc
 from rotinv.catalogue.sources import Source
 from rotinv.lrp import map_files
 from rotinv.nn.devices import DEVICES, get_kernels
-from rotinv.runs import folder, model, thresholds
+from rotinv.runs import calibrated, folder, model, thresholds
 from rotinv.stamps.store import SPLITS
 from rotinv.system.errors import UserError
 from rotinv.system.files import refuse_existing
@@ -29,11 +29,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     threshold = Threshold()
     if options.at_fpr is not None:
         threshold = Threshold(thresholds.find(folders, models, options.at_fpr), options.at_fpr)
+    calibrator = calibrated.find(folders, models) if options.calibrated else None
     choice = Choice(options.explain, threshold.value) if options.explain else None
     source = sources.open_source(models[0], paths, options.split)
     on_bad = options.on_bad or ("flag" if "object_id" in source.known else "error")
     source.check(on_bad)
-    scorer = Scorer(get_kernels(options.device, options.threads, options.precision), models, threshold)
+    k = get_kernels(options.device, options.threads, options.precision)
+    scorer = Scorer(k, models, threshold, calibrator)
     work: Work = Here(scorer, source)
     if options.dask:
         computing = options.device, options.threads, options.precision
@@ -130,6 +132,11 @@ def _parser() -> cli.Parser:
         type=cli.number(0, 1, open_low=True),
         metavar="FPR",
         help="classify at the threshold that rotinv evaluate found for this FPR (default: at 0.5)",
+    )
+    parser.add_argument(
+        "--calibrated",
+        action="store_true",
+        help="add the column calibrated: p(candidate) by the calibrator of rotinv evaluate --calibrate",
     )
     parser.add_argument(
         "--explain",

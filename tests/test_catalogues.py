@@ -171,25 +171,28 @@ def test_evaluate_reads_what_score_wrote(models, tmp_path):
 
 
 def test_maps_beside_the_scores(models, tmp_path):
-    """The highest, and those nearest the threshold: the maps are those of rotinv explain."""
+    """The highest, and those nearest the threshold: rotinv explain's maps, of the class that the vote gives."""
     np.savez(tmp_path / "s.npz", **toy_arrays(n=12, side=21, channels=4))
     for name, words in (("top", ("top", 3)), ("near", ("near-threshold", 4)), ("all", ("all",))):
         out = tmp_path / f"{name}.h5"
         result = call("score", *models, tmp_path / "s.npz", "--out", out, "--explain", *words)
         assert result.returncode == 0, result.stderr
-    p = read(tmp_path / "top.h5")[0]["probability"].astype(np.float64)
+    rows = read(tmp_path / "top.h5")[0]
+    p, vote = rows["probability"].astype(np.float64), rows["class"]
     chosen = {"top": np.argsort(-p)[:3], "near": np.argsort(np.abs(p - 0.5))[:4], "all": np.arange(12)}
     for name, indices in chosen.items():
         with h5py.File(tmp_path / f"{name}-maps.h5") as file:
             np.testing.assert_array_equal(file["indices"], indices)
             maps = file["models/cap-1/maps"][()]
-        index = [str(i) for i in indices]
-        out = tmp_path / f"{name}-explain.h5"
-        assert (
-            call("explain", models[1], tmp_path / "s.npz", "--index", *index, "--maps", out).returncode == 0
-        )
-        with h5py.File(out) as file:
-            np.testing.assert_array_equal(file["models/cap-1/maps"], maps)
+        for kind in np.unique(vote[indices]):
+            here = vote[indices] == kind
+            which, out = indices[here].tolist(), tmp_path / f"{name}-{kind}.h5"
+            explained = call(
+                "explain", models[1], tmp_path / "s.npz", "--index", *which, "--maps", out, "--target", kind
+            )
+            assert explained.returncode == 0, explained.stderr
+            with h5py.File(out) as file:
+                np.testing.assert_array_equal(file["models/cap-1/maps"], maps[here])
 
 
 @pytest.mark.parametrize(

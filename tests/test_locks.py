@@ -12,7 +12,7 @@ import pytest
 from programs import ENVIRONMENT, toy_arrays
 
 from rotinv import pack, train
-from rotinv.runs import thresholds
+from rotinv.runs import kept, thresholds
 from rotinv.runs.folder import check_folder_free
 from rotinv.runs.model import load_model
 from rotinv.system import locks
@@ -106,7 +106,7 @@ def test_a_run_is_resumed_by_one_process_at_a_time(tmp_path, holder, trained):
 
 
 def test_thresholds_are_kept_by_one_process_at_a_time(tmp_path, holder, trained, monkeypatch):
-    monkeypatch.setattr(thresholds, "_PATIENCE", 0.1)
+    monkeypatch.setattr(kept, "_PATIENCE", 0.1)
     model = load_model(trained)
     with pytest.raises(UserError, match="is at work"):
         thresholds.store([tmp_path], [model], {0.01: 0.5}, {})

@@ -124,7 +124,7 @@ def test_wrong_addresses_are_refused_in_one_line(toy, tmp_path):
 @pytest.mark.parametrize(("asked", "share", "taken"), [(None, 1, 1), (None, 999, None), (1, 2, 1)])
 def test_a_worker_takes_its_share_of_the_cores(toy, asked, share, taken):
     """Workers of one machine must not each take all of its cores; a pool has no more than there are."""
-    plugin = dask_worker.Plugin("cpu", asked, "fp32", [], Threshold(), [toy[1]], "test")
+    plugin = dask_worker.Plugin("cpu", asked, "fp32", [], Threshold(), None, [toy[1]], "test")
     plugin.setup(SimpleNamespace(state=SimpleNamespace(nthreads=share)))
     try:
         assert numba.get_num_threads() == (taken or numba.config.NUMBA_NUM_THREADS)

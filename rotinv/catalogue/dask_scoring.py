@@ -120,6 +120,7 @@ class Cluster:
             plan.precision,
             self._scorer.models,
             self._scorer.threshold,
+            self._scorer.calibrator,
             self._source.paths,
             plan.split,
         )
@@ -142,5 +143,14 @@ def _about(plan: Plan, scorer: Scorer, source: Source) -> str:
     files = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in source.paths]
     models = [weights_digest(model) for model in scorer.models]
     computing = (plan.device, plan.precision)
-    what = (files, models, scorer.names, asdict(scorer.threshold), plan.split, *computing, __version__)
+    what = (
+        files,
+        models,
+        scorer.names,
+        asdict(scorer.threshold),
+        scorer.calibrator and scorer.calibrator.as_json(),
+        plan.split,
+        *computing,
+        __version__,
+    )
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()

@@ -18,6 +18,7 @@ from rotinv.catalogue import scorer, shards, sources
 from rotinv.catalogue.scorer import Scorer, Threshold
 from rotinv.catalogue.sources import Source
 from rotinv.lrp import map_files
+from rotinv.metrics.calibrators import Calibrator
 from rotinv.nn.devices import get_kernels
 from rotinv.runs.model import Model
 from rotinv.system import dask_cluster
@@ -35,11 +36,12 @@ class Plugin(WorkerPlugin):
         precision: str,
         models: Sequence[Model],
         threshold: Threshold,
+        calibrator: Calibrator | None,
         paths: Sequence[Path],
         split: str,
     ) -> None:
         self._computing = device, threads, precision
-        self._models, self._threshold = tuple(models), threshold
+        self._models, self._threshold, self._calibrator = tuple(models), threshold, calibrator
         self._paths, self._split = [path.resolve() for path in paths], split
 
     def setup(self, worker: Any) -> None:
@@ -47,7 +49,7 @@ class Plugin(WorkerPlugin):
         device, threads, precision = self._computing
         self._computing = device, threads or dask_cluster.own_threads(worker), precision
         self._lock = threading.Lock()
-        self._scorer = Scorer(get_kernels(*self._computing), self._models, self._threshold)
+        self._scorer = Scorer(get_kernels(*self._computing), self._models, self._threshold, self._calibrator)
         self._source: Source | None = None
 
     @contextlib.contextmanager

@@ -17,6 +17,7 @@ from rotinv.catalogue.sources import Block, Source, ahead
 from rotinv.lrp import attribution, map_files
 from rotinv.lrp.attribution import Question
 from rotinv.metrics import ensembles, rates
+from rotinv.metrics.calibrators import Calibrator
 from rotinv.nn.contract import Kernels
 from rotinv.runs.model import (
     Model,
@@ -38,6 +39,9 @@ _KNOWN = {
     ),
     "snr": Column("snr", "float32", "signal-to-noise ratio as the survey gives it", "stat.snr"),
 }
+_CALIBRATED = Column(
+    "calibrated", "float64", "the probability as calibrated on labelled stamps", "stat.probability"
+)
 _NORMALISATIONS = {
     "none": "(x - min) / (max - min) of each channel of each stamp",
     "minmax": "as the stamps are kept, scaled already",
@@ -55,8 +59,14 @@ class Threshold:
 class Scorer:
     """One network, or several that vote, on a device."""
 
-    def __init__(self, k: Kernels, models: Sequence[Model], threshold: Threshold) -> None:
-        self.k, self.models, self.threshold = k, tuple(models), threshold
+    def __init__(
+        self,
+        k: Kernels,
+        models: Sequence[Model],
+        threshold: Threshold,
+        calibrator: Calibrator | None = None,
+    ) -> None:
+        self.k, self.models, self.threshold, self.calibrator = k, tuple(models), threshold, calibrator
         self.names = unique_names(models)
         self._params = [k.asarray(model.params) for model in models]
 
@@ -68,6 +78,7 @@ class Scorer:
             Column("index", "int64", "number of the stamp or alert, from 0", "meta.record"),
             *ids,
             Column("probability", p, "p(candidate), the models' median; NaN: no score", "stat.probability"),
+            *([_CALIBRATED] if self.calibrator else []),
             Column("class", "int8", "1 candidate, 0 artifact, -1 no score: the vote", "meta.code.class"),
             *(_KNOWN[name] for name in known if _KNOWN[name] not in ids),
             *(Column(f"probability_{n}", p, f"p(candidate) by {n}", "stat.probability") for n in self.names),
@@ -86,6 +97,7 @@ class Scorer:
             Fact("normalisation", "NORM", _NORMALISATIONS[normalisation]),
             Fact("threshold", "THRESH", self.threshold.value),
             Fact("threshold_fpr", "THRFPR", "none" if self.threshold.fpr is None else self.threshold.fpr),
+            Fact("calibrator", "CALIBRAT", "none" if self.calibrator is None else self.calibrator.kind),
         ]
         for i, (name, model) in enumerate(zip(self.names, self.models, strict=True), 1):
             facts += [
@@ -116,6 +128,7 @@ class Scorer:
             "index": block.index,
             **block.known,
             "probability": probability,
+            **({"calibrated": self.calibrator(probability)} if self.calibrator else {}),
             "class": np.where(block.scorable, vote, np.int8(NOT_SCORED)),
             **{f"probability_{name}": p for name, p in zip(self.names, each, strict=True)},
             **{

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.metrics import rates, significance
+from rotinv.metrics.calibrators import Calibrator
 from rotinv.metrics.rates import FIGURES, FPRS
 from rotinv.metrics.scores import Scores
 from rotinv.metrics.significance import Interval, wilson
@@ -21,24 +22,34 @@ _DENOMINATORS = {  # of which counts a figure is a share
 }
 
 
-def evaluate(scores: Scores, draws: int = significance.DRAWS) -> dict[str, Any]:
-    """The figures of metrics.evaluate, with `intervals`, `thresholds` by FPR, `by_snr`, `by_kind` and
-    `calibration`; ready for JSON. What does not exist is None, or absent where nothing is known to bin by.
+def evaluate(
+    scores: Scores,
+    fprs: Sequence[float] = FPRS,
+    draws: int = significance.DRAWS,
+    calibrator: Calibrator | None = None,
+) -> dict[str, Any]:
+    """What scores of labelled stamps tell, ready for JSON.
+
+    The figures of rates.classification_rates, with `intervals`, `thresholds` by FPR, `by_snr`, `by_kind` and
+    `calibration`; with a calibrator also `calibrated`, the calibration of what it gives. What does not exist
+    is None, or absent where nothing is known to bin by.
     """
     label, probability = scores.label, scores.probability
-    found = rates.classification_rates(label, probability)
+    found = rates.classification_rates(label, probability, fprs)
     candidates = int(np.sum(label))
     found |= {"candidates": candidates, "artifacts": len(label) - candidates}
-    found["intervals"] = _intervals(scores, found, draws)
+    found["intervals"] = _intervals(scores, found, fprs, draws)
     both = 0 < candidates < len(label)
     found["thresholds"] = {
-        f"{fpr:g}": _finite(rates.threshold_at_fpr(label, probability, fpr)) if both else None for fpr in FPRS
+        f"{fpr:g}": _finite(rates.threshold_at_fpr(label, probability, fpr)) if both else None for fpr in fprs
     }
     if scores.snr is not None:
         found["by_snr"] = list(_by_snr(scores, scores.snr))
     if scores.kind is not None:
         found["by_kind"] = list(_by_kind(scores, scores.kind))
     found["calibration"] = calibration(label, probability)
+    if calibrator:
+        found["calibrated"] = {"kind": calibrator.kind, **calibration(label, calibrator(probability))}
     return found
 
 
@@ -69,7 +80,7 @@ def calibration(label: NDArray, probability: NDArray) -> dict[str, Any]:
     return {"bins": bins, "expected_error": error, "brier": float(np.mean((p - label) ** 2))}
 
 
-def _intervals(scores: Scores, found: dict[str, Any], draws: int) -> dict[str, Any]:
+def _intervals(scores: Scores, found: dict[str, Any], fprs: Sequence[float], draws: int) -> dict[str, Any]:
     counts = found["confusion"]
     intervals: dict[str, Any] = {"level": significance.LEVEL}
     for name, (right, wrong) in _DENOMINATORS.items():
@@ -78,7 +89,7 @@ def _intervals(scores: Scores, found: dict[str, Any], draws: int) -> dict[str, A
     intervals["f1"] = significance.f1_interval(counts, draws)
     intervals["fnr_at_fpr"] = dict.fromkeys(found["fnr_at_fpr"])
     if intervals["f1"] is not None:  # both classes are there
-        resampled = significance.resampled_fnr(scores.label, scores.probability, FPRS, draws)
+        resampled = significance.resampled_fnr(scores.label, scores.probability, fprs, draws)
         intervals["fnr_at_fpr"] = {
             name: significance.fnr_interval(fnr, found["candidates"], resampled[:, 0, i])
             for i, (name, fnr) in enumerate(found["fnr_at_fpr"].items())
@@ -136,6 +147,9 @@ def report_lines(found: Found, each: Mapping[str, Found]) -> Iterator[str]:
             f"by kind, {last}, share accepted at threshold 0.5", _kind_lines(found["by_kind"])
         )
     yield from _section(f"calibration, {last}", _calibration_lines(found["calibration"]))
+    if calibrated := found.get("calibrated"):
+        title = f"the same, calibrated by {calibrated['kind']} on the validation split"
+        yield from _section(title, _calibration_lines(calibrated))
 
 
 def percent(value: float | None, digits: int = 3) -> str:
@@ -165,7 +179,13 @@ def _threshold_lines(found: Found) -> Iterator[str]:
         threshold = found["thresholds"][fpr]
         at = "none" if threshold is None else f"{threshold:.9g}"
         interval = bracket(found["intervals"]["fnr_at_fpr"][fpr])
-        yield f"  {float(fpr):>6.1%}  {percent(fnr):>10}  {interval:<22}{at}"
+        yield f"  {_fpr(float(fpr)):>6}  {percent(fnr):>10}  {interval:<22}{at}"
+
+
+def _fpr(fpr: float) -> str:
+    """A FPR in percent, with a digit after the point, or as many as it needs."""
+    text = f"{100 * fpr:.6g}"
+    return f"{text if '.' in text else text + '.0'}%"
 
 
 def _snr_lines(rows: Sequence[Found]) -> Iterator[str]:

@@ -33,7 +33,7 @@ def evaluation_picture(path: str | Path, curves: Curves, found: Mapping[str, Any
         grid[1, 0].set_title(f"{last}: errors by SNR, threshold 0.5", size=10)
     else:
         grid[1, 0].set_axis_off()
-    _calibration(grid[1, 1], found["calibration"])
+    _calibration(grid[1, 1], found["calibration"], found.get("calibrated"))
     grid[1, 1].set_title(f"{last}: calibration", size=10)
     figure.suptitle(title, size=11)
     with written_whole(path) as temporary:
@@ -71,17 +71,29 @@ def _by_snr(axes: "Axes", rows: Sequence[Mapping[str, Any]]) -> None:
     axes.legend(fontsize=8)
 
 
-def _calibration(axes: "Axes", found: Mapping[str, Any]) -> None:
-    rows = [row for row in found["bins"] if row["stamps"]]
+def _calibration(axes: "Axes", found: Mapping[str, Any], calibrated: Mapping[str, Any] | None) -> None:
+    """The share of candidates against p(candidate), before a calibrator and, where there is one, after it."""
+    axes.plot([0, 1], [0, 1], color="0.7", lw=0.8, ls=":")
+    text = f"expected error {found['expected_error']:.4f}, Brier score {found['brier']:.4f}"
+    label = text if calibrated is None else f"as scored: {text}"
+    _draw_bins(axes, found["bins"], fmt="o-", color="tab:blue", label=label)
+    if calibrated is not None:
+        text = f"expected error {calibrated['expected_error']:.4f}, Brier score {calibrated['brier']:.4f}"
+        label = f"{calibrated['kind']}: {text}"
+        _draw_bins(axes, calibrated["bins"], fmt="s--", color="tab:orange", label=label)
+    axes.set(xlabel="mean p(candidate) of a bin", ylabel="share of candidates, 95%")
+    axes.legend(fontsize=8, loc="upper left")
+
+
+def _draw_bins(axes: "Axes", bins: Sequence[Mapping[str, Any]], **style: Any) -> None:
+    """The bins that have stamps, with their intervals and counts."""
+    rows = [row for row in bins if row["stamps"]]
     x, y = ([row[name] for row in rows] for name in ("mean_probability", "candidates"))
     low, high = (np.array([row["interval"][end] for row in rows]) for end in (0, 1))
-    axes.plot([0, 1], [0, 1], color="0.7", lw=0.8, ls=":")
-    axes.errorbar(x, y, np.maximum(0, [y - low, high - y]), fmt="o-", ms=4, lw=1, color="tab:blue")
+    axes.errorbar(x, y, np.maximum(0, [y - low, high - y]), ms=4, lw=1, **style)
     for row in rows:
         where = (row["mean_probability"], row["candidates"])
         axes.annotate(f"{row['stamps']:,}", where, (5, -9), size=7, color="0.4", textcoords="offset points")
-    text = f"expected error {found['expected_error']:.4f}, Brier score {found['brier']:.4f}"
-    axes.set(xlabel=f"mean p(candidate) of a bin; {text}", ylabel="share of candidates, 95%")
 
 
 def det_curves(path: str | Path, curves: Curves) -> None:

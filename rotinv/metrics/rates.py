@@ -4,6 +4,7 @@ A candidate is positive, an artifact negative. FPR: the share of artifacts accep
 candidates rejected.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -75,15 +76,17 @@ def of_counts(counts: dict[str, int]) -> dict[str, float | None]:
     }
 
 
-def classification_rates(label: np.ndarray, probability: np.ndarray) -> dict[str, Any]:
-    """The figures of one test set, as fractions; one that does not exist (0/0) is None."""
+def classification_rates(
+    label: np.ndarray, probability: np.ndarray, fprs: Sequence[float] = FPRS
+) -> dict[str, Any]:
+    """The figures of one test set, as fractions, with the FNR at each of `fprs`; 0/0 is None."""
     counts = confusion(label, classify(probability))
     both = 0 < np.sum(label) < len(label)
     return {
         "stamps": len(label),
         **of_counts(counts),
         "confusion": counts,
-        "fnr_at_fpr": {f"{f:g}": fnr_at_fpr(label, probability, f) if both else None for f in FPRS},
+        "fnr_at_fpr": {f"{f:g}": fnr_at_fpr(label, probability, f) if both else None for f in fprs},
     }
 
 
