@@ -171,7 +171,7 @@ def test_evaluate_reads_what_score_wrote(models, tmp_path):
 
 
 def test_maps_beside_the_scores(models, tmp_path):
-    """The highest, and those nearest the threshold: rotinv explain's maps, of the class that the vote gives."""
+    """Of the highest and of those nearest the threshold: rotinv explain's maps of the class by the vote."""
     np.savez(tmp_path / "s.npz", **toy_arrays(n=12, side=21, channels=4))
     for name, words in (("top", ("top", 3)), ("near", ("near-threshold", 4)), ("all", ("all",))):
         out = tmp_path / f"{name}.h5"
