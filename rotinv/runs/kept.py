@@ -35,7 +35,7 @@ def find(file: str, folders: Sequence[str | Path], models: Sequence[Model]) -> d
     return next((entry for entry in _read(Path(folders[0]) / file) if entry["weights"] == key), None)
 
 
-def damaged(path: Path, reason: object) -> UserError:
+def damaged(path: str | Path, reason: object) -> UserError:
     """The error of a file that holds something else than such entries."""
     return UserError(f"{path}: is not a file that evaluate keeps ({reason}); remove it, and evaluate again")
 
