@@ -8,6 +8,7 @@ import jupytext
 from docutils import nodes
 from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
+from sphinx.ext import autosummary
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -31,12 +32,11 @@ extensions = [
 ]
 exclude_patterns = ["_templates"]
 templates_path = ["_templates"]
+highlight_language = "text"  # of blocks that do not say theirs
 default_role = "code"  # docstrings quote code by one backtick, as Markdown does
 
 html_theme = "furo"
 html_title = f"rotinv {release}"
-html_static_path = ["_static"]
-html_css_files = ["site.css"]
 html_show_copyright = False
 
 myst_enable_extensions = ["dollarmath", "attrs_inline"]
@@ -49,6 +49,7 @@ nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 
+autosummary.WELL_KNOWN_ABBREVIATIONS += ("Eq.", "Eqs.", "Fig.", "Figs.", "Sec.")  # they end no sentence
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_mock_imports = ["cupy", "cupyx", "distributed"]  # the API can be read without them
 maximum_signature_line_length = 88
@@ -72,11 +73,14 @@ def notebooks(app: Sphinx) -> None:
             page.write_text(made, encoding="utf-8")
 
 
-def plain_bars(app: Sphinx, what: str, name: str, of: object, options: object, lines: list[str]) -> None:
-    """Let |R| in a docstring be the magnitude that it says, not a substitution of reStructuredText."""
+def plain(app: Sphinx, what: str, name: str, of: object, options: object, lines: list[str]) -> None:
+    """Read a docstring as it is meant: |R| is a magnitude, and what is indented after a colon stays so."""
     for number, line in enumerate(lines):
         if "`" not in line and not line.startswith("    "):
             lines[number] = line.replace("|", "\\|")
+        below = [*lines[number + 1 : number + 3], ""]
+        if line.endswith(":") and not line.endswith("::") and not below[0] and below[1].startswith("    "):
+            lines[number] += ":"
 
 
 def link_code(app: Sphinx, doctree: nodes.document, page: str) -> None:
@@ -97,5 +101,5 @@ def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.add_lexer("worked", TextLexer)  # the working in lrp.md
     app.connect("builder-inited", notebooks)
-    app.connect("autodoc-process-docstring", plain_bars)
+    app.connect("autodoc-process-docstring", plain)
     app.connect("doctree-resolved", link_code)
