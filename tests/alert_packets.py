@@ -13,6 +13,9 @@ import pytest
 fastavro = pytest.importorskip("fastavro")
 fits = pytest.importorskip("astropy.io.fits")
 
+from rotinv.alerts.files import Alerts  # noqa: E402
+from rotinv.alerts.stamp import stamp_of  # noqa: E402
+
 FLOAT, LONG, BOOLEAN = ["null", "float"], ["null", "long"], ["null", "boolean"]
 
 
@@ -91,6 +94,8 @@ SOURCE = {
         field("midpointMjdTai", "double"),
         field("ra", "double"),
         field("raErr", FLOAT),
+        field("x", "float"),
+        field("y", "float"),
         field("isNegative", BOOLEAN),
         field("snr", FLOAT),
         field("psfFlux", FLOAT),
@@ -145,6 +150,7 @@ def rubin(number, cutouts, variance=None, **source):
     """An alert of cut-outs (3, rows, columns), template, science, difference; None has no cut-out."""
     template, science, difference = (None if one is None else one for one in cutouts)
     own = {"visit": 1, "detector": 2, "midpointMjdTai": 61000.5, "ra": 10.5, "diaObjectId": number + 7}
+    own |= {"x": 1000.75, "y": 2000.75, "isNegative": False}  # the source is at pixel 15 of 30
     source = {"diaSourceId": number, **own, "band": "i", **source}
     return {
         "diaSourceId": number,
@@ -229,3 +235,40 @@ def write_parquet(path, cutouts, variance, ids, nested=False):
     }
     parquet.write_table(pa.table(table), path, row_group_size=10)
     return path
+
+
+SIZE = 21  # of the stamps
+
+
+def sky(side=63, seed=0):
+    """Template, science, difference (3, side, side), with a source in the middle pixel of the last two."""
+    rng = np.random.default_rng(seed)
+    template = rng.normal(100, 3, (side, side))
+    difference = rng.normal(0, 3, (side, side))
+    difference[side // 2, side // 2] += 90
+    return np.float32([template, template + difference, difference])
+
+
+def one_stamp(path, number=0):
+    files = Alerts([path])
+    packet = next(files.packets(number, number + 1))
+    stamp, flags = stamp_of(packet, SIZE)
+    return packet, stamp, flags
+
+
+def rubin_records(real):
+    cutouts, variance, ids, snr = real
+    return [rubin(int(i), c, v, snr=float(s)) for c, v, i, s in zip(cutouts, variance, ids, snr, strict=True)]
+
+
+WRITE = {
+    "avro": lambda path, real: write_avro(path, RUBIN, rubin_records(real)),
+    "snappy avro": lambda path, real: write_avro(path, RUBIN, rubin_records(real), "snappy"),
+    "deflate avro": lambda path, real: write_avro(path, RUBIN, rubin_records(real), "deflate", 1),
+    "fits table": lambda path, real: write_fits_table(path, *real[:3]),
+    "fits images": lambda path, real: write_fits_images(
+        path, None, alerts=list(zip(real[0], real[1], strict=True))
+    ),
+    "parquet": lambda path, real: write_parquet(path, *real[:3]),
+    "nested parquet": lambda path, real: write_parquet(path, *real[:3], nested=True),
+}

@@ -7,9 +7,8 @@ import json
 import h5py
 import numpy as np
 import pytest
-from alert_packets import RUBIN, ZTF, fits, rubin, write_avro, ztf
+from alert_packets import RUBIN, ZTF, fits, rubin, sky, write_avro, ztf
 from programs import assert_refused, call, toy_arrays
-from test_alerts import field
 from test_score import make_run
 
 from rotinv import __version__
@@ -32,7 +31,7 @@ def models(tmp_path_factory):
 def night(tmp_path_factory):
     """Five alerts of two surveys: good, fading, without a template, unreadable, Rubin's own."""
     folder = tmp_path_factory.mktemp("night")
-    cutouts = field()
+    cutouts = sky()
     records = [
         ztf("ZTF18aaa", 1, cutouts),
         ztf("ZTF18bbb", 2, cutouts, "f"),
@@ -41,7 +40,7 @@ def night(tmp_path_factory):
     ]
     records[3]["cutoutDifference"]["stampData"] = b"not FITS"
     write_avro(folder / "a.avro", ZTF, records)
-    write_avro(folder / "b.avro", RUBIN, [rubin(5, field(30), np.full((30, 30), 9.0), snr=30.0)])
+    write_avro(folder / "b.avro", RUBIN, [rubin(5, sky(30), np.full((30, 30), 9.0), snr=30.0)])
     return folder
 
 

@@ -15,6 +15,7 @@ from alert_packets import (
     RUBIN,
     ZTF,
     rubin,
+    sky,
     write_avro,
     write_fits_images,
     write_fits_table,
@@ -23,7 +24,6 @@ from alert_packets import (
 )
 from launcher import Launcher
 from programs import call, toy_arrays
-from test_alerts import field
 from test_import_hits import HOSTILE, columns
 from test_score import make_run
 
@@ -88,13 +88,13 @@ class Whole:
     def _make_alerts(self):
         folder, four = self.folder, ["template", "science", "difference", "snr_difference"]
         make_run(folder / "four", "cap-mini", channels=four)
-        records = [ztf(f"Z{i}", i, field(63, i)) for i in range(3)]
+        records = [ztf(f"Z{i}", i, sky(63, i)) for i in range(3)]
         self._do("import_alerts", write_avro(folder / "a.avro", ZTF, records),
                  "--out", folder / "alerts.h5", "--size", 13)  # fmt: skip
-        packets = [rubin(i, field(30, i), np.ones((30, 30))) for i in range(3)]
+        packets = [rubin(i, sky(30, i), np.ones((30, 30))) for i in range(3)]
         write_avro(folder / "deflated.avro", RUBIN, packets, "deflate", 20_000)
-        cutouts, variance = np.stack([field(21, i) for i in range(3)]), np.ones((3, 21, 21))
-        write_fits_images(folder / "images.fits", field(30), np.ones((30, 30)))
+        cutouts, variance = np.stack([sky(21, i) for i in range(3)]), np.ones((3, 21, 21))
+        write_fits_images(folder / "images.fits", sky(30), np.ones((30, 30)))
         write_fits_table(folder / "table.fits", cutouts, variance, range(3))
         write_parquet(folder / "table.parquet", cutouts, variance, range(3))
         (folder / "chunk.pkl").write_bytes(p2.chunk(columns(6)))

@@ -10,10 +10,9 @@ import subprocess
 
 import numpy as np
 import pytest
-from alert_packets import ZTF, write_avro, ztf
+from alert_packets import ZTF, sky, write_avro, ztf
 from launcher import NAMESPACE, Launcher
 from programs import call, toy_arrays
-from test_alerts import field
 from test_import_hits import columns, put
 from test_score import make_run
 from test_survey import SMALL
@@ -100,7 +99,7 @@ def made(tmp_path_factory):
     np.savez(folder / "stamps.npz", **toy_arrays(n=300))
     done = call("pack", folder / "stamps.npz", "--out", folder / "store.h5", "--channels", "difference")
     assert done.returncode == 0
-    write_avro(folder / "a.avro", ZTF, [ztf(f"Z{i}", i, field(63, i)) for i in range(3)])
+    write_avro(folder / "a.avro", ZTF, [ztf(f"Z{i}", i, sky(63, i)) for i in range(3)])
     put(folder / "hits", columns(30))
     make_run(folder / "run", "cap-mini")
     scores.write(folder / "scores.h5", scores.Scores(np.arange(300) % 2, np.linspace(0, 1, 300)))

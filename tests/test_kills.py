@@ -12,10 +12,9 @@ import signal
 import h5py
 import numpy as np
 import pytest
-from alert_packets import ZTF, write_avro, ztf
+from alert_packets import ZTF, sky, write_avro, ztf
 from launcher import PATIENCE, Launcher
 from programs import call, toy_arrays
-from test_alerts import field
 from test_catalogues import read as read_catalogue
 from test_import_hits import columns, put
 from test_score import make_run
@@ -201,7 +200,7 @@ def make_files(kills, drill, outputs, arguments, same):
 
 
 def test_import_alerts(launcher, kills, tmp_path):
-    alerts = write_avro(tmp_path / "a.avro", ZTF, [ztf(f"Z{i}", i, field(63, i)) for i in range(60)])
+    alerts = write_avro(tmp_path / "a.avro", ZTF, [ztf(f"Z{i}", i, sky(63, i)) for i in range(60)])
     drill, whole = Drill(launcher, tmp_path, "import_alerts"), tmp_path / "whole.h5"
     drill.measure(alerts, "--out", whole)
     same = lambda path: assert_same_file(path, whole)  # noqa: E731

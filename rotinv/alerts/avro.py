@@ -6,28 +6,28 @@ records, that of their bytes, the records, the marker (Avro 1.12, "Object contai
 
 import bisect
 import contextlib
-import functools
 import io
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rotinv.alerts import avro_skip
-from rotinv.alerts.packets import UNREADABLE, WANTED, Reader, read_packet, reader_for
+from rotinv.alerts.avro_schema import NotUnderstood, pieces, understood
+from rotinv.alerts.packets import (
+    UNREADABLE,
+    check_recognised,
+    read_packet,
+    refusal,
+)
+from rotinv.alerts.profiles import NoSurvey, Profile
 from rotinv.alerts.stamp import Packet
 from rotinv.system.errors import MissingLibrary, UserError, require_extra
 
 MAGIC = b"Obj\x01"
 _MARKER = 16
 _MOST_METADATA = 1 << 26  # bytes
-
-
-class _NoAlerts(Exception):
-    """Records of another kind; its text names their fields."""
 
 
 class _Block(NamedTuple):
@@ -43,21 +43,25 @@ class AvroFile:
     Raises UserError if the file's header cannot be read, or is that of other things than alerts.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, profiles: Sequence[Profile]) -> None:
         self._avro = require_extra("fastavro", "alerts", path)
-        self.path = path
+        self.path, self._name = path, str(path)
         self.problems: list[str] = []
         with path.open("rb") as file:
             try:
-                schema, marker = _read_header(file)
-                self._schema = _understood(schema)
-            except _NoAlerts as error:
-                raise UserError(f"{path}: holds no alerts of ZTF or Rubin, but records of {error}") from error
+                schema, codec, marker = _read_header(file)
+                self._header = _blocks_header(codec, marker)
+                self._schema = understood(schema, tuple(profiles))
+            except NoSurvey as error:
+                raise refusal(path, error) from error
+            except NotUnderstood as error:
+                raise UserError(f"{path}: its Avro schema is not understood ({error})") from error
             except Exception as error:  # the library's dozen kinds too, for a schema that is damaged
                 reason = "its Avro header is cut off or damaged; fetch the file anew"
                 raise UserError(f"{path}: {reason}") from error
-            self._header = file.tell()
             self._blocks = self._find_blocks(file, marker)
+        if not self._schema.reading.sure:
+            check_recognised(path, self._schema.reading, self._first_records())
 
     def __len__(self) -> int:
         return self._blocks[-1].first
@@ -72,7 +76,7 @@ class AvroFile:
                     if number >= stop:
                         return
                     at += 1
-                    yield read_packet(self._schema.reader, record, self._told(number), self.problems)
+                    yield self._packet(record, self._told(number))
                 reason = "the file ends"
             except Exception as error:  # what the library makes of damaged bytes is told, not fatal
                 if "need to install" in str(error):  # the library of the file's compression is not here
@@ -88,15 +92,36 @@ class AvroFile:
                 yield UNREADABLE
 
     def _told(self, number: int) -> str:
-        return f"{self.path}: alert {number}"
+        return f"{self._name}: alert {number}"
 
-    def _records(self, block: int, start: int) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The records from `start`, which is in a block, on to the end of the file, each with its number."""
+    def _first_records(self) -> Iterator[dict[str, Any]]:
+        """The records from the first on; they end where one is damaged."""
+        with contextlib.suppress(Exception):  # what the library makes of damaged bytes is told in its place
+            for _, record in self._records(0, 0) if len(self) else ():
+                yield self._decoded(record)
+
+    def _decoded(self, record: bytes) -> dict[str, Any]:
+        """A record; bytes of a text that are no UTF-8 are read as \ufffd, which is told with its value."""
+        found: dict[str, Any] = self._avro.schemaless_reader(
+            io.BytesIO(record), self._schema.narrow, None, handle_unicode_errors="replace"
+        )
+        return found
+
+    def _packet(self, record: bytes, where: str) -> Packet:
+        try:
+            found = self._decoded(record)
+        except Exception as error:  # what the library makes of damaged bytes is told, not fatal
+            self.problems.append(f"{where} cannot be read ({type(error).__name__}: {error})")
+            return UNREADABLE
+        return read_packet(self._schema.reading, found, where, self.problems)
+
+    def _records(self, block: int, start: int) -> Iterator[tuple[int, bytes]]:
+        """The wanted bytes of the records from `start`, which is in a block, on to the end of the file, each
+        with its number."""
         schema = self._schema
         with self.path.open("rb") as file:
-            header = file.read(self._header)
             file.seek(self._blocks[block].offset)
-            blocks = self._avro.block_reader(_Joined(header, file))
+            blocks = self._avro.block_reader(_Joined(self._header, file))
             for own, found in zip(self._blocks[block:-1], blocks, strict=False):
                 data, at = found.bytes_.getvalue(), 0
                 numbers = np.frombuffer(data, np.uint8)
@@ -105,8 +130,7 @@ class AvroFile:
                     if starts[-1] < 0:
                         raise EOFError("the block ends within an alert")
                     if number >= start:
-                        wanted = b"".join(_pieces(data, numbers, starts, schema))
-                        yield number, self._avro.schemaless_reader(io.BytesIO(wanted), schema.narrow, None)
+                        yield number, b"".join(pieces(data, numbers, starts, schema))
                     at = starts[-1]
 
     def _find_blocks(self, file: BinaryIO, marker: bytes) -> list[_Block]:
@@ -128,73 +152,6 @@ class AvroFile:
             first += count
 
 
-class _Kept(NamedTuple):
-    """A field that is wanted: whole, or of its record, whose node is given, those inner fields."""
-
-    field: int
-    node: int = -1
-    inner: tuple[int, ...] = ()
-
-
-class _Schema(NamedTuple):
-    """What a file's records have, and how to read what is wanted of them."""
-
-    reader: Reader
-    program: NDArray[np.int64]  # of whole records: see rotinv/alerts/avro_skip.py
-    node: int
-    kept: list["_Kept"]  # the fields that are wanted
-    narrow: dict[str, Any]  # the schema of a record of those alone
-
-
-@functools.lru_cache(8)  # a night of single packets has one schema
-def _understood(text: bytes) -> _Schema:
-    """How to read a schema's records. Raises _NoAlerts if those are of another kind.
-
-    Of ZTF's and Rubin's packets only what is wanted is read: an object's history is most of it. All is read
-    of other records, and where a type that is wanted is defined in a field that is not.
-    """
-    parse = require_extra("fastavro", "alerts", "Avro").parse_schema
-    schema = parse(json.loads(text))
-    names = [field["name"] for field in schema["fields"]]
-    reader = reader_for(names)
-    if reader is None:
-        raise _NoAlerts(", ".join(names))
-    program, node = avro_skip.compiled(schema)
-    kept, narrow = [_Kept(i) for i in range(len(names))], schema
-    if {"candidate", "diaSource"} & set(names):
-        wanted = [i for i, name in enumerate(names) if name in WANTED]
-        pairs = [_narrowed(schema["fields"][i], i, int(program[node + 2 + i])) for i in wanted]
-        with contextlib.suppress(Exception):  # the library has a dozen kinds of complaint
-            fields = [field for field, _ in pairs]
-            narrow = parse({"type": "record", "name": schema["name"], "fields": fields})
-            kept = [one for _, one in pairs]
-    return _Schema(reader, program, node, kept, narrow)
-
-
-def _narrowed(field: dict[str, Any], number: int, node: int) -> tuple[dict[str, Any], _Kept]:
-    """A wanted field's schema without those of its record's fields that are not wanted, and what is kept."""
-    inner, kind = WANTED[field["name"]], field["type"]
-    if not inner or not isinstance(kind, dict) or kind.get("type") != "record":
-        return field, _Kept(number)
-    places = [i for i, one in enumerate(kind["fields"]) if one["name"] in inner]
-    narrow = {**kind, "fields": [kind["fields"][i] for i in places]}
-    return {**field, "type": narrow}, _Kept(number, node, tuple(places))
-
-
-def _pieces(
-    data: bytes, numbers: NDArray[np.uint8], starts: NDArray[np.int64], schema: _Schema
-) -> list[bytes]:
-    """The bytes of a record's wanted fields: joined, they are a record of the narrow schema."""
-    pieces = []
-    for one in schema.kept:
-        if one.node < 0:
-            pieces.append(data[starts[one.field] : starts[one.field + 1]])
-            continue
-        inner = avro_skip.field_starts(numbers, starts[one.field], schema.program, one.node)
-        pieces += [data[inner[i] : inner[i + 1]] for i in one.inner]
-    return pieces
-
-
 class _Joined:
     """A file to read on: a header, then the rest of another file."""
 
@@ -209,8 +166,8 @@ class _Joined:
         return self._rest.tell()
 
 
-def _read_header(file: BinaryIO) -> tuple[bytes, bytes]:
-    """The schema's text and the marker; the file then stands at the first block."""
+def _read_header(file: BinaryIO) -> tuple[bytes, bytes, bytes]:
+    """The schema's text, the compression's name and the marker; the file then stands at the first block."""
     file.seek(len(MAGIC))
     metadata: dict[bytes, bytes] = {}
     while count := _read_long(file):
@@ -219,7 +176,17 @@ def _read_header(file: BinaryIO) -> tuple[bytes, bytes]:
         for _ in range(abs(count)):
             key = _read_bytes(file)
             metadata[key] = _read_bytes(file)
-    return metadata[b"avro.schema"], _read(file, _MARKER)
+    return metadata[b"avro.schema"], metadata.get(b"avro.codec", b"null"), _read(file, _MARKER)
+
+
+def _blocks_header(codec: bytes, marker: bytes) -> bytes:
+    """A header for the library's reader of blocks: it would refuse some surveys' own schemas, and no block
+    is read by them."""
+    if len(codec) > 63:  # longer than one byte of length can say
+        raise ValueError(f"a compression's name of {len(codec)} bytes")
+    pairs = ((b"avro.schema", b'"null"'), (b"avro.codec", codec))
+    texts = b"".join(bytes([2 * len(text)]) + text for pair in pairs for text in pair)
+    return MAGIC + bytes([2 * len(pairs)]) + texts + b"\0" + marker
 
 
 def _read_bytes(file: BinaryIO) -> bytes:

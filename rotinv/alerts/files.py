@@ -12,13 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.alerts import avro, fits, parquet, stamp
+from rotinv.alerts.profiles import Profile
 from rotinv.alerts.stamp import Packet
+from rotinv.alerts.surveys import SURVEYS
 from rotinv.stamps.splits import BLOCK
 from rotinv.stamps.store import CHANNELS, TEXTS
 from rotinv.system.errors import MissingLibrary, UserError
 
 SUFFIXES = (".avro", ".fits", ".fit", ".fits.gz", ".fits.fz", ".parquet")
 _GZIP = b"\x1f\x8b"
+_APPLE_DOUBLE = b"\x00\x05\x16\x07"  # what a Mac writes beside a file on a foreign disk, as ._NAME
 _SINGLE_OBJECT = b"\xc3\x01"  # Avro 1.12, "Single-object encoding"
 _FRAME = 5  # bytes before the record in a message of a schema registry: 0, then the schema's number
 _TAR_AT = 257  # where a tar archive has its mark
@@ -49,14 +52,15 @@ class Alerts:
     a path that does not exist or is no file of alerts, UserError is raised.
     """
 
-    def __init__(self, paths: Sequence[str | Path]) -> None:
+    def __init__(self, paths: Sequence[str | Path], profiles: Sequence[Profile] = ()) -> None:
+        """`profiles` describe surveys of the user's own, which come before those that are known."""
         self.paths = tuple(map(Path, paths))
         self.unreadable: list[str] = []
         self.files: list[AlertFile] = []
         kinds = [(path, _kind(path)) for path in self.paths]  # all are looked at before any is read
         for path, kind in kinds:
             try:
-                self.files.append(kind(path))
+                self.files.append(kind(path, (*profiles, *SURVEYS)))
             except UserError as error:
                 if len(paths) == 1 or isinstance(error, MissingLibrary):
                     raise
@@ -89,6 +93,10 @@ class Alerts:
 def find_files(paths: Sequence[str | Path]) -> list[Path]:
     """The files, and those of each folder in the order of their names.
 
+    A table that Spark wrote is a folder, NAME.parquet, and its parts are read. Passed over are hidden files
+    and folders, whose names begin with a dot, and folders whose names begin with _: those of a Mac, and of a
+    job of Spark's that is not done.
+
     Raises UserError if a folder has none, or if a file is there twice, for its alerts would count twice.
     """
     found: list[Path] = []
@@ -96,7 +104,7 @@ def find_files(paths: Sequence[str | Path]) -> list[Path]:
         if not path.is_dir():
             found.append(path)
             continue
-        inside = [file for file in sorted(path.rglob("*")) if file.name.lower().endswith(SUFFIXES)]
+        inside = [file for file in sorted(path.rglob("*")) if _is_alerts(file, file.relative_to(path))]
         if not inside:
             raise UserError(
                 f"{path}: holds neither a run (config.json) nor files of alerts ({', '.join(SUFFIXES)})"
@@ -110,7 +118,13 @@ def find_files(paths: Sequence[str | Path]) -> list[Path]:
     return found
 
 
-def _kind(path: Path) -> Callable[[Path], AlertFile]:
+def _is_alerts(file: Path, inside: Path) -> bool:
+    """Whether a file of a folder, which stands there at `inside`, is one of those that are read."""
+    hidden = inside.name.startswith(".") or any(name.startswith((".", "_")) for name in inside.parts[:-1])
+    return not hidden and file.name.lower().endswith(SUFFIXES) and file.is_file()
+
+
+def _kind(path: Path) -> Callable[[Path, Sequence[Profile]], AlertFile]:
     start = _start(path)
     if not start:
         return _refuse_empty
@@ -120,7 +134,7 @@ def _kind(path: Path) -> Callable[[Path], AlertFile]:
     raise UserError(f"{path}: is no file of alerts: {_instead(start)}")
 
 
-def _refuse_empty(path: Path) -> AlertFile:
+def _refuse_empty(path: Path, profiles: Sequence[Profile]) -> AlertFile:
     """An empty file is a damaged one: a download that failed must not stop a night's other files."""
     raise UserError(f"{path}: is empty")
 
@@ -131,6 +145,8 @@ def _instead(start: bytes) -> str:
         return "it is gzipped, and no FITS file is within; unpack it (gunzip, or tar -xzf)"
     if start[_TAR_AT:].startswith(b"ustar"):
         return "it is a tar archive; unpack it (tar -xf) and name the folder"
+    if start.startswith(_APPLE_DOUBLE):
+        return "it is a Mac's hidden file, which tells of another one and has no alerts; leave it out"
     if start[0] == 0 and len(start) > _FRAME:
         number = int.from_bytes(start[1:_FRAME], "big")
         return (

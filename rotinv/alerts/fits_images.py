@@ -2,23 +2,36 @@
 
 A night has tens of millions of such cut-outs, of one to three small images each (FITS Standard 4.0, sections
 3 to 5 and 7.1): headers of 2880 bytes in cards of 80, and big-endian pixels, value = BZERO + BSCALE stored.
+A file of another form, compressed in tiles or with more axes, is left to astropy.
 """
 
+import io
 import math
+import warnings
 import zlib
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rotinv.system.errors import require_extra
+from rotinv.system.files import first_line
+
 _BLOCK, _CARD = 2880, 80
 _TYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _MOST = 1 << 26  # bytes of a cut-out, unpacked: no packet makes this program fill the memory
-_KEYS = {  # of a header's, those that are read
-    *(b"XTENSION", b"BITPIX", b"NAXIS", b"NAXIS1", b"NAXIS2", b"NAXIS3", b"PCOUNT", b"GCOUNT"),
-    *(b"BSCALE", b"BZERO", b"BLANK", b"EXTNAME", b"UTYPE"),
+_USED = ("EXTNAME", "UTYPE", "CRPIX1", "CRPIX2")  # keywords that readers of packets use
+_KEYS = {  # the keywords of a header that are read, as a card begins with them
+    f"{key:8}".encode(): key
+    for key in (
+        *("XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "NAXIS3", "PCOUNT", "GCOUNT"),
+        *("BSCALE", "BZERO", "BLANK", "ZIMAGE", *_USED),
+    )
 }
+_LATER = ("CRPIX1", "CRPIX2")  # their cards are kept as they are, for few surveys need them: see crpix_of
+_END = b"END     "
 _GZIP = b"\x1f\x8b"
+STARTS = (b"SIMPLE  =", _GZIP)  # what the bytes of a cut-out begin with
 
 
 class Image(NamedTuple):
@@ -28,28 +41,67 @@ class Image(NamedTuple):
     pixels: NDArray[np.floating]  # (rows, columns), float32, or float64 where the file has 32 bits of integer
 
 
-def read_images(data: bytes) -> list[Image]:
-    """The two-dimensional images of a FITS file, gzipped or plain, in order.
+def read_images(data: bytes, only_first: bool = False) -> list[Image]:
+    """The images of two axes in a FITS file, gzipped or plain, in order; or the first alone.
 
-    Raises ValueError if it is damaged, or is no FITS file.
+    Raises ValueError if the file is damaged, is no FITS file, or has no such image.
     """
     if data[:2] == _GZIP:
         data = _unzip(data)
-    images, start = [], 0
+    images, start, plain = [], 0, True
     while start < len(data) and (start == 0 or data[start : start + 8] == b"XTENSION"):
         header, body = _header(data, start)
-        shape = tuple(_whole(header, f"NAXIS{i}") for i in range(_whole(header, "NAXIS"), 0, -1))
+        shape = tuple(_whole(header, f"NAXIS{i}") for i in range(min(_whole(header, "NAXIS"), 3), 0, -1))
         stored = np.dtype(_TYPES.get(_whole(header, "BITPIX"), "V0"))
         count = math.prod(shape) if shape else 0
         size = stored.itemsize * (count + int(header.get("PCOUNT", 0))) * int(header.get("GCOUNT", 1))
         if not stored.itemsize or size < 0 or body + size > len(data):
             raise ValueError("its FITS image is cut off or damaged")
-        if len(shape) == 2 and header.get("XTENSION", "IMAGE") == "IMAGE":
-            images.append(
-                Image(header, _pixels(np.frombuffer(data, stored, count, body), header).reshape(shape))
-            )
+        is_image = header.get("XTENSION", "IMAGE") == "IMAGE"
+        if len(shape) > 2 or header.get("ZIMAGE") is True:
+            plain = False
+            break
+        if len(shape) == 2 and is_image:
+            pixels = _pixels(np.frombuffer(data, stored, count, body), header).reshape(shape)
+            images.append(Image(header, pixels))
+            if only_first:
+                break
         start = body + -(-size // _BLOCK) * _BLOCK
+    if not plain:
+        images = _read_by_astropy(data)
+    if not images:
+        raise ValueError("its FITS file has no image of two axes")
     return images
+
+
+def variance_of(header: dict[str, Any], pixels: NDArray[Any]) -> NDArray[Any] | None:
+    """The variance that an image of uncertainties holds; None if it is an image of something else.
+
+    UTYPE says of which kind the uncertainty is, as CCDData of astropy writes it; an extension UNCERT
+    without UTYPE holds standard deviations, as astropy reads it.
+    """
+    kind = str(header.get("UTYPE") or header.get("EXTNAME", "")).lower()
+    if kind in ("varianceuncertainty", "variance", "var"):
+        return pixels
+    if kind in ("stddevuncertainty", "uncert", "uncertainty", "stddev"):
+        return np.square(pixels, dtype=np.float64)
+    if kind == "inversevariance":
+        with np.errstate(divide="ignore"):
+            return 1 / np.asarray(pixels, np.float64)
+    return None
+
+
+def crpix_of(header: dict[str, Any]) -> tuple[float, float] | None:
+    """CRPIX1 and CRPIX2, where the source is in a cut-out, counted from 1; None if they are not there."""
+    found = [header.get(key) for key in _LATER]
+    x, y = (_value(value) if isinstance(value, bytes) else value for value in found)
+    return (float(x), float(y)) if isinstance(x, int | float) and isinstance(y, int | float) else None
+
+
+def as_float(pixels: NDArray[Any]) -> NDArray[np.floating]:
+    """Pixels of any kind of number as float32, or as float64 where float32 would round them."""
+    exact = (pixels.dtype.kind in "iu" and pixels.dtype.itemsize > 2) or pixels.dtype.itemsize > 4
+    return pixels.astype(np.float64 if exact else np.float32)
 
 
 def _unzip(data: bytes) -> bytes:
@@ -64,31 +116,37 @@ def _unzip(data: bytes) -> bytes:
 
 
 def _header(data: bytes, start: int) -> tuple[dict[str, Any], int]:
-    """The keywords of the header at `start` that are of moment, and where what follows it begins."""
+    """The keywords of _KEYS in the header at `start`, and where what follows the header begins."""
     header: dict[str, Any] = {}
     if data[start : start + 9] not in (b"SIMPLE  =", b"XTENSION="):
         raise ValueError("is no FITS file")
     for at in range(start, len(data) - _CARD + 1, _CARD):
-        card = data[at : at + _CARD]
-        key = card[:8].rstrip()
-        if key == b"END":
+        start_of_card = data[at : at + 8]
+        if start_of_card == _END:
             return header, start + -(-(at + _CARD - start) // _BLOCK) * _BLOCK
-        if card[8:10] == b"= " and key in _KEYS:
-            header[key.decode("ascii", "replace")] = _value(card[10:])
+        key = _KEYS.get(start_of_card)
+        if key is not None and data[at + 8 : at + 10] == b"= ":
+            text = data[at + 10 : at + _CARD]
+            header[key] = text if key in _LATER else _value(text)
     raise ValueError("its FITS header has no end")
 
 
 def _value(text: bytes) -> Any:
     """A card's value: text, truth, or number; a comment is left out."""
+    if text[20:21] in (b" ", b"/", b""):  # an integer stands there in most cards, in columns 11 to 30
+        try:
+            return int(text[:20])
+        except ValueError:
+            pass
     field = text.strip()
     if field[:1] == b"'":
         return field[1:].split(b"'", 1)[0].rstrip().decode("ascii", "replace")
     field = field.split(b"/", 1)[0].strip()
     if field in (b"T", b"F"):
         return field == b"T"
-    for kind in (int, float):
+    for kind, number in ((int, field), (float, field.replace(b"D", b"E"))):  # 1.0D-01 is a float as well
         try:
-            return kind(field)
+            return kind(number)
         except ValueError:
             continue
     return field.decode("ascii", "replace")
@@ -103,8 +161,29 @@ def _whole(header: dict[str, Any], key: str) -> int:
 
 def _pixels(stored: NDArray[Any], header: dict[str, Any]) -> NDArray[np.floating]:
     """The values of stored pixels; those marked BLANK have none, NaN."""
-    pixels = stored.astype(np.float64 if stored.dtype.itemsize > 4 or stored.dtype == ">i4" else np.float32)
+    pixels = as_float(stored)
     if stored.dtype.kind != "f" and "BLANK" in header:
         pixels[stored == header["BLANK"]] = np.nan
     scale, zero = float(header.get("BSCALE", 1)), float(header.get("BZERO", 0))
     return pixels if (scale, zero) == (1, 0) else pixels * scale + zero
+
+
+def _read_by_astropy(data: bytes) -> list[Image]:
+    """The images of a file, read by astropy; axes of one plane, before rows and columns, are left out."""
+    fits = require_extra("astropy.io.fits", "alerts", "a FITS cut-out")
+    images, others = [], []
+    try:
+        with warnings.catch_warnings(), fits.open(io.BytesIO(data), memmap=False) as hdus:
+            warnings.simplefilter("ignore")  # of headers that are odd but can be read
+            for hdu in hdus:
+                shape = tuple(hdu.shape) if hdu.is_image else ()
+                if len(shape) < 2 or math.prod(shape[:-2]) != 1 or 8 * math.prod(shape) > _MOST:
+                    others += [shape] if shape else []
+                    continue
+                header = {key: hdu.header[key] for key in _USED if key in hdu.header}
+                images.append(Image(header, as_float(hdu.data.reshape(shape[-2:]))))
+    except Exception as error:  # astropy's dozen kinds, for a file that is damaged
+        raise ValueError(f"its FITS image cannot be read ({first_line(error)})") from error
+    if others and not images:
+        raise ValueError(f"its FITS image has the shape {others[0]}, not (rows, columns)")
+    return images

@@ -7,6 +7,7 @@ The stamp is the 21 x 21 pixels about the alert's own pixel, never resampled. do
 with its reason. Tally counts what became of alerts, block by block.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,16 +24,15 @@ FLAGS = {  # name: (bit, what it says of an object)
     "filled": (4, "pixels without a value were given the median of their channel"),
     "edge": (8, "a cut-out ends within the stamp: what lies beyond counts as pixels without a value"),
     "missing_cutout": (16, "a cut-out is missing: its channel has no values"),
-    "unreadable": (32, "the packet or a cut-out of it cannot be read"),
+    "unreadable": (32, "the packet, a cut-out or a value of it cannot be read"),
     "gaps": (64, "too many pixels without a value, or one in the middle: the channel has no values"),
-    "off_centre": (
-        128,
-        "a cut-out is not of the expected size and the packet does not say which side is cut",
-    ),
+    "off_centre": (128, "a cut-out is not of the survey's size, and nothing says where in it the alert is"),
     "constant": (256, "a channel is constant, and is read as zeros"),
     "not_scored": (512, "a channel that the network reads has no values: no score"),
+    "sign_unknown": (1024, "nothing says whether the difference is of science - template or turned"),
 }
 BIT = {name: bit for name, (bit, _) in FLAGS.items()}
+_REASONS = BIT["unreadable"] | BIT["missing_cutout"] | BIT["off_centre"]  # why a channel has no values
 _MIDDLE = 5  # pixels: the source's own
 _MOST_FILLED = 0.25  # of a channel's pixels
 _GAUSSIAN = 1.4826  # standard deviations in a median absolute deviation
@@ -53,10 +53,20 @@ class Packet:
     difference: Pixels | None = None
     variance: Pixels | None = None  # of the difference
     negative: bool = False  # detected in template - science
-    flipped: bool = False  # then: the difference's sign is already that of template - science
+    flipped: bool | None = False  # then: the difference is that of template - science already; None: unknown
+    place: str = "middle"  # where the source is in a cut-out: see profiles.Profile
     side: int | None = None  # of a whole cut-out, pixels, where the survey has one size
-    position: tuple[float, float] | None = None  # x, y in an image whose pixels count from 1
-    image: tuple[int, int] | None = None  # that image's columns and rows
+    position: tuple[float, float] | None = None  # x, y: in the image, or, for "wcs", in the cut-out (from 0)
+    image: tuple[int, int] | None = None  # the image's columns and rows
+    ra: float = float("nan")  # degrees
+    dec: float = float("nan")
+    mjd: float = float("nan")  # days, in the survey's own scale of time
+    band: str = ""
+    magnitude: float = float("nan")  # of the difference
+    flux: float = float("nan")  # of the difference, nJy
+    survey_score: float = float("nan")  # the survey's own, of how likely the alert is real
+    survey_score_version: str = ""
+    pixel_flags: str = ""  # names, with blanks between
     flags: int = 0
 
 
@@ -67,7 +77,10 @@ def stamp_of(packet: Packet, size: int) -> tuple[NDArray[np.float32], int]:
     if packet.negative:
         flags |= BIT["negative"]
         first, second = second, first
-        if difference is not None and not packet.flipped:
+        if difference is not None and packet.flipped is None:
+            flags |= BIT["sign_unknown"]
+            difference = np.full(difference.shape, np.nan)
+        elif difference is not None and not packet.flipped:
             difference = np.negative(difference, dtype=np.float64)
     stamp_of = np.empty((size, size, len(CHANNELS)))
     with np.errstate(all="ignore"):  # what is no number, or too large for float32, has no value
@@ -78,29 +91,32 @@ def stamp_of(packet: Packet, size: int) -> tuple[NDArray[np.float32], int]:
         flags |= found
         stamp_of[:, :, 3] = stamp_of[:, :, 2] / noise
         out = stamp_of.astype(np.float32)
-    for c in range(len(CHANNELS)):
-        flags |= _fill(out[:, :, c])
-    if flags & (BIT["unreadable"] | BIT["missing_cutout"] | BIT["off_centre"]):
+    if not np.isfinite(out).all():
+        for c in range(len(CHANNELS)):
+            flags |= _fill(out[:, :, c])
+    if flags & _REASONS or (packet.negative and packet.flipped is None):
         flags &= ~BIT["gaps"]  # the reason is known
     return out, flags
 
 
 def _noise(packet: Packet, size: int) -> tuple[Pixels | float, int]:
-    """The standard deviation of the difference, of each pixel or of all; a variance not above 0 has none."""
+    """The standard deviation of the difference, of each pixel or of all; a variance that is not above 0, or
+    infinite, gives none."""
     if packet.difference is None:
         return np.nan, 0
     if packet.variance is not None:
         variance, flags = _cut(packet, packet.variance, size)
-        return np.sqrt(np.where(variance > 0, variance, np.nan)), flags
+        return np.sqrt(np.where((variance > 0) & np.isfinite(variance), variance, np.nan)), flags
     known = packet.difference[np.isfinite(packet.difference)]
     sigma = _GAUSSIAN * _median(np.abs(known - _median(known))) if len(known) else 0
     return sigma if sigma > 0 else np.nan, BIT["robust_noise"]
 
 
 def _median(values: Pixels) -> float:
-    """The median of numbers, by a sort, which takes a third of the time of numpy's median."""
-    ordered, count = np.sort(values), len(values)
-    return (float(ordered[(count - 1) // 2]) + float(ordered[count // 2])) / 2
+    """The median of numbers, in a tenth of the time of numpy's median, which also looks for NaN."""
+    low, high = (len(values) - 1) // 2, len(values) // 2
+    parted = np.partition(values, low if low == high else [low, high])
+    return (float(parted[low]) + float(parted[high])) / 2
 
 
 def _cut(packet: Packet, pixels: Pixels | None, size: int) -> tuple[Pixels, int]:
@@ -120,21 +136,49 @@ def _cut(packet: Packet, pixels: Pixels | None, size: int) -> tuple[Pixels, int]
 
 
 def _centre(packet: Packet, shape: tuple[int, ...]) -> tuple[int, int] | None:
-    """The row and column of the alert's own pixel in a cut-out; None if it cannot be known.
-
-    A whole cut-out of n pixels has it at n // 2. One that ends at an edge of the image lacks pixels on that
-    side; which side it is, the position says.
-    """
-    whole = packet.side or shape[0]
-    if shape == (whole, whole):
-        return whole // 2, whole // 2
-    if packet.position is None or packet.image is None or max(shape) > whole:
+    """The row and column of the alert's own pixel in a cut-out; None if it cannot be known."""
+    at = packet.position[::-1] if packet.position else (None, None)
+    if packet.place in ("box", "wcs"):
+        axes = [_in_box(length, x, packet.place) for length, x in zip(shape, at, strict=True)]
+    else:
+        whole = packet.side or shape[0]
+        images = packet.image[::-1] if packet.place == "edge" and packet.image else (None, None)
+        axes = [_in_side(found, whole, x, n) for found, x, n in zip(shape, at, images, strict=True)]
+    row, column = axes
+    if row is None or column is None or not (0 <= row < shape[0] and 0 <= column < shape[1]):
         return None
-    row, column = (
-        found - (whole - whole // 2) if at < length / 2 else whole // 2
-        for found, at, length in zip(shape, packet.position[::-1], packet.image[::-1], strict=True)
-    )
-    return (row, column) if 0 <= row < shape[0] and 0 <= column < shape[1] else None
+    return row, column
+
+
+def _in_box(length: int, x: float | None, place: str) -> int | None:
+    """The source's pixel along an axis of a box of `length` pixels about it.
+
+    Rubin rounds the box's corner: the source is at x - floor(x - length / 2 + 1), which for an even length is
+    length / 2 - 1 and a fraction, so that its pixel is that one or the next. For "wcs" x is in the box.
+    """
+    if x is None:
+        return length // 2 if length % 2 and place == "box" else None
+    within = x if place == "wcs" else x - math.floor(x - length / 2 + 1)
+    return math.floor(within + 0.5)
+
+
+def _in_side(length: int, whole: int, x: float | None, image: int | None) -> int | None:
+    """The source's pixel along an axis of a cut-out whose whole side has it in the middle, at whole // 2.
+
+    A shorter cut-out ends at an edge of the `image`: x, which counts from 1, then says which edge, and it
+    must be as near to that as the cut-out is short (to a pixel, for x is measured on another grid).
+    """
+    middle = whole // 2
+    if length == whole:
+        return middle
+    if x is None or image is None or length > whole:
+        return None
+    lacking = whole - length
+    pixel = round(x)
+    below, above = middle + 1 - pixel, whole - middle - 1 - (image - pixel)  # pixels beyond either edge
+    if abs(lacking - below) <= 1 and above <= 0:
+        return middle - lacking
+    return middle if abs(lacking - above) <= 1 and below <= 0 else None
 
 
 def _fill(channel: NDArray[np.float32]) -> int:

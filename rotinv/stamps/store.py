@@ -8,6 +8,7 @@ A store of alerts has no `label`; it has the texts `object_id`, `candidate_id` a
 """
 
 import contextlib
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -39,6 +40,7 @@ class StampStore:
         self.path = Path(path)
         if self.path.suffix.lower() in (".npy", ".npz"):
             raise UserError(f"{self.path}: is not a stamp store; make one of arrays with rotinv pack")
+        _refuse_alerts(self.path)
         self._file = open_hdf5(self.path)
         try:
             with reading_hdf5(self.path):
@@ -229,6 +231,23 @@ def open_stamps(
         label=None if label is None else check_labels(f"{path}: label", label),
         snr=None if snr is None else snr.astype(np.float32),
     )
+
+
+_ALERTS = (b"Obj\x01", b"PAR1", b"SIMPLE  =", b"\x1f\x8b")  # what Avro, Parquet and FITS files begin with
+
+
+def _refuse_alerts(path: Path) -> None:
+    """Raise UserError, with what to do, for alerts: they are read by score and import_alerts only."""
+    start = b""
+    if path.is_file():
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            start = file.read(16)
+    if start.startswith(_ALERTS) or path.is_dir():
+        what = "is a folder" if path.is_dir() else "holds alerts or images"
+        raise UserError(
+            f"{path}: {what}, not a stamp store; of alerts make one first: "
+            f"rotinv import_alerts {shlex.quote(str(path))} --out alerts.h5"
+        )
 
 
 def _check_kinds(where: str, kind: NDArray[Any], count: int) -> None:
