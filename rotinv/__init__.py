@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from rotinv.system.version import __version__
 
 if TYPE_CHECKING:
+    from rotinv.classifier.classifier import Classifier, load
+    from rotinv.classifier.fitting import fit
     from rotinv.nn.architectures import build
     from rotinv.nn.devices import get_kernels
     from rotinv.runs.model import load_model
@@ -19,11 +21,14 @@ if TYPE_CHECKING:
     from rotinv.system.errors import UserError
 
 __all__ = [
+    "Classifier",
     "StampStore",
     "UserError",
     "__version__",
     "build",
+    "fit",
     "get_kernels",
+    "load",
     "load_model",
     "make_survey",
     "open_stamps",
@@ -36,10 +41,13 @@ if not (_here / "kernels").is_dir():
     __path__.append(str(_here.parent))
 
 _MODULES = {
+    "Classifier": "rotinv.classifier.classifier",
     "StampStore": "rotinv.stamps.store",
     "UserError": "rotinv.system.errors",
     "build": "rotinv.nn.architectures",
+    "fit": "rotinv.classifier.fitting",
     "get_kernels": "rotinv.nn.devices",
+    "load": "rotinv.classifier.classifier",
     "load_model": "rotinv.runs.model",
     "make_survey": "rotinv.survey",
     "open_stamps": "rotinv.stamps.store",

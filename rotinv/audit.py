@@ -12,7 +12,6 @@ from rotinv.lrp.attribution import Question
 from rotinv.lrp.ledger_report import Audit, audits
 from rotinv.nn.devices import DEVICES, get_kernels
 from rotinv.runs.model import Model, check_indices, open_models, open_stamps_for, stamps_as_read
-from rotinv.stamps.store import SPLITS
 from rotinv.system import pictures
 from rotinv.system.files import refuse_existing
 
@@ -98,7 +97,7 @@ def _parser() -> cli.Parser:
         default="predicted",
         help=f"{', '.join(targets.TARGETS)}, or a class: 0 or 1",
     )
-    add("--split", choices=SPLITS, default="test", help="of a stamp store")
+    cli.add_split(parser)
     add("--device", choices=DEVICES, default="cpu", help="whose relevance is audited")
     add("--threads", type=cli.integer(1), help="threads of the cpu device (default: all)")
     add("--exact", action="store_true", help="in fractions, without any rounding; for small networks")

@@ -97,6 +97,13 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def add_split(parser: Parser) -> None:
+    """The option of programs that read a stamp store; stamps of other kinds have no splits."""
+    parser.add_argument(
+        "--split", choices=("train", "validate", "test"), help="of a stamp store (default: test)"
+    )
+
+
 def add_precision(parser: Parser) -> None:
     """The option of programs that train or score; maps of relevance are float32 always."""
     parser.add_argument(

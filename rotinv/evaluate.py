@@ -10,19 +10,22 @@ import numpy as np
 from tqdm import tqdm
 
 from rotinv import cli
-from rotinv.metrics import calibrators, classification_report, operating, rates, scores
+from rotinv.metrics import calibrators, operating, rates, scores
 from rotinv.metrics.calibrators import Calibrator
+from rotinv.metrics.classification_report import Evaluation, kept_lines
 from rotinv.metrics.curves import evaluation_picture
 from rotinv.metrics.operating import Night, OperatingPoint
 from rotinv.metrics.scores import Scores
 from rotinv.nn.devices import DEVICES, get_kernels
 from rotinv.runs import calibrated, thresholds
 from rotinv.runs.model import Model, labelled_scores, open_models, open_stamps_for
-from rotinv.stamps.splits import usable
-from rotinv.stamps.store import SPLITS
+from rotinv.stamps.splits import Split, usable
+from rotinv.stamps.store import StampStore, has_splits
 from rotinv.system import pictures
 from rotinv.system.errors import UserError
 from rotinv.system.files import refuse_existing
+
+_CHOSEN_ON = "validate"  # thresholds and calibrators are not to be chosen on the stamps of the test
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,46 +33,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     *folders, last = options.inputs
     _check(options, last, bool(folders))
-    models, fitted = [], {}
-    if folders:
-        models = open_models(folders)
+    models = open_models(folders) if folders else []
+    fitted: dict[str, Calibrator] = {}
+    if models:
+        split = open_stamps_for(models[0], last, options.split)
+        title, each = f"{last.name}, {split.name}", _scored(models, split, options)
+        chosen, on = _chosen(models, last, split, each, options)
         if options.calibrate:
-            fitted = _fitted(models, last, options)
-        each = _scored(models, last, options.split, options)
+            fitted = {
+                name: calibrators.fit(options.calibrate, one.label, one.probability)
+                for name, one in on.items()
+            }
     else:
-        each = {last.name: scores.read(last)}
+        title, each = last.name, {last.name: _read(last, options)}
     points = _points(list(each.values())[-1], options)
-    fprs = sorted({*rates.FPRS, *options.fpr})
-    found = {
-        name: classification_report.evaluate(one, fprs, calibrator=fitted.get(name))
-        for name, one in each.items()
-    }
+    found = Evaluation(title, each, sorted({*rates.FPRS, *options.fpr}), fitted)
     if options.out:
-        curves = {name: _curve(last, one) for name, one in each.items()}
-        evaluation_picture(options.out, curves, list(found.values())[-1], _title(options))
-    _report(options, found, points)
-    if folders and options.keep:
-        _keep(folders, models, last, options.split, found, fitted)
+        evaluation_picture(options.out, found.curves(), found, title)
+    kept = None
+    if models and options.keep:
+        kept = _keep(folders, models, last, chosen, on, fitted, options)
+    if kept is not None:
+        tested = list(each.values())[-1]
+        at = rates.at_thresholds(tested.label, tested.probability, kept.pop("at"))
+        kept |= {"on": split.name, "at_fpr": at}
+    _report(options, found, points, kept)
     return 0
 
 
-def _title(options: argparse.Namespace) -> str:
-    *folders, last = options.inputs
-    return last.name + (f", {options.split}" if folders else "")
-
-
 def _report(
-    options: argparse.Namespace, found: dict[str, dict[str, Any]], points: list[OperatingPoint]
+    options: argparse.Namespace, found: Evaluation, points: list[OperatingPoint], kept: dict[str, Any] | None
 ) -> None:
     """Print what was found, as text or JSON."""
-    *folders, last = options.inputs
-    final = list(found.values())[-1]
     if options.json:
         night = {"operating_points": [operating.as_json(point) for point in points]} if points else {}
-        document = {"scored": str(last), **final, **night, "models": found if folders else {}}
+        document = {**found, "scored": str(options.inputs[-1]), **night, "kept": kept}
         print(json.dumps(document, indent=1))
         return
-    print(_title(options), *classification_report.report_lines(final, found), sep="\n")
+    print(found, *(kept_lines(kept) if kept else []), sep="\n")
     if points:
         print("", *operating.lines(points, _night(options)), sep="\n")
 
@@ -108,62 +109,73 @@ def _points(one: Scores, options: argparse.Namespace) -> list[OperatingPoint]:
         raise UserError(f"--prevalence: {error}") from error
 
 
-def _fitted(models: list[Model], path: Path, options: argparse.Namespace) -> dict[str, Calibrator]:
-    """A calibrator for each model and for their vote, fitted on the validation split."""
-    each = _scored(models, path, "validate", options)
-    return {
-        name: calibrators.fit(options.calibrate, one.label, one.probability) for name, one in each.items()
-    }
+def _read(path: Path, options: argparse.Namespace) -> Scores:
+    """A table of scores; stamps without a score are left out, and told."""
+    found = scores.read(path, options.on_bad)
+    if found.missing:
+        cli.note(f"{path}: {cli.counted(found.missing, 'stamp')} without a score left out")
+    return found
 
 
-def _scored(
-    models: list[Model], path: Path, split_name: str, options: argparse.Namespace
-) -> dict[str, Scores]:
+def _scored(models: list[Model], split: Split, options: argparse.Namespace) -> dict[str, Scores]:
     """Each model's scores of the stamps, by its name, and those of their vote where there are several."""
     k = get_kernels(options.device, options.threads)
-    split = open_stamps_for(models[0], path, split_name)
     indices = usable(split, options.on_bad, progress=cli.progress_wanted())
     with tqdm(total=len(models) * len(indices), unit="stamps", disable=not cli.progress_wanted()) as bar:
         return labelled_scores(k, models, split, indices, bar.update)
 
 
-def _curve(path: Path, one: Scores) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        return rates.det_curve(one.label, one.probability)
-    except ValueError as error:
-        raise UserError(f"{path}: {error}; leave --out away") from error
+def _chosen(
+    models: list[Model], path: Path, split: Split, each: dict[str, Scores], options: argparse.Namespace
+) -> tuple[str, dict[str, Scores]]:
+    """The split on which thresholds and calibrators are chosen, and the scores of its stamps.
+
+    It is the store's split validate, or, where it has none, the stamps that are evaluated.
+    """
+    if not (options.keep or options.calibrate) or not has_splits(path) or split.name == _CHOSEN_ON:
+        return split.name, each
+    with StampStore(path) as store:
+        if not store.sizes[_CHOSEN_ON] and not options.calibrate:
+            return split.name, each
+    return _CHOSEN_ON, _scored(models, open_stamps_for(models[0], path, _CHOSEN_ON), options)
 
 
 def _keep(
     folders: Sequence[Path],
     models: list[Model],
     path: Path,
-    split: str,
-    found: dict[str, dict[str, Any]],
+    chosen: str,
+    on: dict[str, Scores],
     fitted: dict[str, Calibrator],
-) -> None:
-    """Keep the thresholds and the calibrators with the models, those of each and of all together."""
-    about = {"stamps": str(path), "split": split}
-    ones = [([folder], [model]) for folder, model in zip(folders, models, strict=True)]
-    together = [(list(folders), models)] if len(models) > 1 else []
-    for (where, of), (name, one) in zip([*ones, *together], found.items(), strict=True):
+    options: argparse.Namespace,
+) -> dict[str, Any] | None:
+    """Keep the thresholds and the calibrators with the models, those of each and of all together.
+
+    Gives the thresholds of the last by FPR, and says of which split they are.
+    """
+    about = {"stamps": str(path), "split": chosen}
+    for name, (where, of) in zip(on, thresholds.owners(folders, models), strict=True):
         if name in fitted:
-            calibrated.store(where, of, fitted[name], {"stamps": str(path), "split": "validate"})
-        if not (one["candidates"] and one["artifacts"]):  # the same stamps for all
-            cli.warn(f"no thresholds are kept: {path} has stamps of one class only")
-            return
-        values = {float(f): np.inf if t is None else t for f, t in one["thresholds"].items()}
-        thresholds.store(where, of, values, {**about, "artifacts": one["artifacts"]})
+            calibrated.store(where, of, fitted[name], about)
     if fitted:
         cli.note(f"calibrators are kept in {', '.join(f'{f / calibrated.FILE}' for f in folders)}")
+    if not thresholds.both_classes(on):
+        cli.warn(f"no thresholds are kept: '{chosen}' of {path} has stamps of one class only")
+        return None
+    label = list(on.values())[-1].label
+    for fpr in options.fpr:
+        operating.check_fpr(fpr, int(np.sum(label == 0)))
+    found = thresholds.keep(folders, models, on, about, sorted({*rates.FPRS, *options.fpr}))
     cli.note(f"thresholds are kept in {', '.join(f'{f / thresholds.FILE}' for f in folders)}")
+    return {"split": chosen, "stamps": len(label), "at": found}
 
 
 def _parser() -> cli.Parser:
     parser = cli.Parser(
         "evaluate",
         "Tell how good trained networks are on stamps, each alone and all by majority, or how good a table "
-        "of scores is; keep the thresholds at fixed FPRs with the models, for score --at-fpr.",
+        "of scores is; keep the thresholds at fixed FPRs with the models, for score --at-fpr: those of the "
+        "store's split validate where there is one, else of the stamps that are evaluated.",
     )
     add = parser.add_argument
     add(
@@ -171,7 +183,7 @@ def _parser() -> cli.Parser:
         nargs="+",
         type=Path,
         metavar="RUN STAMPS | SCORES",
-        help="runs, then stamps (store, .npz); or scores: CSV of score, HDF5 with label, p_candidate",
+        help="runs, then stamps (store, .npz); or scores: what score wrote, or HDF5 with label, p_candidate",
     )
     add("--out", type=Path, metavar="FIG.png", help="draw DET and ROC curve, errors by SNR, calibration")
     add("--json", action="store_true", help="print JSON")
@@ -188,8 +200,8 @@ def _parser() -> cli.Parser:
         help="fit a calibrator of p(candidate) on the store's validation split and keep it with the runs",
     )
     add("--no-keep", dest="keep", action="store_false", help="do not keep the thresholds with the runs")
-    add("--split", choices=SPLITS, default="test", help="of a stamp store")
-    add("--on-bad", choices=("error", "drop"), default="error", help="NaN or infinite pixels")
+    cli.add_split(parser)
+    add("--on-bad", choices=("error", "drop"), default="error", help="NaN or infinite pixels, or scores")
     add("--device", choices=DEVICES, default="cpu", help="where to compute")
     add("--threads", type=cli.integer(1), help="threads of the cpu device (default: all)")
     return parser

@@ -25,7 +25,6 @@ from rotinv.runs.model import (
     verdict,
 )
 from rotinv.stamps.splits import Split, usable
-from rotinv.stamps.store import SPLITS
 from rotinv.system.errors import UserError
 from rotinv.system.files import refuse_existing
 from rotinv.system.pictures import require_matplotlib
@@ -181,7 +180,7 @@ def _parser() -> cli.Parser:
         "--scale", choices=heatmaps.SCALES, default="max-abs", help="of the picture: one for a model's maps"
     )
     parser.add_argument("--realign", action="store_true", help="draw the four maps turned back")
-    parser.add_argument("--split", choices=SPLITS, default="test", help="of a stamp store")
+    cli.add_split(parser)
     parser.add_argument(
         "--on-bad",
         choices=("error", "drop"),

@@ -22,7 +22,6 @@ from rotinv.metrics.noncentral_t import DDOF
 from rotinv.nn.devices import DEVICES, get_kernels
 from rotinv.runs.model import Model, open_models, open_stamps_for, unique_names
 from rotinv.stamps.splits import Split, usable
-from rotinv.stamps.store import SPLITS
 from rotinv.system import pictures
 from rotinv.system.errors import UserError
 from rotinv.system.files import refuse_existing, written_whole
@@ -39,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     channels = _channels(models[0], options.channel)
     k = get_kernels(options.device, options.threads)
     split = open_stamps_for(models[0], options.stamps, options.split)
+    options.split = split.name
     indices = usable(split, options.on_bad)[: options.count]
     tables = {}
     how = sigma_bar.How(options.method, rule, options.target, options.scale)
@@ -142,7 +142,7 @@ def _parser() -> cli.Parser:
     add = parser.add_argument
     add("runs", nargs="+", type=Path, metavar="RUN", help="folders of trained runs")
     add("stamps", type=Path, metavar="STAMPS", help="stamp store, or .npy or .npz as for score")
-    add("--split", choices=SPLITS, default="test", help="of a stamp store")
+    cli.add_split(parser)
     add(
         "--count",
         type=cli.integer(1),

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv import cli
+from rotinv.stamps import packing
 from rotinv.stamps.arrays import channels_last, read_arrays
-from rotinv.stamps.splits import BLOCK, Split, check_labels, check_scaled, usable
-from rotinv.stamps.store import CHANNELS, SPLITS, create_store
+from rotinv.stamps.splits import Split, check_labels, check_scaled, usable
+from rotinv.stamps.store import CHANNELS
 from rotinv.system.errors import UserError
 from rotinv.system.files import refuse_existing
 
@@ -28,25 +29,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     kept = usable(everything, options.on_bad)
     if len(kept) < len(everything):
         print(f"dropped {len(everything) - len(kept)} of {len(everything)} stamps: NaN or infinite pixels")
-    image = arrays.setdefault("image", np.arange(len(everything)))  # else each stamp is its own
-    parts = _divide(options.arrays, image[kept], options.split, options.seed)
     kinds = _name_kinds(options.arrays, arrays)
-    attributes = {"source": options.arrays.name, "split": options.split, "seed": options.seed}
-    with create_store(
+    columns = {key: values for key, values in arrays.items() if key != "stamps"}
+    parts = packing.pack(
         options.out,
+        everything,
+        kept,
+        columns,
         channels=channels,
-        size=everything.shape[0],
         kinds=kinds,
-        normalisation=options.normalisation,
-        attributes=attributes,
-    ) as writer:
-        for name, part in zip(SPLITS, parts, strict=True):
-            for start in range(0, len(part), BLOCK):
-                chosen = kept[part[start : start + BLOCK]]
-                columns = {key: values[chosen] for key, values in arrays.items() if key != "stamps"}
-                writer.append(name, everything.raw(chosen), **columns)
-    for name, part in zip(SPLITS, parts, strict=True):
-        chosen = kept[part]
+        fractions=options.split,
+        seed=options.seed,
+    )
+    image = arrays.get("image", np.arange(len(everything)))
+    for name, chosen in parts.items():
         candidates = int(arrays["label"][chosen].sum())
         images = len(np.unique(image[chosen]))
         print(
@@ -70,7 +66,7 @@ def _parser() -> cli.Parser:
     add(
         "--split",
         type=_fractions,
-        default=(0.8, 0.1, 0.1),
+        default=packing.FRACTIONS,
         metavar="TRAIN,VALIDATE,TEST",
         help="fractions of the stamps; all stamps of an image go to one split",
     )
@@ -128,8 +124,7 @@ def _read(path: Path, names: Sequence[str] | None) -> tuple[dict[str, NDArray[An
         raise UserError(f"{path}: has no stamps at all")
     arrays["stamps"] = stamps
     arrays["label"] = check_labels(f"{path}: label", arrays["label"])
-    count = stamps.shape[3]
-    return arrays, names or (CHANNELS if count == 4 else [f"channel{c}" for c in range(count)])
+    return arrays, names or packing.channel_names(stamps.shape[3])
 
 
 def _name_kinds(path: Path, arrays: dict[str, NDArray[Any]]) -> list[str]:
@@ -152,31 +147,6 @@ def _name_kinds(path: Path, arrays: dict[str, NDArray[Any]]) -> list[str]:
     if len(names) > 256:
         raise UserError(f"{path}: kind has {len(names)} different names; at most 256 can be stored")
     return [str(name) for name in names]
-
-
-def _divide(
-    path: Path, image: NDArray[Any], fractions: Sequence[float], seed: int
-) -> list[NDArray[np.int64]]:
-    """The indices of the stamps of each split: images in random order, cut where the fractions say.
-
-    An image goes where its middle stamp lies. Raises UserError if a split that should have stamps
-    gets none.
-    """
-    images, owner, sizes = np.unique(image, return_inverse=True, return_counts=True)
-    order = np.random.default_rng(seed).permutation(len(images))
-    middle = np.cumsum(sizes[order]) - sizes[order] / 2
-    bounds = np.cumsum(fractions)[:-1] * len(image)
-    place = np.empty(len(images), dtype=np.int64)
-    place[order] = np.searchsorted(bounds, middle, side="right")
-    parts = [np.flatnonzero(place[owner] == number) for number in range(len(SPLITS))]
-    for name, fraction, part in zip(SPLITS, fractions, parts, strict=True):
-        if fraction and not len(part):
-            raise UserError(
-                f"{path}: {len(images)} images are too few for --split "
-                f"{','.join(f'{f:g}' for f in fractions)}: '{name}' gets no stamps; "
-                "give it the fraction 0, or more images"
-            )
-    return parts
 
 
 if __name__ == "__main__":

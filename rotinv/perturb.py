@@ -17,7 +17,6 @@ from rotinv.lrp.perturbation import STEPS, How, Result, aopc_rows
 from rotinv.nn.devices import DEVICES, get_kernels
 from rotinv.runs.model import Model, check_indices, open_models, open_stamps_for, stamps_as_read
 from rotinv.stamps.splits import Split, usable
-from rotinv.stamps.store import SPLITS
 from rotinv.system import pictures
 from rotinv.system.errors import UserError
 from rotinv.system.files import refuse_existing, written_whole
@@ -30,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check_files(options)
     (model,) = open_models([options.run])
     split = open_stamps_for(model, options.stamps, options.split)
+    options.split = split.name
     indices = _indices(split, options)
     stamps = stamps_as_read(model, split, indices)
     how = _how(options, stamps.shape[1])
@@ -159,7 +159,7 @@ def _parser() -> cli.Parser:
     add("--draws", type=cli.integer(1), default=1, help="of the noise and the random order; a stamp's mean")
     add("--seed", type=cli.integer(0), default=0, help="of the noise and the random orders")
     add("--of", choices=("logit", "probability"), default="logit", help="f: whose fall is measured")
-    add("--split", choices=SPLITS, default="test", help="of a stamp store")
+    cli.add_split(parser)
     add("--csv", type=Path, metavar="FILE", help="write the table as CSV")
     add("--out", type=Path, metavar="FIG", help="draw the curves (.png or .pdf)")
     add("--json", action="store_true", help="print the table and the curves as JSON")

@@ -10,12 +10,12 @@ from tqdm import tqdm
 from rotinv import cli
 from rotinv.alerts.stamp import Tally, first_of
 from rotinv.catalogue import dask_scoring, formats, sources
-from rotinv.catalogue.scorer import NEAR, NOT_SCORED, QUESTION, Choice, Here, Scorer, Threshold, Work
+from rotinv.catalogue.scorer import NEAR, QUESTION, Choice, Here, Scorer, Threshold, Work
 from rotinv.catalogue.sources import Source
 from rotinv.lrp import map_files
+from rotinv.metrics.rates import NOT_SCORED
 from rotinv.nn.devices import DEVICES, get_kernels
 from rotinv.runs import calibrated, folder, model, thresholds
-from rotinv.stamps.store import SPLITS
 from rotinv.system.errors import UserError
 from rotinv.system.files import refuse_existing
 
@@ -145,7 +145,7 @@ def _parser() -> cli.Parser:
         help="write heatmaps beside the scores, in OUT-maps.h5: near-threshold [K] (the K nearest it, "
         f"default {NEAR}), top K, or all",
     )
-    parser.add_argument("--split", choices=SPLITS, default="test", help="of a stamp store")
+    cli.add_split(parser)
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")
     parser.add_argument("--threads", type=cli.integer(1), help="threads of the cpu device (default: all)")
     cli.add_precision(parser)

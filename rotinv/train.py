@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -14,16 +15,14 @@ from rotinv import cli, survey
 from rotinv.nn import architectures
 from rotinv.nn.devices import DEVICES, get_kernels
 from rotinv.runs import training, trials
-from rotinv.runs.folder import Config, check_folder_free, create_run_folder, read_config
+from rotinv.runs.folder import Config, check_folder_free, create_run_folder, read_config, write_config
 from rotinv.runs.history import Row
-from rotinv.runs.protocol import PAPER, QUICK, Progress, Schedule
-from rotinv.stamps.pixels import check_side
+from rotinv.runs.protocol import PAPER, QUICK, SCHEDULES, Progress, Schedule
 from rotinv.stamps.store import StampStore
 from rotinv.system import locks, scratch
 from rotinv.system.errors import UserError
 from rotinv.system.signals import stop_requested
 
-SCHEDULES = {"quick": QUICK, "paper": PAPER}
 QUICK_SURVEY = {"train": 20_000, "validate": 2_500, "test": 5_000}  # stamps simulated without --data
 SURVEY_SEED = 1
 
@@ -32,41 +31,51 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     options = _parse(argv)
     k = get_kernels(options.device, options.threads, options.precision)
-    if options.resume:
-        folder, config = options.resume, read_config(options.resume)
-        if not config.data:
-            raise UserError(
-                f"{folder}: its weights were trained elsewhere; such a run can only be scored with"
-            )
-        begin = training.resume
-    else:
-        folder, config = options.out, _config(options)
-        begin = training.begin
+    config = _resumed(options) if options.resume else _config(options)
     with StampStore(config.data) as store:
         data = trials.check(store, config, progress=cli.progress_wanted())
         for note in data.notes:
             cli.note(note)
         if options.trials > 1:
             return _trials(options, config, data)
-        if not options.resume:
-            folder = create_run_folder(folder, config.arch)
+        folder = options.resume or create_run_folder(options.out, config.arch)
         with locks.held(folder):
-            return _train(begin(k, config, folder), config, data)
+            if options.resume and options.data:
+                write_config(folder, config)
+            begin = training.resume if options.resume else training.begin
+            reached = _train(begin(k, config, folder), config, data)
+        if not reached:
+            return 130
+        _print_metrics(folder, trials.test(k, folder, data))
+    print(f"\nto score stamps: {cli.command('score', folder, 'STAMPS', '--out', 'scores.csv')}")
+    return 0
 
 
-def _train(run: training.Run, config: Config, data: trials.Data) -> int:
-    """One model, with a progress bar."""
+def _resumed(options: argparse.Namespace) -> Config:
+    """The configuration of the run that goes on. Raises UserError if it cannot, or if its data are not
+    there."""
+    folder, config = options.resume, read_config(options.resume)
+    if not config.data:
+        raise UserError(f"{folder}: its weights were trained elsewhere; such a run can only be scored with")
+    if options.data is not None:
+        if not config.data_sha256:
+            cli.note(f"{folder}: keeps no digest of its data, so that these are the same is not checked")
+        return trials.moved(folder, config, options.data)
+    if not Path(config.data).exists():
+        again = cli.command("train", "--resume", folder, "--data", "FILE")
+        raise UserError(f"{config.data}: no such file; if the data moved: {again}")
+    return config
+
+
+def _train(run: training.Run, config: Config, data: trials.Data) -> bool:
+    """One model, with a progress bar; says whether the protocol's end was reached."""
     cli.note(f"{config.arch}: {run.network.size:,} parameters; run folder {run.folder}")
     _prepare(run)
     with _Bar(run) as bar, stop_requested() as stopped:
         reached = trials.train_to_end(run, data, config, bar, stopped)
     if not reached:
         cli.note(f"stopped at iteration {run.iteration}; to go on: {_resume(run.folder)}")
-        return 130
-    _print_metrics(trials.test(run.k, run.folder, data))
-    scoring = cli.command("score", run.folder, "STAMPS", "--out", "scores.csv")
-    print(f"\nto score stamps: {scoring}")
-    return 0
+    return reached
 
 
 def _trials(options: argparse.Namespace, config: Config, data: trials.Data) -> int:
@@ -92,7 +101,7 @@ def _trials(options: argparse.Namespace, config: Config, data: trials.Data) -> i
         cli.note(f"stopped; to go on with each: {_resume(folders[0])}, …")
         return 130
     for folder in folders:
-        _print_metrics(trials.test(k, folder, data))
+        _print_metrics(folder, trials.test(k, folder, data))
     return 0
 
 
@@ -105,19 +114,18 @@ def _prepare(run: training.Run) -> None:
     if run.k.device != "reference":
         cli.note("loading the kernels (compiled on first use, which takes up to a minute)")
     started = time.perf_counter()
-    if not training.fits(run):
-        batch, fitting = run.schedule.batch, training.largest_batch(run)
-        remedy = f"{fitting} does" if fitting else "nor does any smaller one"
-        raise UserError(f"--batch {batch} does not fit in the memory of {run.k.device}; {remedy}")
+    training.prepare(run)
     cli.note(f"ready after {time.perf_counter() - started:.1f} s")
 
 
-def _print_metrics(result: dict) -> None:
-    print(f"\ntest set, {result['stamps']:,} stamps")
+def _print_metrics(folder: Path, result: dict[str, Any]) -> None:
+    print(f"\ntest set, {cli.counted(result['stamps'], 'stamp')}")
     for name in ("accuracy", "precision", "recall", "f1"):
         print(f"  {name:<14}{_percent(result[name])}")
     for fpr, fnr in result["fnr_at_fpr"].items():
         print(f"  FNR at FPR {float(fpr):<7.1%}{_percent(fnr)}")
+    if warning := trials.one_sided(result):
+        cli.warn(f"{folder}: {warning}")
 
 
 def _percent(share: float | None) -> str:
@@ -183,21 +191,15 @@ def _config(options: argparse.Namespace) -> Config:
             check_folder_free(options.out.with_name(options.out.name + number))
     data = options.data or _default_survey(options.threads or os.cpu_count() or 1)
     with StampStore(data) as store:
-        channels, size = list(store.channels), options.crop or store.size
-        check_side(store.size, size)
-    config = Config(
-        arch=options.arch,
-        size=size,
-        channels=channels,
-        seed=options.seed,
-        init=options.init,
-        data=str(Path(data).resolve()),
-        crop=options.crop,
-        on_bad=options.on_bad,
-        schedule=schedule,
-    )
-    config.network()  # stamps that are too small are told before a folder is made
-    return config
+        return trials.new_config(
+            store,
+            options.arch,
+            schedule=schedule,
+            seed=options.seed,
+            init=options.init,
+            crop=options.crop,
+            on_bad=options.on_bad,
+        )
 
 
 def _default_survey(workers: int) -> Path:
@@ -227,18 +229,25 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = _parser()
     options = parser.parse_args(argv)
     if options.resume:
-        allowed = ("resume", "device", "threads", "precision")
+        allowed = ("resume", "data", "device", "threads", "precision")
         changed = [n for n, v in vars(options).items() if n not in allowed and v != parser.get_default(n)]
         if changed:
             names = ", ".join("--" + name.replace("_", "-") for name in changed)
-            parser.error(f"{names}: a run that is resumed keeps its own options; give --resume alone")
+            parser.error(
+                f"{names}: a run that is resumed keeps its own options; give --resume alone, or with --data "
+                "where the data moved"
+            )
     return options
 
 
 def _parser() -> cli.Parser:
     parser = cli.Parser("train", "Train a network on a stamp store (or a simulated survey) and test it.")
     parser.add_argument("--arch", default="cap", help=f"one of {', '.join(architectures.ARCHITECTURES)}")
-    parser.add_argument("--data", type=Path, help="stamp store; without it a survey is simulated once")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help="stamp store (default: a survey, simulated once); with --resume: where it is now",
+    )
     parser.add_argument("--out", type=Path, help="the run's folder (default: the next free runs/ARCH-N)")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in DIR")
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")

@@ -11,7 +11,6 @@ from rotinv.lrp import rules
 from rotinv.lrp.viewer import page
 from rotinv.nn.devices import DEVICES, get_kernels
 from rotinv.runs import model
-from rotinv.stamps.store import SPLITS
 from rotinv.system.files import refuse_existing, written_whole
 
 _DOZEN = 12
@@ -62,7 +61,7 @@ def _parser() -> cli.Parser:
     add("--out", type=Path, required=True, metavar="FILE.html", help="the page")
     add("--index", nargs="+", type=cli.integer(0), metavar="I", help=f"stamps (default: the first {_DOZEN})")
     add("--rule", nargs="+", default=list(page.RULES), help=f"of {', '.join(rules.COMPOSITES)}")
-    add("--split", choices=SPLITS, default="test", help="of a stamp store")
+    cli.add_split(parser)
     add("--device", choices=DEVICES, default="cpu", help="where to compute")
     add("--threads", type=cli.integer(1), help="threads of the cpu device (default: all)")
     return parser

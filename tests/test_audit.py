@@ -54,7 +54,7 @@ def test_layers_have_the_names_that_explain_takes(mini):
     assert names[::-1][:3] == ["zero padding", "cyclic slice", "convolution"]
     assert {"dense 1", "dense 2"} <= set(names)
     model = load_model(mini)
-    pixels = stamps_as_read(model, open_stamps_for(model, mini / "stamps.npz", "test"), np.array([3]))
+    pixels = stamps_as_read(model, open_stamps_for(model, mini / "stamps.npz"), np.array([3]))
     for row in stamp["layers"]:
         question = attribution.Question(layer=row["layer"])
         (found,) = attribution.explain(get_kernels("cpu"), model, pixels, question)

@@ -66,12 +66,12 @@ def read(path):
 
 def prepared(folder, path, indices=INDICES):
     model = load_model(folder)
-    return model, stamps_as_read(model, open_stamps_for(model, path, "test"), np.array(indices))
+    return model, stamps_as_read(model, open_stamps_for(model, path), np.array(indices))
 
 
 def study(models, stamps, indices, layer=None):
     loaded = open_models(models)
-    split = open_stamps_for(loaded[0], stamps, "test")
+    split = open_stamps_for(loaded[0], stamps)
     return ask(get_kernels("cpu"), loaded, split, np.array(indices), attribution.Question(layer=layer))
 
 

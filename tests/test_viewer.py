@@ -41,7 +41,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def fragment(folder):
     models = open_models([folder / "deephits", folder / "cap"])
-    split = open_stamps_for(models[0], folder / "stamps.npz", "test")
+    split = open_stamps_for(models[0], folder / "stamps.npz")
     done = []
     kernels = get_kernels("cpu")
     html = viewer_fragment(
@@ -178,7 +178,7 @@ def test_what_is_refused(folder, tmp_path):
     assert_refused(call(*arguments), "page.html", "exists already")
     assert page.read_text() == "mine"
     model = load_model(folder / "cap")
-    split = open_stamps_for(model, folder / "stamps.npz", "test")
+    split = open_stamps_for(model, folder / "stamps.npz")
     with pytest.raises(UserError, match="alpha3"):
         viewer_fragment(get_kernels("cpu"), [model], split, [0], rule_names=["alpha2beta1", "alpha3"])
 

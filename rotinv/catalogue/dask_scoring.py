@@ -38,7 +38,7 @@ class Plan:
     device: str
     threads: int | None
     precision: str
-    split: str
+    split: str | None
 
 
 class Cluster:

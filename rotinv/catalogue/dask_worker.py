@@ -38,7 +38,7 @@ class Plugin(WorkerPlugin):
         threshold: Threshold,
         calibrator: Calibrator | None,
         paths: Sequence[Path],
-        split: str,
+        split: str | None,
     ) -> None:
         self._computing = device, threads, precision
         self._models, self._threshold, self._calibrator = tuple(models), threshold, calibrator

@@ -18,6 +18,7 @@ from rotinv.lrp import attribution, map_files
 from rotinv.lrp.attribution import Question
 from rotinv.metrics import ensembles, rates
 from rotinv.metrics.calibrators import Calibrator
+from rotinv.metrics.rates import NOT_SCORED
 from rotinv.nn.contract import Kernels
 from rotinv.runs.model import (
     Model,
@@ -29,7 +30,6 @@ from rotinv.runs.model import (
 from rotinv.system.errors import UserError
 from rotinv.system.version import __version__
 
-NOT_SCORED = -1  # the class of a stamp without a score
 _KNOWN = {
     "object_id": Column("object_id", TEXT, "the survey's name of the object", "meta.id;src"),
     "candidate_id": Column("candidate_id", TEXT, "the survey's number of the detection", "meta.id"),

@@ -61,7 +61,7 @@ class Source(Protocol):
         """The stamps from `start` up to `stop`, a block at a time."""
 
 
-def open_source(model: Model, paths: Sequence[str | Path], split: str) -> Source:
+def open_source(model: Model, paths: Sequence[str | Path], split: str | None = None) -> Source:
     """The stamps of one store or array, or of files of alerts, for a network.
 
     Raises UserError if they cannot be read, if they are not what the network was trained on, and for a store
@@ -75,6 +75,8 @@ def open_source(model: Model, paths: Sequence[str | Path], split: str) -> Source
         )
     if stores:
         return StampSource(model, open_stamps_for(model, found[0], split))
+    if split is not None:
+        raise UserError(f"{found[0]}: alerts have no splits; leave --split {split} out")
     return AlertSource(model, Alerts(find_files(found)))
 
 

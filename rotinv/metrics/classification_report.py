@@ -1,8 +1,9 @@
 """What a classifier's scores tell: figures with intervals, thresholds, where it errs, calibration."""
 
+import html
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,11 @@ from rotinv.metrics.calibrators import Calibrator
 from rotinv.metrics.rates import FIGURES, FPRS
 from rotinv.metrics.scores import Scores
 from rotinv.metrics.significance import Interval, wilson
+from rotinv.system.errors import UserError
+from rotinv.system.pictures import new_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 SNR_EDGES = (-np.inf, 0, 6.5, 7, 7.5, 8, 9, 10, 12, 15, 20, 30, 50, 100, np.inf)
 CALIBRATION_BINS = 10
@@ -130,6 +136,52 @@ def _finite(value: float) -> float | None:
 Found = Mapping[str, Any]
 
 
+class Evaluation(dict[str, Any]):
+    """The figures of `evaluate` for the last of several models, which is their vote, and of each in `models`.
+
+    Printed, it is a report with intervals, errors by SNR and kind, and calibration.
+    """
+
+    def __init__(
+        self,
+        scored: str,
+        scores: Mapping[str, Scores],
+        fprs: Sequence[float] = FPRS,
+        fitted: Mapping[str, Calibrator] | None = None,
+    ) -> None:
+        """Of the models' scores by name; `scored` says of which stamps, `fitted` are the models'
+        calibrators."""
+        calibrator = (fitted or {}).get
+        found = {name: evaluate(one, fprs, calibrator=calibrator(name)) for name, one in scores.items()}
+        super().__init__(scored=scored, **list(found.values())[-1], models=found)
+        self._scores = dict(scores)
+
+    def curves(self) -> dict[str, tuple[NDArray, NDArray]]:
+        """The DET curve of each model: FPR and FNR. Raises UserError if the stamps are of one class only."""
+        if not (self["candidates"] and self["artifacts"]):
+            raise UserError(
+                f"{self['scored']}: has stamps of one class only, and a DET curve needs both classes"
+            )
+        return {name: rates.det_curve(one.label, one.probability) for name, one in self._scores.items()}
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw the models' DET curves; gives the axes, which are new ones of pyplot without `ax`."""
+        from rotinv.metrics.curves import draw_det  # which draws this module's figures
+
+        axes = new_axes() if ax is None else ax
+        draw_det(axes, self.curves())
+        axes.legend()
+        return axes
+
+    def __str__(self) -> str:
+        return "\n".join([self["scored"], *report_lines(self, self["models"])])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+
 def report_lines(found: Found, each: Mapping[str, Found]) -> Iterator[str]:
     """The figures of each model by name, then what `found` has of thresholds, SNR, kinds and calibration."""
     yield f"{found['stamps']:,} stamps: {found['candidates']:,} candidates, {found['artifacts']:,} artifacts"
@@ -150,6 +202,19 @@ def report_lines(found: Found, each: Mapping[str, Found]) -> Iterator[str]:
     if calibrated := found.get("calibrated"):
         title = f"the same, calibrated by {calibrated['kind']} on the validation split"
         yield from _section(title, _calibration_lines(calibrated))
+
+
+def kept_lines(kept: Found) -> Iterator[str]:
+    """The thresholds that are kept, the split they are of, and their FPR and FNR on the stamps evaluated."""
+    title = f"kept thresholds, of '{kept['split']}' ({kept['stamps']:,} stamps), and what they come to on "
+    yield from _section(f"{title}'{kept['on']}'", _kept_lines(kept["at_fpr"]))
+
+
+def _kept_lines(rows: Found) -> Iterator[str]:
+    yield f"  {'for FPR':>7}  {'FPR':>10}  {'FNR':>10}  threshold"
+    for fpr, row in rows.items():
+        at = "none" if row["threshold"] is None else f"{row['threshold']:.9g}"
+        yield f"  {float(fpr):>7.1%}  {percent(row['fpr']):>10}  {percent(row['fnr']):>10}  {at}"
 
 
 def percent(value: float | None, digits: int = 3) -> str:

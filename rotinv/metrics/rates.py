@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+NOT_SCORED = -1  # the class of a stamp without a score, beside 0 and 1
 FIGURES = ("accuracy", "precision", "recall", "f1")  # those of Table II
 FPRS = (1e-3, 2e-3, 5e-3, 1e-2)  # where the DET curve is read
 
@@ -62,6 +63,24 @@ def threshold_at_fpr(label: np.ndarray, probability: np.ndarray, fpr: float) -> 
     """The threshold of fnr_at_fpr; infinite where even the highest score is too often an artifact's."""
     fprs, _, thresholds = operating_points(label, probability)
     return float(thresholds[np.searchsorted(fprs, fpr, side="right") - 1])
+
+
+def at_thresholds(
+    label: np.ndarray, probability: np.ndarray, thresholds: dict[float, float]
+) -> dict[str, dict[str, float | None]]:
+    """What thresholds that were found on other stamps come to on these: FPR and FNR, by the FPR that
+    each was found for. An infinite threshold, which accepts nothing, is None, as is a rate that does not
+    exist."""
+    found: dict[str, dict[str, float | None]] = {}
+    for fpr, threshold in thresholds.items():
+        counts = confusion(label, classify(probability, threshold))
+        fp, fn = counts["false_positives"], counts["false_negatives"]
+        found[f"{fpr:g}"] = {
+            "threshold": threshold if np.isfinite(threshold) else None,
+            "fpr": _ratio(fp, fp + counts["true_negatives"]),
+            "fnr": _ratio(fn, fn + counts["true_positives"]),
+        }
+    return found
 
 
 def of_counts(counts: dict[str, int]) -> dict[str, float | None]:

@@ -1,4 +1,5 @@
-"""Tables of scores: CSV or HDF5 of the program score, and HDF5 with `label`, `p_candidate`, maybe `snr`."""
+"""Tables of scores: what the program score writes (CSV, Parquet, FITS or HDF5), or HDF5 with `label`,
+`p_candidate` and perhaps `snr`."""
 
 import csv
 from dataclasses import dataclass
@@ -9,43 +10,50 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from rotinv.metrics.rates import NOT_SCORED
 from rotinv.stamps.splits import check_labels
-from rotinv.system.errors import UserError
-from rotinv.system.files import disk_errors
+from rotinv.system.errors import UserError, require_extra
+from rotinv.system.files import disk_errors, first_line
 from rotinv.system.hdf5 import create_hdf5, open_hdf5, reading_hdf5
 
-_COLUMNS = {"label": "label", "probability": "p_candidate", "snr": "snr"}  # of the program score, and here
-_NEEDED = "a CSV or HDF5 of rotinv score with label and probability, or HDF5 with label and p_candidate"
+# The names that the program score gives, and ours.
+_COLUMNS = {"label": "label", "probability": "p_candidate", "snr": "snr", "class": "class"}
+_NEEDED = "a table of rotinv score with label and probability, or HDF5 with label and p_candidate"
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Labels (n,) and p(candidate) (n,) of stamps; their SNR and their kind where known."""
+    """Labels (n,) and p(candidate) (n,) of stamps; their SNR and their kind where known.
+
+    `missing` is how many more stamps the table had, which have no score.
+    """
 
     label: NDArray[np.uint8]
     probability: NDArray[np.floating]
     snr: NDArray[np.floating] | None = None
     kind: NDArray[np.uint8] | None = None
     kinds: tuple[str, ...] = ()
+    missing: int = 0
 
 
-def read(path: str | Path) -> Scores:
-    """A table of scores. Raises UserError if it is missing, damaged, without labels or not of numbers."""
+def read(path: str | Path, on_bad: str = "error") -> Scores:
+    """A table of scores. Stamps to which the program score gave none are left out.
+
+    Raises UserError if it is missing, damaged, without labels or not of numbers, and for a score that is NaN
+    without the program having said so, unless `on_bad` is "drop".
+    """
     path = Path(path)
     if path.is_dir():
         raise UserError(f"{path}: is a folder; name {_NEEDED}; a run needs STAMPS after it")
-    if path.exists() and not h5py.is_hdf5(path):
-        return _checked(path, _columns_of_csv(path))
-    with open_hdf5(path) as file, reading_hdf5(path):
-        found = {
-            own: name for name, own in (*_COLUMNS.items(), ("p_candidate", "p_candidate")) if name in file
-        }
-        if not {"label", "p_candidate"} <= set(found):
-            raise UserError(
-                f"{path}: is no table of scores; name {_NEEDED}; a stamp store needs a RUN before it"
-            )
-        columns = {own: np.asarray(file[name]) for own, name in found.items()}
-    return _checked(path, columns)
+    if not path.exists() or h5py.is_hdf5(path):
+        found = _columns_of_hdf5(path)
+    else:
+        reader = {".parquet": _columns_of_parquet, ".fits": _columns_of_fits, ".fit": _columns_of_fits}
+        found = reader.get(path.suffix.lower(), _columns_of_csv)(path)
+    columns = {own: found[name] for name, own in (*_COLUMNS.items(), ("p_candidate",) * 2) if name in found}
+    if not {"label", "p_candidate"} <= set(columns):
+        raise UserError(f"{path}: is no table of scores; name {_NEEDED}; a stamp store needs a RUN before it")
+    return _checked(path, columns, on_bad)
 
 
 def write(path: str | Path, scores: Scores, overwrite: bool = False) -> None:
@@ -56,34 +64,76 @@ def write(path: str | Path, scores: Scores, overwrite: bool = False) -> None:
             file["snr"] = scores.snr
 
 
+def _columns_of_hdf5(path: Path) -> dict[str, NDArray[Any]]:
+    with open_hdf5(path) as file, reading_hdf5(path):
+        names = [name for name in (*_COLUMNS, "p_candidate") if isinstance(file.get(name), h5py.Dataset)]
+        return {name: np.asarray(file[name]) for name in names}
+
+
+def _columns_of_parquet(path: Path) -> dict[str, NDArray[Any]]:
+    parquet = require_extra("pyarrow.parquet", "alerts", path)
+    try:
+        names = [name for name in _COLUMNS if name in parquet.read_schema(path).names]
+        table = parquet.read_table(path, columns=names)
+        return {name: table[name].to_numpy() for name in names}
+    except Exception as error:  # Arrow's own kinds, for a file that is cut off or damaged
+        raise UserError(f"{path}: is damaged or is no Parquet file ({first_line(error)})") from error
+
+
+def _columns_of_fits(path: Path) -> dict[str, NDArray[Any]]:
+    fits = require_extra("astropy.io.fits", "alerts", path)
+    try:
+        with fits.open(path) as file:
+            table = file["SCORES"].data
+            names = [name for name in _COLUMNS if name in table.names]
+            return {name: table[name].astype(table[name].dtype.newbyteorder("=")) for name in names}
+    except Exception as error:  # astropy's dozen kinds, for a file that is damaged
+        raise UserError(f"{path}: is damaged, or no FITS table of scores ({first_line(error)})") from error
+
+
 def _columns_of_csv(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with disk_errors(path), path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     except (UnicodeDecodeError, csv.Error):
         rows = []
-    names = [name for name in _COLUMNS if rows and name in rows[0]]
-    if not {"label", "probability"} <= set(names):
-        raise UserError(f"{path}: is no table of scores; name {_NEEDED}")
     columns = {}
-    for name in names:
+    for name in [name for name in _COLUMNS if rows and name in rows[0]]:
         try:
-            columns[_COLUMNS[name]] = np.array([float(row[name]) for row in rows])
+            columns[name] = np.array([float(row[name]) for row in rows])
         except (TypeError, ValueError) as error:
             raise UserError(f"{path}: its column {name} does not hold numbers only ({error})") from error
     return columns
 
 
-def _checked(path: Path, columns: dict[str, NDArray[Any]]) -> Scores:
-    label, probability = columns["label"], columns["p_candidate"]
+def _checked(path: Path, columns: dict[str, NDArray[Any]], on_bad: str) -> Scores:
+    label, given = columns["label"], columns.pop("class", None)
     for name, column in columns.items():
         if column.dtype.kind not in "fiub" or column.ndim != 1 or len(column) != len(label):
             raise UserError(f"{path}: {name} is {column.dtype} {column.shape}, not numbers ({len(label)},)")
-    if not len(label):
+    kept = _scored(path, columns["p_candidate"], given, on_bad)
+    if not kept.any():
         raise UserError(f"{path}: has no scores at all")
-    wrong = np.flatnonzero(~((probability >= 0) & (probability <= 1)))
+    columns = {name: column[kept] for name, column in columns.items()}
+    label = check_labels(f"{path}: label", columns["label"])
+    missing = int(np.sum(~kept))
+    return Scores(label, columns["p_candidate"], columns.get("snr"), missing=missing)
+
+
+def _scored(
+    path: Path, probability: NDArray[Any], given: NDArray[Any] | None, on_bad: str
+) -> NDArray[np.bool_]:
+    """Which rows have a score. Raises UserError for one that is no probability."""
+    without = np.isnan(probability)
+    if on_bad == "error" and given is not None and given.shape == without.shape:
+        without &= given == NOT_SCORED
+    elif on_bad == "error":
+        without[:] = False
+    wrong = np.flatnonzero(~without & ~((probability >= 0) & (probability <= 1)))
     if len(wrong):
+        remedy = "; --on-bad drop leaves it out" if np.isnan(probability[wrong[0]]) else ""
         raise UserError(
             f"{path}: the probability of row {wrong[0]} is {probability[wrong[0]]:g}; it must be from 0 to 1"
+            f"{remedy}"
         )
-    return Scores(check_labels(f"{path}: label", label), probability, columns.get("snr"))
+    return ~without

@@ -54,9 +54,31 @@ ARCHITECTURES = {
 
 
 def build(arch: str, size: int = 21, channels: int = 4, dropout: float = DROPOUT) -> Network:
-    """The network `arch` for stamps of size x size pixels and any number of channels.
+    """Build the network of an architecture; it has no weights yet.
 
-    Raises UserError for an unknown architecture, or for stamps below 13 pixels.
+    Parameters
+    ----------
+    arch : str
+        "cap", "deephits", "deephits-relu" or "cap-mini".
+    size, channels : int
+        Of the stamps, (size, size, channels); at least 13 pixels.
+    dropout : float
+        The share of units dropped in training.
+
+    Returns
+    -------
+    Network
+
+    Raises
+    ------
+    UserError
+        For an unknown architecture, or stamps below 13 pixels.
+
+    Examples
+    --------
+    >>> import rotinv
+    >>> rotinv.build("cap").size  # parameters
+    255490
     """
     if arch not in ARCHITECTURES:
         raise not_known("architecture", arch, ARCHITECTURES)

@@ -18,11 +18,33 @@ PRECISIONS = ("tf32", "fp32")
 
 
 def get_kernels(device: str, threads: int | None = None, precision: str = "fp32") -> Kernels:
-    """The kernels of `device`: "cpu", "reference" or "cuda"; on cpu with so many threads (default all).
+    """The kernels of a device: what computes, below all layers.
 
-    `precision` is of cuda: "tf32" lets training and scoring multiply on tensor cores, where there are any;
-    relevance is float32 always. Raises UserError if there is no such device, or if it cannot be used so on
-    this machine.
+    Parameters
+    ----------
+    device : str
+        "cpu" (Numba, float32), "reference" (NumPy, float64, slow) or "cuda" (float32, tf32).
+    threads : int, optional
+        Of cpu; all by default.
+    precision : str
+        Of cuda: "tf32" lets training and scoring multiply on tensor cores, where there are any; relevance is
+        float32 always.
+
+    Returns
+    -------
+    Kernels
+
+    Raises
+    ------
+    UserError
+        If there is no such device, or if it cannot be used so on this machine.
+
+    Examples
+    --------
+    >>> import rotinv
+    >>> k = rotinv.get_kernels("reference")
+    >>> k.device, k.dtype
+    ('reference', dtype('float64'))
     """
     if device == "cuda":
         return cuda_kernels("cuda", _gpu(precision))

@@ -9,7 +9,7 @@ from rotinv import survey
 from rotinv.metrics import scores
 from rotinv.paper.place import Place
 from rotinv.runs import checkpoints, training, trials
-from rotinv.runs.folder import CONFIG_FILE, LAST_FILE, Config, read_config
+from rotinv.runs.folder import CONFIG_FILE, LAST_FILE, read_config
 from rotinv.runs.history import Row
 from rotinv.runs.model import labelled_scores, load_model, open_stamps_for
 from rotinv.runs.protocol import Progress, Schedule
@@ -44,15 +44,7 @@ def train_trial(at: Place, schedule: Schedule, arch: str, trial: int, tell: Tell
     """Train a trial to the protocol's end, from where it was; its number is its seed."""
     folder, k = at.run(arch, trial), at.kernels("tf32")
     with StampStore(at.data) as store:
-        config = Config(
-            arch=arch,
-            size=store.size,
-            channels=list(store.channels),
-            seed=trial,
-            data=str(at.data.resolve()),
-            on_bad=at.on_bad,
-            schedule=schedule,
-        )
+        config = trials.new_config(store, arch, schedule=schedule, seed=trial, on_bad=at.on_bad)
         data = trials.check(store, config)
         folder.mkdir(parents=True, exist_ok=True)
         with locks.held(folder):

@@ -29,6 +29,7 @@ class Config:
     on_bad: str = "error"
     schedule: Schedule = PAPER
     version: str = __version__
+    data_sha256: str = ""  # of the data (trials.digest); empty in runs of before it was kept
 
     def network(self) -> Network:
         """The network of this run."""

@@ -53,7 +53,30 @@ class Model:
 
 
 def load_model(folder: str | Path) -> Model:
-    """The network of a run with its best weights. Raises UserError if they are missing or damaged."""
+    """The network of a run with the weights of its best validation; `rotinv.load` gives a classifier of it.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The run's folder.
+
+    Returns
+    -------
+    Model
+        With `network`, `params` (all weights in one array, float64, on the host), `config` and `name`.
+
+    Raises
+    ------
+    UserError
+        If the folder holds no run, or the weights are missing or damaged.
+
+    Examples
+    --------
+    >>> import rotinv
+    >>> model = rotinv.load_model("runs/cap-1")
+    >>> model.name, model.config.channels, model.network.in_shape
+    ('cap-1', ['difference'], (13, 13, 1))
+    """
     folder = Path(folder)
     config = read_config(folder)
     network, path = config.network(), folder / BEST_FILE
@@ -84,20 +107,30 @@ def unique_names(models: Sequence[Model]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name}-{i}" for i, name in enumerate(names, 1)]
 
 
-def open_stamps_for(model: Model, path: str | Path, split: str) -> Split:
+def open_stamps_for(model: Model, path: str | Path, split: str | None = None) -> Split:
     """The stamps at `path` for a network; of a store, the channels that it reads, by their names.
 
     Raises UserError if they are not what it was trained on.
     """
-    config = model.config
-    whole = config.size if config.crop is None else None  # a model of cut stamps takes any that it can cut
-    stamps = open_stamps(path, split, channels=len(config.channels), size=whole)
+    return fit_split(
+        model, open_stamps(path, split, channels=len(model.config.channels), size=whole_size(model))
+    )
+
+
+def whole_size(model: Model) -> int | None:
+    """The side that stamps must have for a network; None where it cuts them itself to what it was trained
+    on."""
+    return model.config.size if model.config.crop is None else None
+
+
+def fit_split(model: Model, stamps: Split) -> Split:
+    """Open stamps with the channels that a network reads. Raises UserError if they lack one."""
     if stamps.channels is None:
         return stamps
     try:
-        return stamps.with_channels(config.channels)
+        return stamps.with_channels(model.config.channels)
     except UserError as error:
-        raise UserError(f"{error}; {model.name} was trained on {', '.join(config.channels)}") from error
+        raise UserError(f"{error}; {model.name} was trained on {', '.join(model.config.channels)}") from error
 
 
 def check_indices(split: Split, indices: Sequence[int]) -> NDArray[np.int64]:

@@ -29,6 +29,7 @@ class Schedule:
 
 PAPER = Schedule()
 QUICK = Schedule(halve_every=500, iterations=1_000, extend_by=250, validate_every=250)
+SCHEDULES = {"quick": QUICK, "paper": PAPER}
 
 
 @dataclass(frozen=True)

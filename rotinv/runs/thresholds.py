@@ -6,6 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from rotinv.metrics import rates
+from rotinv.metrics.scores import Scores
 from rotinv.runs import kept
 from rotinv.runs.model import Model
 from rotinv.system.errors import UserError
@@ -28,20 +32,59 @@ def store(
     kept.keep(FILE, folders, models, {**about, "thresholds": values})
 
 
+def keep(
+    folders: Sequence[str | Path],
+    models: Sequence[Model],
+    scores: Mapping[str, Scores],
+    about: Mapping[str, Any],
+    fprs: Sequence[float] = rates.FPRS,
+) -> dict[float, float]:
+    """Keep the thresholds at FPRs with the runs: of each model, and, of several, of their vote. Gives
+    the last ones.
+
+    `scores` are those of model.labelled_scores, `about` says of which stamps. Raises UserError if the stamps
+    are of one class only, or if a folder cannot be written.
+    """
+    if not both_classes(scores):
+        raise UserError("no thresholds are kept: the stamps are of one class only")
+    for (where, of), one in zip(owners(folders, models), scores.values(), strict=True):
+        found = {fpr: rates.threshold_at_fpr(one.label, one.probability, fpr) for fpr in fprs}
+        store(where, of, found, {**about, "artifacts": int(np.sum(one.label == 0))})
+    return found
+
+
+def owners(
+    folders: Sequence[str | Path], models: Sequence[Model]
+) -> list[tuple[list[str | Path], list[Model]]]:
+    """The folders and models of each entry to keep: of each model by itself and, of several, of their
+    vote."""
+    ones: list[tuple[list[str | Path], list[Model]]] = [
+        ([folder], [model]) for folder, model in zip(folders, models, strict=True)
+    ]
+    return [*ones, (list(folders), list(models))] if len(models) > 1 else ones
+
+
+def both_classes(scores: Mapping[str, Scores]) -> bool:
+    """Whether the stamps, which are the same for all models, are of both classes: else there is no FPR or no
+    FNR."""
+    label = next(iter(scores.values())).label
+    return 0 < int(label.sum()) < len(label)
+
+
 def find(folders: Sequence[str | Path], models: Sequence[Model], fpr: float) -> float:
     """The threshold of a model, or of several together, at a FPR. Raises UserError if none is kept."""
     path = Path(folders[0]) / FILE
     entry = kept.find(FILE, folders, models)
     if entry is None:
         remedy = f"rotinv evaluate {shlex.join(map(str, folders))} STAMPS finds and keeps them"
-        raise UserError(f"--at-fpr: {path} has no thresholds of these weights; {remedy}")
+        raise UserError(f"{path}: has no thresholds of these weights; {remedy}")
     values = entry.get("thresholds")
     if not isinstance(values, dict):
         raise kept.damaged(path, "an entry has no thresholds")
     if f"{fpr:g}" not in values:
         known = ", ".join(values)
         remedy = f"rotinv evaluate … --fpr {fpr:g} finds it"
-        raise UserError(f"--at-fpr {fpr:g}: {path} has no such threshold, but those at {known}; {remedy}")
+        raise UserError(f"{path}: has no threshold at FPR {fpr:g}, but those at {known}; {remedy}")
     if values[f"{fpr:g}"] is None:
-        raise UserError(f"--at-fpr {fpr:g}: no threshold rejects enough artifacts; ask for a higher FPR")
+        raise UserError(f"{path}: at FPR {fpr:g} no threshold rejects enough artifacts; ask for a higher FPR")
     return float(values[f"{fpr:g}"])

@@ -157,6 +157,15 @@ def largest_batch(run: Run) -> int:
     return batch
 
 
+def prepare(run: Run) -> None:
+    """Compile the kernels, before the clock starts. Raises UserError if the batch does not fit in the
+    memory."""
+    if not fits(run):
+        batch, fitting = run.schedule.batch, largest_batch(run)
+        remedy = f"{fitting} does" if fitting else "nor does any smaller one"
+        raise UserError(f"--batch {batch} does not fit in the memory of {run.k.device}; {remedy}")
+
+
 def run_iterations(
     run: Run,
     batches: Iterable[tuple[NDArray[np.float32], NDArray[np.int32]]],

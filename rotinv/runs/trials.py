@@ -3,26 +3,32 @@
 Several trials run side by side, each in a thread of its own, or one after another.
 """
 
+import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.metrics import curves, rates
 from rotinv.metrics.scores import Scores
 from rotinv.nn.contract import Array, Kernels
-from rotinv.runs import history, training
+from rotinv.runs import history, thresholds, training
 from rotinv.runs.batches import Batches
 from rotinv.runs.folder import HISTORY_FILE, METRICS_FILE, Config
 from rotinv.runs.model import labelled_scores, load_model
+from rotinv.runs.protocol import Schedule
+from rotinv.stamps.pixels import check_side
 from rotinv.stamps.splits import Split, count_constant, usable
 from rotinv.stamps.store import StampStore
 from rotinv.system import files, pictures
 from rotinv.system.errors import UserError
+
+_SAMPLED = 100  # stamps of a split, for its digest
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,62 @@ class Data:
     indices: dict[str, NDArray]
     side: int | None
     notes: list[str]
+
+
+def new_config(
+    store: StampStore,
+    arch: str,
+    *,
+    schedule: Schedule,
+    seed: int = 0,
+    init: str = "he",
+    crop: int | None = None,
+    on_bad: str = "error",
+) -> Config:
+    """The configuration of a new run on an open store. Raises UserError if the architecture is unknown, or
+    the stamps are too small for it or cannot be cut so."""
+    size = crop or store.size
+    check_side(store.size, size)
+    config = Config(
+        arch=arch,
+        size=size,
+        channels=list(store.channels),
+        seed=seed,
+        init=init,
+        data=str(store.path.resolve()),
+        crop=crop,
+        on_bad=on_bad,
+        schedule=schedule,
+        data_sha256=digest(store),
+    )
+    config.network()
+    return config
+
+
+def digest(store: StampStore) -> str:
+    """What tells a store's stamps from others: a SHA-256 of its sizes, its labels and some of its pixels.
+
+    A hundred stamps of each split are taken, evenly spread: to read all would take minutes of a large store.
+    """
+    found = hashlib.sha256(repr((store.sizes, store.size, store.channels, store.normalisation)).encode())
+    for name, count in store.sizes.items():
+        if count:
+            split = store.split(name)
+            found.update(b"" if split.label is None else split.label.tobytes())
+            found.update(split.raw(np.unique(np.linspace(0, count - 1, _SAMPLED).astype(int))).tobytes())
+    return found.hexdigest()
+
+
+def moved(folder: str | Path, config: Config, data: str | Path) -> Config:
+    """The configuration of a run whose data are now at another place.
+
+    Raises UserError if the stamps there are not those that it was begun with; of a run that kept no digest of
+    them, only their size and channels are known (see check).
+    """
+    with StampStore(data) as store:
+        if config.data_sha256 and digest(store) != config.data_sha256:
+            raise UserError(f"{data}: holds other stamps than those that {folder} was begun with")
+    return replace(config, data=str(Path(data).resolve()))
 
 
 def check(store: StampStore, config: Config, progress: bool = False) -> Data:
@@ -83,10 +145,39 @@ def train_to_end(
 
 
 def test(k: Kernels, folder: str | Path, data: Data) -> dict[str, Any]:
-    """Score the test split with the best weights; write metrics.json and the pictures; give the metrics."""
-    model, indices = load_model(folder), data.indices["test"]
-    (scores,) = labelled_scores(k, [model], data.splits["test"], indices).values()
-    return write_test(folder, scores)
+    """Score the test split with the best weights; write metrics.json and the pictures; give the metrics.
+
+    The thresholds at fixed FPR are kept with the run, those of the split validate: they are not to be chosen
+    on the stamps of the test.
+    """
+    model = load_model(folder)
+
+    def scores(name: str) -> dict[str, Scores]:
+        return labelled_scores(k, [model], data.splits[name], data.indices[name])
+
+    (tested,) = scores("test").values()
+    result = write_test(folder, tested)
+    validated = scores("validate")
+    if thresholds.both_classes(validated):
+        about = {"stamps": model.config.data, "split": "validate"}
+        thresholds.keep([folder], [model], validated, about)
+    return result
+
+
+def one_sided(result: dict[str, Any]) -> str | None:
+    """What to tell of a network that gives all stamps of the test one class, and what to do; None of
+    others."""
+    counts = result["confusion"]
+    accepted = counts["true_positives"] + counts["false_positives"]
+    if 0 < accepted < result["stamps"] or result["fnr_at_fpr"]["0.01"] is None:
+        return None
+    candidates = counts["true_positives"] + counts["false_negatives"]
+    what = "no stamp of the test is taken for a candidate" if not accepted else "every stamp is taken for one"
+    return (
+        f"{what}, at the threshold 0.5, though {candidates:,} of {result['stamps']:,} are candidates: train "
+        "longer (--iterations, --schedule paper), with classes of like size, or take a threshold at a fixed "
+        "FPR (score --at-fpr 0.01)"
+    )
 
 
 def write_test(folder: str | Path, scores: Scores) -> dict[str, Any]:

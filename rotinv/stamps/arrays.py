@@ -2,14 +2,15 @@
 
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from rotinv.stamps.splits import Split, check_labels
 from rotinv.system.errors import UserError
 
 _TYPES = {"stamps": "fiu", "label": "fiub", "snr": "fiu", "kind": "iuUS", "image": "iu"}
@@ -51,6 +52,60 @@ def read_arrays(path: str | Path, keep: Sequence[str] = tuple(_TYPES)) -> dict[s
     for name, array in arrays.items():
         _check(path, name, array, len(arrays["stamps"]) if arrays["stamps"].ndim else 0)
     return arrays
+
+
+def split_of_arrays(
+    path: str | Path,
+    arrays: Mapping[str, NDArray[Any]],
+    channels: int | None,
+    size: int | None,
+    normalisation: str = "none",
+) -> Split:
+    """The array `stamps`, (N, S, S, C) or (N, C, S, S), as a Split, with `label` and `snr` where they are
+    there.
+
+    `path` names the arrays in messages. Raises UserError if the stamps have not `channels` channels and
+    `size` pixels a side (None takes any number), if there are none, or for labels that are not 0 or 1.
+    """
+    path = Path(path)
+    stamps = channels_last(path, arrays["stamps"], channels, size)
+    if not len(stamps):
+        raise UserError(f"{path}: has no stamps at all")
+    label, snr = arrays.get("label"), arrays.get("snr")
+    return Split(
+        path,
+        "stamps",
+        stamps,
+        normalisation,
+        label=None if label is None else check_labels(f"{path}: label", label),
+        snr=None if snr is None else snr.astype(np.float32),
+    )
+
+
+def arrays_in_memory(name: str, stamps: ArrayLike, **columns: ArrayLike | None) -> dict[str, NDArray[Any]]:
+    """Arrays of a caller, checked as those of a file are: `stamps`, one (S, S, C) or several, and columns.
+
+    Masked pixels become NaN. Raises UserError if something is no array of numbers, or not one for each stamp.
+    """
+    if isinstance(stamps, str | Path):
+        raise UserError(f"{stamps}: is a file's name, not an array; rotinv.open_stamps opens it")
+    pixels = _array(name, "stamps", stamps)
+    arrays = {"stamps": pixels[None] if pixels.ndim == 3 else pixels}
+    for what, column in columns.items():
+        if column is not None:
+            arrays[what] = _array(name, what, column)
+    for what, array in arrays.items():
+        _check(Path(name), what, array, len(arrays["stamps"]) if arrays["stamps"].ndim else 0)
+    return arrays
+
+
+def _array(name: str, what: str, values: ArrayLike) -> NDArray[Any]:
+    try:
+        if isinstance(values, np.ma.MaskedArray) and values.dtype.kind in "fiu":
+            return np.ma.filled(values.astype(np.float64), np.nan)
+        return np.asarray(values)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{name}: {what} is no array of numbers ({error})") from error
 
 
 def channels_last(

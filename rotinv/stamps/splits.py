@@ -108,7 +108,7 @@ def check_scaled(split: Split, progress: bool = False) -> None:
             value = flat[row][outside[row]][0]
             raise UserError(
                 f"{split.path}: stamp {start + row} has a pixel of {value:g}, outside 0-1: the stamps "
-                "are not scaled; leave --normalisation out"
+                "are not scaled; do not say that they are"
             )
 
 
@@ -126,7 +126,7 @@ def usable(split: Split, on_bad: str, progress: bool = False) -> NDArray[np.int6
     if len(bad) and on_bad == "error":
         raise UserError(
             f"{split.path}: {len(bad)} of {len(split)} stamps in '{split.name}' have NaN "
-            f"or infinite pixels (index {_first_few(bad)}); --on-bad drop leaves them out"
+            f"or infinite pixels (index {first_few(bad)}); --on-bad drop leaves them out"
         )
     if len(bad) == len(split):
         raise UserError(
@@ -162,5 +162,6 @@ def _float32(pixels: ArrayLike) -> Stamps:
         return found if found.flags.owndata else found.copy()  # no view of a memory map
 
 
-def _first_few(indices: NDArray[np.int64]) -> str:
+def first_few(indices: NDArray[np.int64]) -> str:
+    """The first five of some indices, as text."""
     return ", ".join(map(str, indices[:5])) + (", ..." if len(indices) > 5 else "")

@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rotinv.stamps.arrays import channels_last, check_shape, read_arrays
+from rotinv.stamps.arrays import check_shape, read_arrays, split_of_arrays
 from rotinv.stamps.pixels import NORMALISATIONS
 from rotinv.stamps.splits import CHUNK, Split, check_labels
 from rotinv.system.errors import UserError
@@ -34,7 +34,38 @@ _ALERT_COLUMNS = ("snr", "kind", "image", "flags", *TEXTS)
 
 
 class StampStore:
-    """An open store. Raises UserError for anything in the file that is not as the format says."""
+    """An open stamp store; a context manager that closes it.
+
+    Parameters
+    ----------
+    path : str or Path
+        The HDF5 file.
+
+    Attributes
+    ----------
+    sizes : dict of str to int
+        How many stamps each split has.
+    size : int
+        The side of the stamps, in pixels.
+    channels, kinds : list of str
+        The names of the channels, and of the kinds of artifacts.
+    normalisation : str
+        "none" of raw pixels, "minmax" of pixels that are scaled to 0-1.
+
+    Raises
+    ------
+    UserError
+        For anything in the file that is not as the format says.
+
+    Examples
+    --------
+    >>> import rotinv
+    >>> with rotinv.StampStore("survey.h5") as store:
+    ...     print(store.sizes, store.size, store.channels)
+    ...     print(store.split("test").raw(0, 5).shape)
+    {'train': 160, 'validate': 20, 'test': 20} 21 ['difference']
+    (5, 21, 21, 1)
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -204,33 +235,55 @@ def create_store(
         yield Writer(file, size, len(channels))
 
 
-def open_stamps(
-    path: str | Path, split: str = "test", *, channels: int | None = None, size: int | None = None
-) -> Split:
-    """The stamps to score: a split of a store, or an array of a .npy or .npz file, which is raw.
+def has_splits(path: str | Path) -> bool:
+    """Whether a file of stamps is a store, by its name: arrays have no splits."""
+    return Path(path).suffix.lower() not in (".npy", ".npz")
 
-    An array may be (N, S, S, C) or (N, C, S, S): `channels` tells which. An .npz file may add `label`
-    and `snr`. Raises UserError if the stamps have not `channels` channels (a store: at least so many) and
-    `size` pixels a side; None takes any number. The file stays open as long as the split is kept.
+
+def open_stamps(
+    path: str | Path, split: str | None = None, *, channels: int | None = None, size: int | None = None
+) -> Split:
+    """Open stamps to score: a split of a store, or an array of a .npy or .npz file.
+
+    Parameters
+    ----------
+    path : str or Path
+        A stamp store, or an array (N, S, S, C) or (N, C, S, S) of raw pixels. An .npz file may have `label`
+        and `snr` beside it.
+    split : str, optional
+        "train", "validate" or "test", the default, of a store.
+    channels, size : int, optional
+        The number of channels (a store may have more), and of pixels a side; any by default. `channels` tells
+        which axis of an array they are.
+
+    Returns
+    -------
+    Split
+        The stamps, which stay on disk until they are asked for; the file is open as long as this is kept.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, damaged or of another kind, for other channels or another size, and for a
+        split of an array, which has none.
+
+    Examples
+    --------
+    >>> import rotinv
+    >>> stamps = rotinv.open_stamps("survey.h5", "validate")
+    >>> len(stamps), stamps.shape, stamps.channels
+    (20, (21, 21, 1), ('difference',))
     """
     path = Path(path)
-    if path.suffix.lower() not in (".npy", ".npz"):
-        found = StampStore(path).split(split)
+    if has_splits(path):
+        found = StampStore(path).split(split or "test")
         few = channels and found.pixels.shape[3] < channels  # of more, those wanted are chosen by their names
         check_shape(path, found.pixels.shape, channels if few else None, size)
         return found
+    if split is not None:
+        raise UserError(f"{path}: is an array, which has no splits; leave --split {split} out")
     arrays = read_arrays(path, keep=("label", "snr"))
-    stamps = channels_last(path, arrays["stamps"], channels, size)
-    if not len(stamps):
-        raise UserError(f"{path}: has no stamps at all")
-    label, snr = arrays.get("label"), arrays.get("snr")
-    return Split(
-        path,
-        "stamps",
-        stamps,
-        label=None if label is None else check_labels(f"{path}: label", label),
-        snr=None if snr is None else snr.astype(np.float32),
-    )
+    return split_of_arrays(path, arrays, channels, size)
 
 
 _ALERTS = (b"Obj\x01", b"PAR1", b"SIMPLE  =", b"\x1f\x8b")  # what Avro, Parquet and FITS files begin with

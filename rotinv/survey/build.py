@@ -41,12 +41,45 @@ def make_survey(
     size: int = pair.SIZE,
     pilot_images: int = PILOT_IMAGES,
 ) -> dict[str, int]:
-    """Simulate a survey with counts[split] stamps, half of them candidates, into a new store at `path`.
+    """Simulate a survey into a new stamp store, half of its stamps candidates.
 
-    `size` is the side of a simulated image (px); `progress` is told how many stamps were added. Returns the
-    number of images simulated for each split.
     A call that was cut off, by whatever means, goes on when it is made again, with the same bits.
-    Raises UserError if `path` exists or cannot be written, or was begun with other arguments.
+
+    Parameters
+    ----------
+    path : str or Path
+        The store to make.
+    counts : dict of str to int
+        How many stamps the splits train, validate and test are to have.
+    seed : int
+        The survey is a function of it.
+    workers : int
+        Processes that simulate.
+    band : str
+        The filter: "u" or "g".
+    progress : callable, optional
+        Told how many stamps were added.
+    size : int
+        The side of a simulated image, in pixels.
+    pilot_images : int
+        Images from which the yields are learned first.
+
+    Returns
+    -------
+    dict of str to int
+        The number of images that each split took.
+
+    Raises
+    ------
+    UserError
+        If `path` exists or cannot be written, or was begun with other arguments.
+
+    Examples
+    --------
+    >>> import rotinv
+    >>> images = rotinv.make_survey("tiny.h5", {"test": 8}, seed=1, workers=1, size=512, pilot_images=2)
+    >>> list(images)
+    ['train', 'validate', 'test']
     """
     path = Path(path)
     scratch.tell_of_numba_cache()

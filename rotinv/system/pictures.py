@@ -74,6 +74,7 @@ def new_figure(height: float = 4.5, width: float = 7.0) -> "Figure":
 def new_axes(height: float = 4.5) -> "Axes":
     """Axes of a new figure of pyplot, 7 inches wide, which a notebook shows. Raises UserError without
     matplotlib."""
+    scratch.prepare_matplotlib()
     pyplot = require_extra("matplotlib.pyplot", "plot", "a plot")
     axes: Axes = pyplot.figure(figsize=(7, height), layout="constrained").subplots()
     return axes

@@ -1,0 +1,2 @@
+"""The Python interface: classifier.py has what `rotinv.load` gives, fitting.py `rotinv.fit`, inputs.py reads
+arrays."""

@@ -1,0 +1,388 @@
+"""Trained networks in Python: load a run, or several that vote; score, explain, audit and evaluate arrays.
+
+    clf = rotinv.load("runs/cap-1")
+    clf.predict_proba(stamps)
+
+The programs do the same with files, by the same functions.
+"""
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rotinv.classifier.inputs import usable_stamps
+from rotinv.lrp import rules, sigma_bar
+from rotinv.lrp.attribution import Question
+from rotinv.lrp.ledger_report import Audit, audits
+from rotinv.lrp.study import Study, study
+from rotinv.metrics import ensembles, rates
+from rotinv.metrics.classification_report import Evaluation
+from rotinv.metrics.rates import NOT_SCORED
+from rotinv.nn.contract import Kernels
+from rotinv.nn.devices import PRECISIONS, get_kernels
+from rotinv.runs import thresholds
+from rotinv.runs.model import (
+    CLASS_NAMES,
+    Model,
+    labelled_scores,
+    open_models,
+    score_split,
+    stamps_as_read,
+    unique_names,
+)
+from rotinv.stamps.splits import Split
+from rotinv.system.errors import UserError
+
+
+class Classifier:
+    """One trained network, or several whose median is the majority's vote (the paper's CAPE).
+
+    Made by `rotinv.load` or `rotinv.fit`. Where a method takes `stamps`, these are one stamp (S, S, C) or n
+    of them, (n, S, S, C) or (n, C, S, S), raw pixels of any real type; they are cut to the network's size and
+    each channel of each stamp is scaled to 0-1, as in training. Pixels that are scaled already are said to be
+    so by `normalised=True`, and must then lie within 0-1. In place of an array they may be what
+    `rotinv.open_stamps` gives.
+
+    Attributes
+    ----------
+    classes_ : array ([0, 1])
+        Artifact and candidate, in the order of predict_proba's columns.
+    names : list of str
+        The networks'.
+    channels : list of str
+        The channels of a stamp, in the order in which arrays have them.
+    size : int
+        The side of the stamps that the networks read, in pixels.
+
+    Examples
+    --------
+    >>> import numpy as np, rotinv
+    >>> clf = rotinv.load("runs/cap-1")
+    >>> clf
+    <Classifier cap-1, 13x13 pixels of difference, on cpu>
+    >>> stamps = np.random.default_rng(0).normal(100, 5, (4, 21, 21, 1))  # raw and larger: cut and scaled
+    >>> clf.predict_proba(stamps).shape
+    (4, 2)
+    """
+
+    def __init__(self, models: Sequence[Model], folders: Sequence[Path], k: Kernels) -> None:
+        self._models, self._folders, self._k = list(models), list(folders), k
+        self.classes_ = np.arange(len(CLASS_NAMES))
+        self.names = unique_names(models)
+        self.channels = list(models[0].config.channels)
+        self.size = models[0].config.size
+
+    def __getitem__(self, name: str) -> "Classifier":
+        """The classifier of one of several networks, by its name."""
+        if name not in self.names:
+            raise UserError(f"there is no network {name!r}; there are {', '.join(self.names)}")
+        place = self.names.index(name)
+        return Classifier([self._models[place]], [self._folders[place]], self._k)
+
+    def predict_proba(
+        self,
+        stamps: ArrayLike | Split,
+        *,
+        normalised: bool = False,
+        on_bad: Literal["error", "flag"] = "error",
+    ) -> NDArray[np.floating]:
+        """p(artifact) and p(candidate) of stamps.
+
+        Parameters
+        ----------
+        stamps : array or Split
+            See Classifier.
+        normalised : bool
+            Whether the pixels are scaled to 0-1 already.
+        on_bad : "error" or "flag"
+            What to do about stamps with NaN or infinite pixels: refuse them, or give them NaN.
+
+        Returns
+        -------
+        array (n, 2)
+            float32 (of the device "reference" float64). A stamp's score does not depend on the others, and
+            that of a stamp turned by 90 degrees is the same, to the last bit, where the networks are CAP.
+
+        Raises
+        ------
+        UserError
+            For another shape or number of channels, pixels that are not finite, or that are said to be
+            normalised and are not.
+
+        Examples
+        --------
+        >>> import numpy as np, rotinv
+        >>> stamps = np.random.default_rng(0).normal(size=(4, 13, 13, 1))
+        >>> stamps[2, 0, 0, 0] = np.nan
+        >>> p = rotinv.load("runs/cap-1").predict_proba(stamps, on_bad="flag")
+        >>> np.isnan(p).all(axis=1)
+        array([False, False,  True, False])
+        """
+        split, indices = usable_stamps(self._models[0], stamps, normalised, on_bad)
+        p = np.full(len(split), np.nan, self._k.dtype)
+        p[indices] = self._vote(split, indices)
+        return np.stack([1 - p, p], axis=1)
+
+    def predict(
+        self,
+        stamps: ArrayLike | Split,
+        *,
+        at_fpr: float | None = None,
+        normalised: bool = False,
+        on_bad: Literal["error", "flag"] = "error",
+    ) -> NDArray[np.int8]:
+        """The class (n,) of stamps: 1 candidate, 0 artifact, and -1 for a stamp without a score.
+
+        A candidate has p(candidate) of at least 0.5, or, with `at_fpr`, of at least the threshold that is
+        kept with the runs for this false positive rate. `fit`, the program train, and evaluate keep
+        thresholds. Parameters and what is raised are else as of predict_proba; UserError, too, where no
+        threshold is kept.
+
+        Examples
+        --------
+        >>> import numpy as np, rotinv
+        >>> rotinv.load("runs/cap-1").predict(np.zeros((2, 13, 13, 1))).shape
+        (2,)
+        """
+        threshold = 0.5 if at_fpr is None else thresholds.find(self._folders, self._models, at_fpr)
+        p = self.predict_proba(stamps, normalised=normalised, on_bad=on_bad)[:, 1]
+        return np.where(np.isnan(p), NOT_SCORED, rates.classify(p, threshold)).astype(np.int8)
+
+    def explain(
+        self,
+        stamps: ArrayLike | Split,
+        *,
+        method: str = "lrp",
+        rule: str = "alpha2beta1",
+        target: str | int = "predicted",
+        layer: str | int | None = None,
+        normalised: bool = False,
+    ) -> Study:
+        """What decisions rest on: the relevance of each pixel, by each network.
+
+        Parameters
+        ----------
+        stamps : array or Split
+            See Classifier.
+        method : str
+            "lrp", or one to compare it with: "gradient", "gradient-x-input", "deconvnet", "guided".
+        rule : str
+            LRP's rule by name (rotinv/lrp/rules.py).
+        target : str or int
+            What is shared out: the logit of the "predicted" class, its "probability", "one" or "difference"
+            (rotinv/lrp/targets.py), or a class, 0 artifact or 1 candidate. A tie is a candidate.
+        layer : str or int, optional
+            A layer to look at in place of the stamps, by name or number.
+        normalised : bool
+            Whether the pixels are scaled to 0-1 already.
+
+        Returns
+        -------
+        Study
+            With `maps` (n, 4, S, S, C), `average` (n, S, S, C) and `probability` (n,), `plot(i)`, `page(i)`
+            and `save(path)`. R has the unit of a logit.
+
+        Raises
+        ------
+        UserError
+            For an unknown method, rule, target or layer, and as predict_proba.
+
+        Examples
+        --------
+        >>> import numpy as np, rotinv
+        >>> found = rotinv.load("runs/cap-1").explain(np.random.default_rng(0).normal(size=(2, 13, 13, 1)))
+        >>> found.maps.shape, found.average.shape, found.probability.shape
+        ((2, 4, 13, 13, 1), (2, 13, 13, 1), (2,))
+        """
+        question = Question(method, rule, target, None if layer is None else str(layer))
+        split, indices = usable_stamps(self._models[0], stamps, normalised, "error")
+        return study(self._k, self._models, split, indices, question)
+
+    def audit(
+        self,
+        stamp: ArrayLike | Split,
+        *,
+        rule: str = "alpha2beta1",
+        target: str | int = "predicted",
+        normalised: bool = False,
+        exact: bool = False,
+    ) -> Audit:
+        """Where the relevance of one decision went, layer by layer, to the last unit.
+
+        `exact` computes in fractions, for very small networks. Of several networks, one must be chosen:
+        `clf["cap-1"].audit(stamp)`. Parameters and what is raised are else as of explain.
+
+        Examples
+        --------
+        >>> import numpy as np, rotinv
+        >>> audit = rotinv.load("runs/cap-1").audit(np.random.default_rng(0).normal(size=(13, 13, 1)))
+        >>> print(str(audit).splitlines()[1][:50].rstrip())
+        layer                        received     passed
+        >>> list(audit.not_closed())
+        []
+        """
+        if len(self._models) > 1:
+            raise UserError(
+                f"an audit follows one network's relevance: choose one of {', '.join(self.names)}, as in "
+                f"clf[{self.names[0]!r}].audit(stamp)"
+            )
+        split, indices = usable_stamps(self._models[0], stamp, normalised, "error")
+        if len(indices) != 1:
+            raise UserError(f"an audit is of one stamp, not of {len(indices)}: give stamps[i]")
+        (model,) = self._models
+        pixels = stamps_as_read(model, split, indices)
+        question = Question(rule=rule, target=target)
+        (found,) = audits(self._k, model, pixels, question, exact=exact)
+        return found
+
+    def sigma_bar(
+        self,
+        stamps: ArrayLike | Split,
+        *,
+        method: str = "lrp",
+        rule: str = "alpha2beta1",
+        target: str | int = "predicted",
+        scale: str = "max-abs",
+        normalised: bool = False,
+    ) -> NDArray[np.float64]:
+        """How far the maps of a stamp's four rotations disagree, (n, C): sigma-bar of Eqs. 5 and 6.
+
+        It is in shares of the stamp's largest |R|; `scale` "min-max" takes its range, "none" the unit of R.
+        Of several networks (networks, n, C). Parameters and what is raised are else as of explain.
+
+        Examples
+        --------
+        >>> import numpy as np, rotinv
+        >>> rotinv.load("runs/cap-1").sigma_bar(np.random.default_rng(0).normal(size=(2, 13, 13, 1))).shape
+        (2, 1)
+        """
+        how = sigma_bar.How(method, rules.named(rule), target, scale)
+        split, indices = usable_stamps(self._models[0], stamps, normalised, "error")
+        each = [sigma_bar.measure(self._k, model, split, indices, how)[0] for model in self._models]
+        return each[0] if len(each) == 1 else np.stack(each)
+
+    def evaluate(
+        self,
+        stamps: ArrayLike | Split,
+        label: ArrayLike | None = None,
+        *,
+        normalised: bool = False,
+        on_bad: Literal["error", "drop"] = "error",
+        keep: bool = False,
+    ) -> Evaluation:
+        """How good the networks are on stamps whose classes are known.
+
+        Parameters
+        ----------
+        stamps : array or Split
+            See Classifier.
+        label : array (n,)
+            1 candidate, 0 artifact; a Split has its own.
+        normalised : bool
+            Whether the pixels are scaled to 0-1 already.
+        on_bad : "error" or "drop"
+            What to do about stamps with NaN or infinite pixels: refuse them, or leave them out.
+        keep : bool
+            Whether to keep the thresholds at fixed FPR with the runs, for `predict(at_fpr=)`. They should be
+            of other stamps than those of the test.
+
+        Returns
+        -------
+        Evaluation
+            A dict of the figures with their 95% intervals, of the vote where there are several networks; each
+            network's are under "models". Printed, it is the program's report; `plot()` draws the DET curve.
+
+        Raises
+        ------
+        UserError
+            For labels other than 0 and 1, or not one for each stamp, and as predict_proba.
+
+        Examples
+        --------
+        >>> import numpy as np, rotinv
+        >>> stamps = np.random.default_rng(0).normal(size=(6, 13, 13, 1))
+        >>> found = rotinv.load("runs/cap-1").evaluate(stamps, [0, 1, 0, 1, 0, 1])
+        >>> found["stamps"], found["candidates"]
+        (6, 3)
+        """
+        split, indices = usable_stamps(self._models[0], stamps, normalised, on_bad, label)
+        scores = labelled_scores(self._k, self._models, split, indices)
+        found = Evaluation(str(split.path), scores)
+        if keep:
+            about = {"stamps": str(split.path), "split": split.name}
+            thresholds.keep(self._folders, self._models, scores, about)
+        return found
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.names) if len(self.names) == 1 else f"vote of {', '.join(self.names)}"
+        channels = ", ".join(self.channels)
+        return f"<Classifier {names}, {self.size}x{self.size} pixels of {channels}, on {self._k.device}>"
+
+    def _repr_html_(self) -> str:
+        head = ("network", "architecture", "parameters", "trained on")
+        rows = [
+            (name, one.config.arch, f"{one.network.size:,}", one.config.data or "elsewhere")
+            for name, one in zip(self.names, self._models, strict=True)
+        ]
+        cells = "".join(
+            f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows
+        )
+        return (
+            f"<p>{html.escape(repr(self)[1:-1])}</p>"
+            f"<table><tr>{''.join(f'<th>{name}</th>' for name in head)}</tr>{cells}</table>"
+        )
+
+    def _vote(self, split: Split, indices: NDArray[np.int64]) -> NDArray[np.floating]:
+        """p(candidate), the networks' median."""
+        k = self._k
+        each = [
+            score_split(k, one.network, k.asarray(one.params), split, indices, self.size)
+            for one in self._models
+        ]
+        return ensembles.majority(np.stack(each))
+
+
+def load(
+    runs: str | Path | Sequence[str | Path],
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    precision: str = PRECISIONS[0],
+) -> Classifier:
+    """Load a trained run, or several, which vote by majority.
+
+    Parameters
+    ----------
+    runs : str, Path or a sequence of them
+        The folders of runs, as the program train or `fit` made them.
+    device : str
+        "cpu", "cuda" or "reference" (float64, slow).
+    threads : int, optional
+        Of the device "cpu"; all by default.
+    precision : str
+        Of the device "cuda": "tf32" or "fp32". Relevance is float32 always.
+
+    Returns
+    -------
+    Classifier
+
+    Raises
+    ------
+    UserError
+        If a folder holds no run or a damaged one, if the runs were trained on stamps of different size or
+        channels, or if the device cannot be used.
+
+    Examples
+    --------
+    >>> import rotinv
+    >>> rotinv.load("runs/cap-1")
+    <Classifier cap-1, 13x13 pixels of difference, on cpu>
+    """
+    folders = [Path(runs)] if isinstance(runs, str | Path) else [Path(one) for one in runs]
+    if not folders:
+        raise UserError("no run is named: give the folder of one, or a list of several")
+    return Classifier(open_models(folders), folders, get_kernels(device, threads, precision))

@@ -1,0 +1,162 @@
+"""Training a network on arrays or a stamp store, from Python."""
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from numpy.typing import ArrayLike
+
+from rotinv.classifier.classifier import Classifier, load
+from rotinv.classifier.inputs import ARRAY, store_of_arrays
+from rotinv.nn import architectures
+from rotinv.nn.contract import Kernels
+from rotinv.nn.devices import PRECISIONS, get_kernels
+from rotinv.runs import training, trials
+from rotinv.runs.folder import Config, create_run_folder
+from rotinv.runs.history import Row
+from rotinv.runs.protocol import SCHEDULES, Progress, Schedule
+from rotinv.stamps.arrays import arrays_in_memory, channels_last
+from rotinv.stamps.pixels import check_side
+from rotinv.stamps.store import StampStore
+from rotinv.system import locks
+from rotinv.system.errors import UserError
+
+_log = logging.getLogger(__name__)
+
+
+def fit(
+    stamps: ArrayLike | str | Path,
+    label: ArrayLike | None = None,
+    *,
+    arch: str = "cap",
+    out: str | Path | None = None,
+    schedule: str | Schedule = "quick",
+    channels: Sequence[str] | None = None,
+    snr: ArrayLike | None = None,
+    image: ArrayLike | None = None,
+    normalised: bool = False,
+    crop: int | None = None,
+    seed: int = 0,
+    on_bad: Literal["error", "drop"] = "error",
+    device: str = "cpu",
+    threads: int | None = None,
+    precision: str = PRECISIONS[0],
+) -> Classifier:
+    """Train a network, and load it with the weights of its best validation.
+
+    Arrays are packed into a stamp store in the run's folder first: 80% of them to train with, 10% to validate
+    and choose thresholds with, 10% to test. The folder then has what the program train leaves. A training
+    that was interrupted goes on with `rotinv train --resume FOLDER`. Progress goes to `logging`.
+
+    Parameters
+    ----------
+    stamps : array (n, S, S, C) or (n, C, S, S), or the path of a stamp store
+        Pixels; a store has its own labels, channels and splits.
+    label : array (n,)
+        1 candidate, 0 artifact.
+    arch : str
+        "cap", "deephits", "deephits-relu" or "cap-mini".
+    out : str or Path, optional
+        The run's folder, which must be new or empty; by default the next free runs/ARCH-N.
+    schedule : str or Schedule
+        "quick" (minutes), "paper" (hours), or the numbers of the protocol.
+    channels : sequence of str, optional
+        What the channels of an array are, in their order.
+    snr, image : arrays (n,), optional
+        The signal-to-noise ratios, and the number of each stamp's image: the stamps of an image stay
+        together, so that none is tested on an image that it was trained with.
+    normalised : bool
+        Whether an array's pixels are scaled to 0-1 already.
+    crop : int, optional
+        The side to which the stamps are cut, about their centre.
+    seed : int
+        Of the weights, the order of the batches, dropout, and the division into splits.
+    on_bad : "error" or "drop"
+        What to do about stamps with NaN or infinite pixels: refuse them, or leave them out.
+    device, threads, precision
+        As of `load`.
+
+    Returns
+    -------
+    Classifier
+
+    Raises
+    ------
+    UserError
+        For stamps, labels or options that cannot be used, if the folder holds anything, and if the training
+        diverges.
+
+    Examples
+    --------
+    >>> import numpy as np, rotinv
+    >>> from rotinv.runs.protocol import Schedule
+    >>> label = np.arange(200) % 2
+    >>> stamps = np.random.default_rng(0).normal(size=(200, 13, 13, 1)) + 4 * label[:, None, None, None]
+    >>> few = Schedule(batch=20, iterations=20, extend_by=0, validate_every=10)
+    >>> rotinv.fit(stamps, label, arch="cap-mini", out="runs/mine", schedule=few)
+    <Classifier mine, 13x13 pixels of channel0, on cpu>
+    """
+    plan = _schedule(schedule)
+    architectures.build(arch)  # an unknown name is told before a folder is made
+    k = get_kernels(device, threads, precision)
+    place = None if out is None else Path(out)
+    configure = partial(trials.new_config, arch=arch, schedule=plan, seed=seed, crop=crop, on_bad=on_bad)
+    if isinstance(stamps, str | Path):
+        if any(given is not None for given in (label, channels, snr, image)) or normalised:
+            raise UserError(f"{stamps}: a store has its own labels, channels and scaling; leave these out")
+        with StampStore(stamps) as store:
+            configure(store)
+        folder, data = create_run_folder(place, arch), Path(stamps)
+    else:
+        if label is None:
+            raise UserError("fit: arrays need labels: 1 candidate, 0 artifact")
+        arrays = arrays_in_memory(ARRAY, stamps, label=label, snr=snr, image=image)
+        named = None if channels is None else len(channels)
+        shape = channels_last(Path(ARRAY), arrays["stamps"], named).shape
+        check_side(shape[1], crop or shape[1])
+        architectures.build(arch, crop or shape[1], shape[3])
+        folder = create_run_folder(place, arch)
+        data = store_of_arrays(
+            folder, arrays, channels=channels, normalised=normalised, on_bad=on_bad, seed=seed
+        )
+    with StampStore(data) as store:
+        _train(k, configure(store), folder, store)
+    return load(folder, device=device, threads=threads, precision=precision)
+
+
+def _schedule(schedule: str | Schedule) -> Schedule:
+    if isinstance(schedule, Schedule):
+        return schedule
+    if schedule not in SCHEDULES:
+        raise UserError(f"schedule {schedule!r} is not known; choose one of {', '.join(SCHEDULES)}")
+    return SCHEDULES[schedule]
+
+
+def _train(k: Kernels, config: Config, folder: Path, store: StampStore) -> None:
+    """Train to the protocol's end, and test."""
+    data = trials.check(store, config)
+    for note in data.notes:
+        _log.warning(note)
+    with locks.held(folder):
+        run = training.begin(k, config, folder)
+        training.prepare(run)
+        trials.train_to_end(run, data, config, _Log(folder))
+    if warning := trials.one_sided(trials.test(k, folder, data)):
+        _log.warning("%s: %s", folder, warning)
+
+
+class _Log:
+    """Tells each validation to the log."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def stepped(self, row: Row, limit: int) -> None:
+        """Nothing: a line for every few iterations would be too much."""
+
+    def validated(self, row: Row, progress: Progress) -> None:
+        """A validation."""
+        text = "%s: iteration %d of %d, validation error %.3f%%"
+        _log.info(text, self._folder, row.iteration, progress.limit, 100 * (row.validation_error or 0.0))

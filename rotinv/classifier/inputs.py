@@ -1,0 +1,79 @@
+"""Stamps that a caller hands over: arrays, or opened files, as networks read them, and as a store to train
+on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rotinv.runs.model import Model, fit_split, whole_size
+from rotinv.stamps.arrays import arrays_in_memory, check_shape, split_of_arrays
+from rotinv.stamps.packing import channel_names, pack
+from rotinv.stamps.splits import Split, check_scaled, find_bad, first_few
+from rotinv.system.errors import UserError
+
+ARRAY = "the array"  # what messages call stamps that are in no file
+
+
+def usable_stamps(
+    model: Model, stamps: ArrayLike | Split, normalised: bool, on_bad: str, label: ArrayLike | None = None
+) -> tuple[Split, NDArray[np.int64]]:
+    """Stamps for a network, and the indices of those whose pixels are all finite.
+
+    Raises UserError if they are not what the network reads, and, if `on_bad` is "error", for pixels that are
+    not finite.
+    """
+    split = _as_split(model, stamps, normalised, label)
+    return split, _finite(split, on_bad)
+
+
+def store_of_arrays(
+    folder: str | Path,
+    arrays: dict[str, NDArray[Any]],
+    *,
+    channels: Sequence[str] | None,
+    normalised: bool,
+    on_bad: str,
+    seed: int,
+) -> Path:
+    """Pack arrays that training_arrays has checked into a store in a run's folder; gives its path."""
+    split = _raw_or_scaled(arrays, None if channels is None else len(channels), None, normalised)
+    columns = {name: array for name, array in arrays.items() if name != "stamps"}
+    names = channels or channel_names(split.shape[2])
+    path = Path(folder) / "stamps.h5"
+    pack(path, split, _finite(split, on_bad), columns, channels=names, seed=seed)
+    return path
+
+
+def _as_split(model: Model, stamps: ArrayLike | Split, normalised: bool, label: ArrayLike | None) -> Split:
+    count, size = len(model.config.channels), whole_size(model)
+    if not isinstance(stamps, Split):
+        return _raw_or_scaled(arrays_in_memory(ARRAY, stamps, label=label), count, size, normalised)
+    if normalised or label is not None:
+        raise UserError(f"{stamps.path}: has its own labels and normalisation; leave these out")
+    check_shape(stamps.path, stamps.pixels.shape, count if stamps.channels is None else None, size)
+    return fit_split(model, stamps)
+
+
+def _raw_or_scaled(
+    arrays: dict[str, NDArray[Any]], channels: int | None, size: int | None, normalised: bool
+) -> Split:
+    """Arrays as a Split. Raises UserError if they are said to be scaled, and a pixel is not within 0-1."""
+    split = split_of_arrays(Path(ARRAY), arrays, channels, size, "minmax" if normalised else "none")
+    if normalised:
+        check_scaled(split)
+    return split
+
+
+def _finite(split: Split, on_bad: str) -> NDArray[np.int64]:
+    bad = find_bad(split)
+    if on_bad not in ("error", "drop", "flag"):
+        raise UserError(f"on_bad {on_bad!r} is not known; it is 'error', or 'flag' or 'drop'")
+    if len(bad) and on_bad == "error":
+        raise UserError(
+            f"{split.path}: {len(bad)} of {len(split)} stamps have NaN or infinite pixels (index "
+            f"{first_few(bad)}); leave them out, or see on_bad"
+        )
+    return np.setdiff1d(np.arange(len(split)), bad, assume_unique=True)

@@ -1,0 +1,274 @@
+"""The Python interface: the notebook session, arrays as they come, votes, refusals, every public example."""
+
+import doctest
+import logging
+import sys
+
+import numpy as np
+import pytest
+from programs import call, toy_arrays
+
+import rotinv
+from rotinv.lrp import map_files
+from rotinv.runs.folder import Config
+from rotinv.runs.model import write_weights
+from rotinv.runs.protocol import Schedule
+from rotinv.stamps.splits import Split
+from rotinv.stamps.store import create_store
+from rotinv.system.errors import UserError
+
+SIDE = 21  # of the stamps; the networks read their centre
+SHORT = Schedule(batch=20, iterations=60, extend_by=0, validate_every=30, dropout=0.0)
+
+
+def make_run(folder, arch="cap", seed=0, channels=("difference",), size=13, crop=13):
+    config = Config(arch=arch, size=size, channels=list(channels), crop=crop)
+    folder.mkdir(parents=True)
+    write_weights(folder, config, config.network().initial("he", seed))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder as the examples find it: runs of random weights, and a stamp store."""
+    here = tmp_path_factory.mktemp("notebook")
+    for seed in range(1, 4):
+        make_run(here / "runs" / f"cap-{seed}", "cap", seed)
+    with create_store(here / "survey.h5", channels=["difference"], size=SIDE) as writer:
+        for name, count in (("train", 160), ("validate", 20), ("test", 20)):
+            arrays = toy_arrays(count, SIDE, seed=count)
+            writer.append(name, arrays["stamps"], arrays["label"], arrays["snr"])
+    return here
+
+
+@pytest.fixture
+def stamps():
+    return 1000 + 50 * toy_arrays(12, SIDE)["stamps"]  # raw: far from 0 to 1
+
+
+@pytest.fixture
+def label():
+    return np.arange(12) % 2
+
+
+@pytest.fixture
+def clf(folder):
+    return rotinv.load(folder / "runs" / "cap-1")
+
+
+PUBLIC = [name for name in rotinv.__all__ if name != "__version__"]
+
+
+def examples():
+    """The examples of everything that `import rotinv` gives, and of Classifier's methods."""
+    found = []
+    for name in PUBLIC:
+        one = getattr(rotinv, name)
+        module = sys.modules[one.__module__]
+        found += doctest.DocTestFinder(recurse=True).find(one, name, module=module)
+    return found
+
+
+@pytest.mark.parametrize("example", [one for one in examples() if one.examples], ids=lambda one: one.name)
+def test_examples_do_what_they_say(example, folder, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "cap-1").symlink_to(folder / "runs" / "cap-1")
+    (tmp_path / "survey.h5").symlink_to(folder / "survey.h5")
+    told = []
+    failed, tried = doctest.DocTestRunner().run(example, out=told.append)
+    assert tried and not failed, "".join(told)
+
+
+def test_all_that_is_public_has_an_example():
+    methods = [f"Classifier.{name}" for name in vars(rotinv.Classifier) if not name.startswith("_")]
+    have = {one.name for one in examples() if one.examples}
+    assert {*PUBLIC, *methods} <= have
+
+
+def test_the_notebook_session(tmp_path, monkeypatch, capsys):
+    """Issue and README: train on arrays, load, score, look, account, evaluate. Nothing is printed."""
+    plt = pytest.importorskip("matplotlib.pyplot")
+    monkeypatch.chdir(tmp_path)
+    arrays = toy_arrays(300, 13, channels=2)
+    stamps, label = arrays["stamps"], arrays["label"]
+    clf = rotinv.fit(stamps, label, arch="cap", out="runs/mine", schedule=SHORT)
+    assert clf.predict_proba(stamps).shape == (300, 2)
+    clf = rotinv.load("runs/mine")
+    p = clf.predict_proba(stamps)
+    np.testing.assert_array_equal(clf.predict(stamps, at_fpr=0.01) == 1, p[:, 1] >= _kept(tmp_path, 0.01))
+    found = clf.explain(stamps[:3], rule="alpha2beta1", target="predicted", layer=None)
+    assert found.maps.shape == (3, 4, 13, 13, 2) and found.average.shape == (3, 13, 13, 2)
+    np.testing.assert_array_equal(found.probability, p[:3, 1])
+    ax = found.plot(0)
+    assert ax.get_title() and found.plot(1, ax=ax) is ax
+    found.save("maps.h5")
+    assert map_files.read(tmp_path / "maps.h5")[1][0].maps.tobytes() == found.maps.tobytes()
+    audit = clf.audit(stamps[0])
+    assert str(audit).startswith("the stamp: predicted ") and repr(audit) == str(audit)
+    assert audit.plot().get_xlabel() and not list(audit.not_closed())
+    assert clf.sigma_bar(stamps[:3]).shape == (3, 2)
+    evaluation = clf.evaluate(stamps, label)
+    assert evaluation["accuracy"] > 0.8 and "accuracy" in str(evaluation)
+    assert evaluation.plot().get_xlabel() == "false positive rate"
+    plt.close("all")
+    assert capsys.readouterr() == ("", "")
+
+
+def _kept(folder, fpr):
+    from rotinv.runs import thresholds
+
+    path = folder / "runs" / "mine"
+    return thresholds.find([path], [rotinv.load_model(path)], fpr)
+
+
+def test_scores_are_the_programs(clf, folder, stamps, label, tmp_path):
+    """Whatever form the arrays have: one stamp, channels first or last, any real type, scaled already."""
+    np.savez(tmp_path / "stamps.npz", stamps=stamps, label=label)
+    out = tmp_path / "scores.csv"
+    assert call("score", folder / "runs" / "cap-1", tmp_path / "stamps.npz", "--out", out).returncode == 0
+    program = np.genfromtxt(out, delimiter=",", names=True)["probability"].astype(np.float32)
+    p = clf.predict_proba(stamps)
+    np.testing.assert_array_equal(p[:, 1], program)
+    np.testing.assert_array_equal(p[:, 0], 1 - program)
+    np.testing.assert_array_equal(clf.predict_proba(np.moveaxis(stamps, 3, 1)), p)
+    np.testing.assert_array_equal(clf.predict_proba(stamps.astype(">f8")), p)
+    np.testing.assert_array_equal(clf.predict_proba(stamps[5]), p[5:6])
+    np.testing.assert_array_equal(clf.predict_proba(rotinv.open_stamps(tmp_path / "stamps.npz")), p)
+    low = stamps.min(axis=(1, 2), keepdims=True)
+    scaled = ((stamps - low) / np.ptp(stamps, axis=(1, 2), keepdims=True)).astype(np.float32)
+    assert not np.array_equal(clf.predict_proba(scaled, normalised=True), p)  # of the cut's own extremes
+    np.testing.assert_allclose(clf.predict_proba(scaled), p, atol=1e-5)
+    np.testing.assert_array_equal(clf.predict(stamps), (program >= 0.5).astype(int))
+    assert list(clf.classes_) == [0, 1]
+
+
+def test_several_runs_vote(folder, stamps, label):
+    vote = rotinv.load([folder / "runs" / f"cap-{i}" for i in (1, 2, 3)])
+    each = np.array([vote[name].predict_proba(stamps)[:, 1] for name in vote.names])
+    np.testing.assert_array_equal(vote.predict_proba(stamps)[:, 1], np.median(each, axis=0))
+    assert vote.explain(stamps[:2]).maps.shape == (3, 2, 4, 13, 13, 1)
+    assert vote.sigma_bar(stamps[:2]).shape == (3, 2, 1)
+    assert list(vote.evaluate(stamps, label)["models"]) == [*vote.names, "majority of 3"]
+    with pytest.raises(ValueError, match=r"clf\['cap-1'\]\.audit"):
+        vote.audit(stamps[0])
+    assert vote["cap-2"].audit(stamps[0]).model == "cap-2"
+    assert "vote of cap-1, cap-2, cap-3" in repr(vote)
+    assert "<table>" in vote._repr_html_() and "cap-3" in vote._repr_html_()
+
+
+def test_pixels_that_are_no_numbers(clf, stamps):
+    stamps[3, 0, 0, 0] = np.inf
+    stamps[7] = np.nan
+    stamps[3, 10, 10, 0] = np.nan
+    with pytest.raises(UserError, match=r"2 of 12 stamps have NaN or infinite pixels \(index 3, 7\)"):
+        clf.predict_proba(stamps)
+    p = clf.predict_proba(stamps, on_bad="flag")
+    assert np.isnan(p[[3, 7]]).all() and np.isfinite(np.delete(p, [3, 7], axis=0)).all()
+    assert list(clf.predict(stamps, on_bad="flag")[[3, 7]]) == [-1, -1]
+    assert clf.evaluate(stamps, np.arange(12) % 2, on_bad="drop")["stamps"] == 10
+    masked = np.ma.masked_invalid(stamps)
+    np.testing.assert_array_equal(clf.predict_proba(masked, on_bad="flag"), p)
+
+
+REFUSED = {
+    "channels": (lambda clf, x: clf.predict_proba(np.repeat(x, 3, axis=3)), "wanted is"),
+    "not square": (lambda clf, x: clf.predict_proba(x[:, :-1]), "wanted is"),
+    "two axes": (lambda clf, x: clf.predict_proba(x[0, ..., 0]), "wanted is"),
+    "no centre": (lambda clf, x: clf.predict_proba(x[:, :-1, :-1]), "crop 13"),
+    "not scaled": (lambda clf, x: clf.predict_proba(x, normalised=True), "are not scaled"),
+    "text": (lambda clf, x: clf.predict_proba(x.astype(str)), "not numbers"),
+    "a file's name": (lambda clf, x: clf.predict_proba("survey.h5"), "rotinv.open_stamps"),
+    "none": (lambda clf, x: clf.predict_proba(x[:0]), "no stamps"),
+    "thresholds": (lambda clf, x: clf.predict(x, at_fpr=0.01), "rotinv evaluate"),
+    "rule": (lambda clf, x: clf.explain(x, rule="alpha3"), "alpha3"),
+    "method": (lambda clf, x: clf.explain(x, method="shap"), "shap"),
+    "target": (lambda clf, x: clf.explain(x, target=2), "target 2"),
+    "layer": (lambda clf, x: clf.explain(x, layer="attention"), "convolution 1"),
+    "many": (lambda clf, x: clf.audit(x), "one stamp"),
+    "labels": (lambda clf, x: clf.evaluate(x, np.full(12, 2)), "not 0 or 1"),
+    "labels' number": (lambda clf, x: clf.evaluate(x, [0, 1]), "one for each stamp"),
+    "no labels": (lambda clf, x: clf.evaluate(x), "labels"),
+    "one class": (lambda clf, x: clf.evaluate(x, np.ones(12), keep=True), "one class only"),
+    "channel": (lambda clf, x: clf.explain(x[:1]).plot(0, channel="template"), "difference"),
+    "network": (lambda clf, x: clf["cap-9"], "cap-1"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_is_refused_in_one_line(clf, stamps, case):
+    ask, word = REFUSED[case]
+    with pytest.raises(ValueError, match=word) as refused:
+        ask(clf, stamps)
+    assert refused.type is UserError and len(str(refused.value).splitlines()) == 1
+
+
+def test_a_network_of_whole_stamps_takes_no_others(tmp_path, stamps):
+    clf = rotinv.load(make_run(tmp_path / "whole", crop=None))
+    with pytest.raises(UserError, match=r"\(N, 13, 13, 1\)"):
+        clf.predict_proba(stamps)
+    assert clf.predict_proba(stamps[:, 4:-4, 4:-4]).shape == (12, 2)
+
+
+def test_opened_stamps_give_their_channels_by_name(tmp_path, folder, clf):
+    other = tmp_path / "two.h5"
+    arrays = toy_arrays(20, SIDE, seed=20)
+    with create_store(other, channels=["science", "difference"], size=SIDE) as writer:
+        writer.append("test", np.concatenate([-arrays["stamps"], arrays["stamps"]], axis=3), arrays["label"])
+    one = clf.predict_proba(rotinv.open_stamps(folder / "survey.h5"))
+    np.testing.assert_array_equal(clf.predict_proba(rotinv.open_stamps(other)), one)
+    assert isinstance(rotinv.open_stamps(other), Split)
+    with pytest.raises(UserError, match="its own labels"):
+        clf.evaluate(rotinv.open_stamps(other), arrays["label"])
+
+
+def test_a_store_is_trained_on_and_progress_goes_to_the_log(folder, tmp_path, caplog, capsys):
+    with caplog.at_level(logging.INFO, logger="rotinv"):
+        clf = rotinv.fit(folder / "survey.h5", out=tmp_path / "run", crop=13, schedule=SHORT, arch="cap-mini")
+    assert "iteration 60 of 60, validation error" in caplog.text
+    assert capsys.readouterr() == ("", "")
+    assert clf.size == 13 and (tmp_path / "run" / "thresholds.json").exists()
+    with pytest.raises(UserError, match="holds a run"):
+        rotinv.fit(folder / "survey.h5", out=tmp_path / "run")
+
+
+FIT = {
+    "no labels": (dict(), "labels"),
+    "architecture": (dict(label=np.arange(12) % 2, arch="resnet"), "resnet"),
+    "schedule": (dict(label=np.arange(12) % 2, schedule="slow"), "quick, paper"),
+    "crop": (dict(label=np.arange(12) % 2, crop=14), "no centre"),
+    "small": (dict(label=np.arange(12) % 2, crop=11), "too small"),
+    "channels": (dict(label=np.arange(12) % 2, channels=["a", "b"]), "wanted is"),
+}
+
+
+@pytest.mark.parametrize("case", FIT)
+def test_a_training_that_cannot_be_leaves_nothing(stamps, tmp_path, case):
+    given, word = FIT[case]
+    with pytest.raises(UserError, match=word):
+        rotinv.fit(stamps, out=tmp_path / "run", **given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_tables_are_astropys(clf, stamps):
+    table = pytest.importorskip("astropy.table")
+    audit = clf.audit(stamps[0])
+    found = audit.to_table()
+    assert isinstance(found, table.Table) and found.meta["model"] == "cap-1"
+    assert list(found["layer"]) == [row["layer"] for row in audit.amounts()]
+    np.testing.assert_allclose(found["received"][0], 1)
+    assert "<table>" in audit._repr_html_()
+
+
+def test_what_a_plot_shows(clf, stamps):
+    figure = pytest.importorskip("matplotlib.figure")
+    found = clf.explain(stamps[:2], target=0)
+    axes = found.plot(1, figure.Figure().subplots())
+    np.testing.assert_array_equal(axes.images[0].get_array(), found.average[1].sum(axis=-1))
+    assert "stamp 1" in axes.get_title() and "cap-1" in axes.get_title()
+    one = found.plot(1, figure.Figure().subplots(), channel="difference")
+    np.testing.assert_array_equal(one.images[0].get_array(), found.average[1][..., 0])
+    units = clf.explain(stamps[:2], layer="dense 1").plot(0, figure.Figure().subplots())
+    assert units.get_xlabel() == "unit of dense 1"
+    assert len(found.page(1).axes) > 5
+    assert "2 stamps by cap-1" in repr(found)
