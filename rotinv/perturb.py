@@ -100,12 +100,17 @@ def _lines(how: How, model: Model, count: int, rows: list[dict[str, Any]]) -> It
         f"{model.name}: AOPC of the {how.of} over {how.steps} {_regions(how)}, {count} stamps; "
         "+- standard errors"
     )
-    yield f"{'method':<30}{'AOPC':>10}{'+-':>9}{'above random':>15}{'+-':>9}"
+    yield f"{'method':<30}{'AOPC':>12}{'+-':>12}{'above random':>15}{'+-':>12}"
     for row in sorted(rows, key=lambda row: -row["aopc"]):
-        yield (
-            f"{row['method']:<30}{row['aopc']:>10.4f}{row['error']:>9.4f}"
-            f"{row['above_random']:>15.4f}{row['above_random_error']:>9.4f}"
+        cells = (_number(row[name]) for name in ("aopc", "error", "above_random", "above_random_error"))
+        yield f"{row['method']:<30}" + "".join(
+            f" {cell:>{width - 1}}" for cell, width in zip(cells, (12, 12, 15, 12), strict=True)
         )
+
+
+def _number(value: float) -> str:
+    """With four decimals, or, where that takes too much room, with four digits and an exponent."""
+    return f"{value:.4f}" if not abs(value) >= 1e5 else f"{value:.3e}"
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -1,5 +1,6 @@
 """`python -m rotinv.score`: a catalogue of one trained network's scores, or of the vote of several (CAPE)."""
 
+import time
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -42,20 +43,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         plan = dask_scoring.Plan(options.dask, options.shard, *computing, options.split)
         work = dask_scoring.Cluster(plan, scorer, source, options.out)
     with work:
-        tally, scored = _catalogue(options.out, scorer, source, work.rows(), choice, on_bad == "drop")
+        started = time.perf_counter()
+        tally, scored, candidates = _catalogue(
+            options.out, scorer, source, work.rows(), choice, on_bad == "drop"
+        )
+        seconds = time.perf_counter() - started
         where = paths[0] if len(paths) == 1 else f"{len(source.paths):,} files"
         cli.warn(*first_of(work.problems))
         cli.note(*tally.lines(where))
         if missing := len(source) - scored:
-            cli.note(f"{where}: {missing:,} stamps {'left out' if on_bad == 'drop' else 'without a score'}")
-        if options.out:
-            cli.note(f"{options.out}: {scored:,} stamps scored")
+            how = "left out" if on_bad == "drop" else "without a score"
+            cli.note(f"{where}: {cli.counted(missing, 'stamp')} {how}")
+        cli.note(
+            f"{options.out or 'standard output'}: {cli.counted(scored, 'stamp')} scored in {seconds:.1f} s, "
+            f"{cli.counted(candidates, 'candidate')} at the threshold {_threshold(threshold)}"
+        )
         if choice and maps:
             with map_files.create(maps, QUESTION, {"stamps": str(paths[0])}) as writer:
                 with _bar("explaining", len(choice.indices)) as bar:
                     work.explain(choice.indices, writer, bar.update)
-            cli.note(f"{maps}: maps of {len(choice.indices):,} stamps, not scaled")
+            cli.note(f"{maps}: maps of {cli.counted(len(choice.indices), 'stamp')}, not scaled")
     return 0
+
+
+def _threshold(threshold: Threshold) -> str:
+    """A threshold in words, with the FPR that it was found for."""
+    return f"{threshold.value:.9g}" + (f" (FPR {threshold.fpr:g})" if threshold.fpr is not None else "")
 
 
 def _runs_and_stamps(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
@@ -91,9 +104,12 @@ def _catalogue(
     parts: Iterable[dict[str, NDArray]],
     choice: Choice | None,
     drop: bool,
-) -> tuple[Tally, int]:
-    """Write the catalogue, a part of its rows at a time; gives the counts, and how many have a score."""
-    tally, scored = Tally(), 0
+) -> tuple[Tally, int, int]:
+    """Write the catalogue, a part of its rows at a time.
+
+    Gives the counts of what the alerts lack, how many stamps have a score, and how many are candidates.
+    """
+    tally, scored, candidates = Tally(), 0, 0
     columns = scorer.columns(source.known)
     with (
         formats.create(out, columns, scorer.facts(source.normalisation)) as write,
@@ -103,11 +119,12 @@ def _catalogue(
             tally.add(rows["flags"], rows.get("survey", ()))
             good = rows["class"] != NOT_SCORED
             scored += int(good.sum())
+            candidates += int((rows["class"] == 1).sum())
             if choice:
                 choice.add(rows)
             bar.update(len(good))
             write({name: values[good] for name, values in rows.items()} if drop else rows)
-    return tally, scored
+    return tally, scored, candidates
 
 
 def _bar(what: str, total: int) -> tqdm:

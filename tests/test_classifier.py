@@ -42,6 +42,12 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
+def notebook(monkeypatch):
+    """Nobody listens to the log, as in a notebook: programs run in this process have set up their own."""
+    monkeypatch.setattr(logging.getLogger("rotinv"), "handlers", [])
+
+
+@pytest.fixture
 def stamps():
     return 1000 + 50 * toy_arrays(12, SIDE)["stamps"]  # raw: far from 0 to 1
 
@@ -86,7 +92,7 @@ def test_all_that_is_public_has_an_example():
     assert {*PUBLIC, *methods} <= have
 
 
-def test_the_notebook_session(tmp_path, monkeypatch, capsys):
+def test_the_notebook_session(notebook, tmp_path, monkeypatch, capsys):
     """Issue and README: train on arrays, load, score, look, account, evaluate. Nothing is printed."""
     plt = pytest.importorskip("matplotlib.pyplot")
     monkeypatch.chdir(tmp_path)
@@ -222,7 +228,7 @@ def test_opened_stamps_give_their_channels_by_name(tmp_path, folder, clf):
         clf.evaluate(rotinv.open_stamps(other), arrays["label"])
 
 
-def test_a_store_is_trained_on_and_progress_goes_to_the_log(folder, tmp_path, caplog, capsys):
+def test_a_store_is_trained_on_and_progress_goes_to_the_log(notebook, folder, tmp_path, caplog, capsys):
     with caplog.at_level(logging.INFO, logger="rotinv"):
         clf = rotinv.fit(folder / "survey.h5", out=tmp_path / "run", crop=13, schedule=SHORT, arch="cap-mini")
     assert "iteration 60 of 60, validation error" in caplog.text

@@ -13,6 +13,7 @@ from rotinv.metrics.scores import Scores
 from rotinv.runs import thresholds
 from rotinv.runs.folder import Config, read_config
 from rotinv.runs.model import load_model, write_weights
+from rotinv.stamps.store import create_store
 from rotinv.system.errors import UserError
 
 CHANNELS = ["difference"]
@@ -232,3 +233,61 @@ def test_thresholds_are_where_the_fnr_is(rng):
         assert np.mean(p[label == 0] >= threshold) <= fpr
         assert np.mean(p[label == 1] < threshold) == pytest.approx(rates.fnr_at_fpr(label, p, fpr))
     assert rates.threshold_at_fpr([0, 1], [1.0, 1.0], 0.1) == np.inf
+
+
+SUFFIXES = {".csv": None, ".h5": None, ".parquet": "pyarrow", ".fits": "astropy"}
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_catalogue_of_score_is_read(models, stamps, tmp_path, suffix):
+    """Stamps to which score gave no score are left out, and told."""
+    if SUFFIXES[suffix]:
+        pytest.importorskip(SUFFIXES[suffix])
+    arrays = dict(np.load(stamps))
+    arrays["stamps"][7, 3, 3, 0] = np.nan
+    np.savez(stamps, **arrays)
+    out = tmp_path / f"scores{suffix}"
+    assert call("score", models[0], stamps, "--on-bad", "flag", "--out", out).returncode == 0
+    result = call("evaluate", out, "--json")
+    assert result.returncode == 0, result.stderr
+    assert "1 stamp without a score left out" in result.stderr
+    found, other = json.loads(result.stdout), document(models[0], stamps, "--on-bad", "drop")
+    assert found["stamps"] == 79
+    for name in ("confusion", "fnr_at_fpr", "by_snr"):
+        assert found[name] == other[name]
+
+
+def test_a_score_that_is_no_number_is_dropped_when_told_to(tmp_path):
+    p = np.linspace(0, 1, 20)
+    p[3] = np.nan
+    scores.write(tmp_path / "s.h5", Scores(np.arange(20, dtype=np.uint8) % 2, p))
+    assert_refused(call("evaluate", tmp_path / "s.h5"), "row 3 is nan", "--on-bad drop")
+    assert document(tmp_path / "s.h5", "--on-bad", "drop")["stamps"] == 19
+
+
+def test_thresholds_are_those_of_the_split_validate(models, tmp_path):
+    """Where the store has one: they are not chosen on the stamps of the test, and the report says so."""
+    path = tmp_path / "store.h5"
+    with create_store(path, channels=CHANNELS, size=13) as writer:
+        for name, count, seed in (("validate", 60, 1), ("test", 80, 2)):
+            arrays = toy_arrays(count, seed=seed)
+            writer.append(name, arrays["stamps"], arrays["label"])
+    model = models[0]
+    of = {name: document(model, path, "--split", name, "--no-keep") for name in ("validate", "test")}
+    assert of["validate"]["thresholds"] != of["test"]["thresholds"] and not (model / thresholds.FILE).exists()
+    result = call("evaluate", model, path)
+    assert "kept thresholds, of 'validate' (60 stamps), and what they come to on 'test'" in result.stdout
+    (entry,) = json.loads((model / thresholds.FILE).read_text())["entries"]
+    assert entry["split"] == "validate" and entry["thresholds"] == of["validate"]["thresholds"]
+    kept = document(model, path)["kept"]
+    rows = table(model, path, out=tmp_path / "s.csv")
+    label, p = (np.float32([row[name] for row in rows]) for name in ("label", "probability"))
+    for row in kept["at_fpr"].values():
+        accepted = p >= (np.inf if row["threshold"] is None else np.float32(row["threshold"]))
+        assert row["fpr"] == accepted[label == 0].mean()
+        assert row["fnr"] == pytest.approx(1 - accepted[label == 1].mean())
+    assert document(model, path, "--split", "validate")["kept"]["on"] == "validate"
+
+
+def test_a_split_of_stamps_that_have_none_is_refused(models, stamps):
+    assert_refused(call("evaluate", models[0], stamps, "--split", "test"), "stamps.npz", "no splits")

@@ -6,9 +6,11 @@ import pytest
 from conftest import DEVICES, EMULATED, kernels_of
 
 from rotinv import architectures as table_program
+from rotinv.lrp import rules
+from rotinv.lrp.relevance import relevance
 from rotinv.nn import architectures
 from rotinv.nn.cyclic import CyclicConcat, CyclicMax, CyclicMean, CyclicRms, CyclicRoll, CyclicSlice
-from rotinv.nn.layers import Activation, AveragePool2d, Dropout, Flatten, MaxPool2d, Train, ZeroPad
+from rotinv.nn.layers import SCORE, Activation, AveragePool2d, Dropout, Flatten, MaxPool2d, Train, ZeroPad
 from rotinv.nn.linear import Conv2d, Dense
 from rotinv.nn.network import Network
 from rotinv.runs import checkpoints
@@ -193,3 +195,15 @@ def check_authors_cap(k, folder, tolerance):
     p = k.to_host(k.softmax.forward(network.forward(k, params, k.asarray(x))))[:, 1]
     np.testing.assert_allclose(p, expected, atol=tolerance)
     np.testing.assert_array_equal(p > 0.5, expected > 0.5)
+
+
+def test_a_network_without_weights(k, rng):
+    """Has nothing to learn, and hands gradients and relevance on as they are."""
+    network = Network([Flatten()], (2, 1, 1))
+    params, grads, x = k.zeros((0,)), k.zeros((0,)), k.asarray(rng.uniform(size=(3, 2, 1, 1)))
+    z, tape = network.record(k, params, x, SCORE)
+    assert network.backward(k, params, grads, tape, z) is None
+    dx = network.backward(k, params, grads, tape, z, to_input=True)
+    np.testing.assert_array_equal(k.to_host(dx), k.to_host(x))
+    found = relevance(k, network, params, x, rules.named("alpha2beta1"), 1)
+    np.testing.assert_array_equal(k.to_host(found.relevance[0])[:, 1], k.to_host(x)[:, 1])

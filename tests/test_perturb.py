@@ -227,3 +227,17 @@ def test_what_is_refused(mini, tmp_path):
         (tmp_path / name).write_text("precious")
         assert_refused(refused(option, tmp_path / name), "exists already")
         assert (tmp_path / name).read_text() == "precious"
+
+
+def test_columns_of_huge_logits_stand_apart(mini, tmp_path):
+    config = Config("cap-mini", 13, ["difference"])
+    params = config.network().initial("he", 0)
+    config.network().views(params)[-1]["w"][:] *= 1e9
+    write_weights(tmp_path, config, params)
+    done = call("perturb", tmp_path, mini / "stamps.npz", "--count", 3, "--steps", 3, "--methods", "lrp")
+    assert done.returncode == 0, done.stderr
+    _, _, *rows = done.stdout.splitlines()
+    for row in rows:
+        cells = row[30:].split()
+        assert len(cells) == 4 and abs(float(cells[0])) > 1e5
+        assert all(row[at] == " " for at in (30, 42, 54, 69))

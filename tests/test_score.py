@@ -2,12 +2,13 @@
 
 import csv
 import os
+import re
 import subprocess
 
 import h5py
 import numpy as np
 import pytest
-from programs import ENVIRONMENT, assert_refused, command, run, toy_arrays
+from programs import ENVIRONMENT, assert_refused, call, command, run, toy_arrays
 
 from rotinv import import_weights, pack, score
 from rotinv.runs.folder import Config, read_config
@@ -216,3 +217,19 @@ def test_a_full_standard_output_is_one_line():
         result = subprocess.run(command("architectures", "cap"), stdout=full, stderr=subprocess.PIPE,
                                 text=True, env=ENVIRONMENT)  # fmt: skip
     assert_refused(result, "No space left")
+
+
+def test_it_says_how_many_candidates_at_which_threshold_and_how_long(models, stamps, tmp_path):
+    result = call("score", models[0], stamps, "--out", tmp_path / "scores.csv")
+    with open(tmp_path / "scores.csv", newline="") as file:
+        count = sum(row["class"] == "1" for row in csv.DictReader(file))
+    noun = "candidate" if count == 1 else "candidates"
+    assert re.search(
+        rf"scores.csv: 40 stamps scored in [\d.]+ s, {count} {noun} at the threshold 0\.5\n", result.stderr
+    )
+    np.savez(stamps, **toy_arrays(n=1))
+    assert "1 stamp scored in" in call("score", models[0], stamps, "--out", tmp_path / "one.csv").stderr
+
+
+def test_a_split_of_stamps_that_have_none_is_refused(models, stamps):
+    assert_refused(call("score", models[0], stamps, "--split", "validate"), "stamps.npz", "--split validate")

@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -10,7 +11,7 @@ import time
 import h5py
 import numpy as np
 import pytest
-from programs import ENVIRONMENT, assert_refused, command, run, toy_arrays
+from programs import ENVIRONMENT, assert_refused, call, command, run, toy_arrays
 
 from rotinv import pack, score, train
 from rotinv.runs import history
@@ -296,3 +297,48 @@ def test_a_damaged_checkpoint_is_refused(store, finished, tmp_path, damage):
     (tmp_path / "last.h5").write_bytes(bad)
     with pytest.raises(UserError, match=r"last\.h5"):
         train.main(["--resume", str(tmp_path)])
+
+
+def test_a_run_whose_data_moved_goes_on(store, tmp_path, capsys):
+    """It is told where they are; other stamps are refused; a run of before there were digests is trusted."""
+    data, elsewhere, run = tmp_path / "data.h5", tmp_path / "elsewhere.h5", tmp_path / "run"
+    shutil.copy(store, data)
+    assert train.main(options(data, run, "--iterations", 2, "--arch", "cap-mini")) == 0
+    data.rename(elsewhere)
+    with pytest.raises(UserError, match=r"data\.h5: no such file.*--resume .*--data FILE"):
+        train.main(["--resume", str(run)])
+    assert train.main(["--resume", str(run), "--data", str(elsewhere)]) == 0
+    assert read_config(run).data == str(elsewhere)
+    assert train.main(["--resume", str(run)]) == 0
+    np.savez(tmp_path / "toy.npz", **toy_arrays(seed=1))
+    other = tmp_path / "other.h5"
+    pack.main([str(tmp_path / "toy.npz"), "--out", str(other), "--channels", "difference"])
+    with pytest.raises(UserError, match=r"other\.h5: holds other stamps"):
+        train.main(["--resume", str(run), "--data", str(other)])
+    assert read_config(run).data == str(elsewhere)
+    config = json.loads((run / "config.json").read_text())
+    del config["data_sha256"]
+    (run / "config.json").write_text(json.dumps(config))
+    capsys.readouterr()
+    result = call("train", "--resume", run, "--data", elsewhere)
+    assert result.returncode == 0 and "keeps no digest of its data" in result.stderr
+
+
+def test_a_network_that_accepts_nothing_is_told(store, tmp_path):
+    arrays = toy_arrays(n=400)
+    kept = np.flatnonzero((arrays["label"] == 0) | (np.arange(400) % 10 == 1))
+    np.savez(tmp_path / "few.npz", **{name: array[kept] for name, array in arrays.items()})
+    few = tmp_path / "few.h5"
+    split = ["--split", "0.5,0.25,0.25"]
+    pack.main([str(tmp_path / "few.npz"), "--out", str(few), "--channels", "difference", *split])
+    run = tmp_path / "run"
+    result = call("train", *options(few, run, "--iterations", 2, "--batch", 20, "--rate", "1e-3"))
+    metrics = json.loads((run / "metrics.json").read_text())
+    counts = metrics["confusion"]
+    assert counts["true_positives"] + counts["false_positives"] in (0, metrics["stamps"])
+    assert result.returncode == 0 and "--at-fpr 0.01" in result.stderr and str(run) in result.stderr
+
+
+def test_thresholds_of_the_validation_are_kept(finished):
+    (entry,) = json.loads((finished / "thresholds.json").read_text())["entries"]
+    assert entry["split"] == "validate" and set(entry["thresholds"]) == {"0.001", "0.002", "0.005", "0.01"}

@@ -5,6 +5,9 @@ import contextlib
 import io
 import json
 import re
+import shutil
+import subprocess
+from importlib import resources
 
 import chromium
 import h5py
@@ -394,3 +397,22 @@ def test_it_fits_the_window(page, width):
         if row:
             shown(page, f"v.querySelector('tr[data-layer=\"{row}\"]').click()")
         assert page.run("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not here")
+def test_large_stamps_are_painted(tmp_path):
+    """401 x 401 pixels are more than a call's arguments may be."""
+    tools = resources.files("rotinv.lrp.viewer").joinpath("viewer_tools.js").read_text("utf-8")
+    script = tmp_path / "paint.js"
+    script.write_text(f"""
+const data = {{ blobs: [] }};
+{tools}
+let painted;
+const context = {{ createImageData: (w, h) => ({{ data: new Uint8ClampedArray(4 * w * h) }}),
+                    putImageData: (image) => {{ painted = image; }} }};
+const values = Float64Array.from({{ length: 401 * 401 }}, (_, i) => i);
+paintStamp({{ getContext: () => context }}, {{ side: 401, values }});
+console.log(painted.data[0], painted.data[4 * 401 * 401 - 4], painted.data.length);
+""")
+    done = subprocess.run(["node", script], capture_output=True, text=True)
+    assert done.stdout.split() == ["0", "255", str(4 * 401 * 401)], done.stderr

@@ -83,7 +83,8 @@ def drops(
     """
     x = stamps.copy()
     first = np.float64(score(x))
-    rows, predicted = np.arange(len(x)), first.argmax(axis=1)
+    last = first.shape[1] - 1  # of equal scores the last counts, the candidate's, as in the program score
+    rows, predicted = np.arange(len(x)), last - first[:, ::-1].argmax(axis=1)
     found = np.zeros((len(x), steps + 1))
     for k in range(steps):
         gone = regions == order[:, k, None, None]

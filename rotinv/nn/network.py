@@ -88,7 +88,8 @@ class Network:
         Goes down to the first layer that has parameters, or, with `to_input`, to the stamps, whose
         gradient it then returns.
         """
-        last = 0 if to_input else next(i for i, shapes in enumerate(self.param_shapes) if shapes)
+        weighted = (i for i, shapes in enumerate(self.param_shapes) if shapes)
+        last = 0 if to_input else next(weighted, len(self.layers))
         p, g = self.views(params), self.views(grads)
         for i in range(len(self.layers) - 1, last - 1, -1):
             wanted = to_input or i > last
