@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     options = _parser().parse_args(argv)
     if options.out:
-        _check_pictures(options.out, options.index)
+        _check_pictures(options.out, options.index, options.overwrite)
     question = Question(rule=options.rule, target=options.target)
     rules.named(question.rule)
     (model,) = open_models([options.run])
@@ -77,11 +77,11 @@ def _picture(out: Path, index: int | None, count: int) -> Path:
     return out if count == 1 else out.with_name(f"{out.stem}-{index}{out.suffix}")
 
 
-def _check_pictures(out: Path, indices: Sequence[int]) -> None:
+def _check_pictures(out: Path, indices: Sequence[int], overwrite: bool) -> None:
     """Raise UserError if pictures cannot be drawn or would overwrite."""
     pictures.require_matplotlib()
     for index in indices:
-        refuse_existing(_picture(out, index, len(indices)))
+        refuse_existing(_picture(out, index, len(indices)), overwrite)
 
 
 def _parser() -> cli.Parser:
@@ -98,6 +98,7 @@ def _parser() -> cli.Parser:
         help=f"{', '.join(targets.TARGETS)}, or a class: 0 or 1",
     )
     cli.add_split(parser)
+    cli.add_overwrite(parser)
     add("--device", choices=DEVICES, default="cpu", help="whose relevance is audited")
     add("--threads", type=cli.integer(1), help="threads of the cpu device (default: all)")
     add("--exact", action="store_true", help="in fractions, without any rounding; for small networks")

@@ -97,6 +97,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def add_overwrite(parser: Parser) -> None:
+    """The option of programs that write files."""
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there already")
+
+
 def add_split(parser: Parser) -> None:
     """The option of programs that read a stamp store; stamps of other kinds have no splits."""
     parser.add_argument(

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     points = _points(list(each.values())[-1], options)
     found = Evaluation(title, each, sorted({*rates.FPRS, *options.fpr}), fitted)
     if options.out:
-        evaluation_picture(options.out, found.curves(), found, title)
+        evaluation_picture(options.out, found.curves(), found, title, overwrite=options.overwrite)
     kept = None
     if models and options.keep:
         kept = _keep(folders, models, last, chosen, on, fitted, options)
@@ -78,7 +78,7 @@ def _report(
 def _check(options: argparse.Namespace, last: Path, runs: bool) -> None:
     """Raise UserError for options that do not go together, before anything is computed."""
     if options.out:
-        refuse_existing(options.out)
+        refuse_existing(options.out, options.overwrite)
         pictures.require_matplotlib()
     if (options.prevalence is None) != (options.per_night is None):
         raise UserError("--prevalence and --per-night go together: the real share of a night, and its alerts")
@@ -201,6 +201,7 @@ def _parser() -> cli.Parser:
     )
     add("--no-keep", dest="keep", action="store_false", help="do not keep the thresholds with the runs")
     cli.add_split(parser)
+    cli.add_overwrite(parser)
     add("--on-bad", choices=("error", "drop"), default="error", help="NaN or infinite pixels, or scores")
     add("--device", choices=DEVICES, default="cpu", help="where to compute")
     add("--threads", type=cli.integer(1), help="threads of the cpu device (default: all)")

@@ -61,15 +61,16 @@ def _explain(
     options: Namespace,
 ) -> list[str]:
     """Explain the stamps at `indices`, write the files that are asked for, and give the tables' lines."""
-    pictures = _picture_names(options.out, indices)
+    pictures = _picture_names(options.out, indices, options.overwrite)
     with _bar(None, "explaining", "stamps", len(models) * len(indices)) as bar:
         found = study(k, models, split, indices, question, bar.update)
     if options.maps:
-        found.save(options.maps)
+        found.save(options.maps, overwrite=options.overwrite)
         cli.note(f"{options.maps}: maps of {counted(len(indices), 'stamp')}, not scaled")
     if pictures:
         pages = (found.page(i, options.scale, realign=options.realign) for i in range(len(indices)))
-        map_figures.save(pictures, _bar(pages, "drawing", "pages", len(indices)))
+        drawn = _bar(pages, "drawing", "pages", len(indices))
+        map_figures.save(pictures, drawn, overwrite=options.overwrite)
         cli.note(f"{', '.join(map(str, pictures))}: {counted(len(indices), 'stamp')} drawn")
     return _tables(found)
 
@@ -84,7 +85,7 @@ def _check(options: Namespace) -> None:
         raise UserError(f"--rule {options.rule}: only --method lrp has rules, not {options.method}")
     for path in (options.out, options.maps):
         if path:
-            refuse_existing(path)
+            refuse_existing(path, options.overwrite)
     if options.out and options.out.suffix.lower() not in PICTURES:
         raise UserError(f"{options.out}: is no picture; name it .png or .pdf (--maps writes HDF5)")
     if options.out:
@@ -132,10 +133,10 @@ def _tables(found: Study) -> list[str]:
     return lines
 
 
-def _picture_names(out: Path | None, indices: NDArray[np.int64]) -> list[Path]:
+def _picture_names(out: Path | None, indices: NDArray[np.int64], overwrite: bool) -> list[Path]:
     """One PDF for all stamps, or a PNG for each: stamps.png for one, stamps-12.png, … for several.
 
-    Raises UserError if one exists already.
+    Raises UserError if one exists already, unless it may be overwritten.
     """
     if out is None:
         return []
@@ -143,7 +144,7 @@ def _picture_names(out: Path | None, indices: NDArray[np.int64]) -> list[Path]:
         return [out]
     names = [out.with_name(f"{out.stem}-{index}{out.suffix}") for index in indices]
     for name in names:
-        refuse_existing(name)
+        refuse_existing(name, overwrite)
     return names
 
 
@@ -181,6 +182,7 @@ def _parser() -> cli.Parser:
     )
     parser.add_argument("--realign", action="store_true", help="draw the four maps turned back")
     cli.add_split(parser)
+    cli.add_overwrite(parser)
     parser.add_argument(
         "--on-bad",
         choices=("error", "drop"),

@@ -66,7 +66,7 @@ def _write(
     """All that was asked for."""
     if options.csv:
         with (
-            written_whole(options.csv) as temporary,
+            written_whole(options.csv, overwrite=options.overwrite) as temporary,
             temporary.open("w", newline="", encoding="utf-8") as file,
         ):
             writer = csv.DictWriter(file, list(row(groups[0])), lineterminator="\n")
@@ -74,9 +74,8 @@ def _write(
             writer.writerows(map(row, groups))
     if options.out:
         rows = sigma_bar_tables.panels(groups)
-        sigma_bar_tables.histograms(
-            options.out, rows, sigma_bar.UNITS[options.scale], _about(options, len(indices))
-        )
+        unit, about = sigma_bar.UNITS[options.scale], _about(options, len(indices))
+        sigma_bar_tables.histograms(options.out, rows, unit, about, overwrite=options.overwrite)
     if options.json:
         print(json.dumps(_document(options, split, indices, tables, groups, channels), indent=1))
     else:
@@ -130,7 +129,7 @@ def _check_files(options: argparse.Namespace) -> None:
     """Raise UserError if what is asked for cannot be written."""
     for path in (options.csv, options.out):
         if path:
-            refuse_existing(path)
+            refuse_existing(path, options.overwrite)
     if options.out:
         pictures.check_format(options.out)
         pictures.require_matplotlib()
@@ -143,6 +142,7 @@ def _parser() -> cli.Parser:
     add("runs", nargs="+", type=Path, metavar="RUN", help="folders of trained runs")
     add("stamps", type=Path, metavar="STAMPS", help="stamp store, or .npy or .npz as for score")
     cli.add_split(parser)
+    cli.add_overwrite(parser)
     add(
         "--count",
         type=cli.integer(1),

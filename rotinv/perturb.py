@@ -45,7 +45,7 @@ def _check_files(options: argparse.Namespace) -> None:
     """Raise UserError if what is asked for cannot be written."""
     for path in (options.csv, options.out):
         if path:
-            refuse_existing(path)
+            refuse_existing(path, options.overwrite)
     if options.out:
         pictures.check_format(options.out)
         pictures.require_matplotlib()
@@ -79,7 +79,7 @@ def _report(
     """Write the files that are asked for, and print the table as text or JSON."""
     rows = list(aopc_rows(results))
     if options.csv:
-        _write(options.csv, rows)
+        _write(options.csv, rows, options.overwrite)
     if options.out:
         figure = pictures.new_figure(width=8.5)
         axes = perturbation.draw_drops(
@@ -88,7 +88,7 @@ def _report(
             figure.subplots(),
         )
         axes.set_title(f"{model.name}, {len(indices)} stamps, {_regions(how)}", size=10)
-        pictures.save(figure, options.out)
+        pictures.save(figure, options.out, overwrite=options.overwrite)
     if options.json:
         print(json.dumps(_document(options, model, indices, how, results, rows), indent=1))
     else:
@@ -113,8 +113,11 @@ def _number(value: float) -> str:
     return f"{value:.4f}" if not abs(value) >= 1e5 else f"{value:.3e}"
 
 
-def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    with written_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+def _write(path: Path, rows: list[dict[str, Any]], overwrite: bool) -> None:
+    with (
+        written_whole(path, overwrite=overwrite) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
@@ -165,6 +168,7 @@ def _parser() -> cli.Parser:
     add("--seed", type=cli.integer(0), default=0, help="of the noise and the random orders")
     add("--of", choices=("logit", "probability"), default="logit", help="f: whose fall is measured")
     cli.add_split(parser)
+    cli.add_overwrite(parser)
     add("--csv", type=Path, metavar="FILE", help="write the table as CSV")
     add("--out", type=Path, metavar="FIG", help="draw the curves (.png or .pdf)")
     add("--json", action="store_true", help="print the table and the curves as JSON")

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with work:
         started = time.perf_counter()
         tally, scored, candidates = _catalogue(
-            options.out, scorer, source, work.rows(), choice, on_bad == "drop"
+            options.out, scorer, source, work.rows(), choice, on_bad == "drop", options.overwrite
         )
         seconds = time.perf_counter() - started
         where = paths[0] if len(paths) == 1 else f"{len(source.paths):,} files"
@@ -59,7 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{cli.counted(candidates, 'candidate')} at the threshold {_threshold(threshold)}"
         )
         if choice and maps:
-            with map_files.create(maps, QUESTION, {"stamps": str(paths[0])}) as writer:
+            with map_files.create(
+                maps, QUESTION, {"stamps": str(paths[0])}, overwrite=options.overwrite
+            ) as writer:
                 with _bar("explaining", len(choice.indices)) as bar:
                     work.explain(choice.indices, writer, bar.update)
             cli.note(f"{maps}: maps of {cli.counted(len(choice.indices), 'stamp')}, not scaled")
@@ -87,13 +89,13 @@ def _runs_and_stamps(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 def _check(options: Namespace) -> Path | None:
     """Raise UserError for outputs that cannot be, before anything is computed; gives the maps' file."""
-    formats.check(options.out)
+    formats.check(options.out, options.overwrite)
     if options.out is None and (options.explain or options.dask):
         raise UserError(f"--{'explain' if options.explain else 'dask'} needs --out, a file for the scores")
     if not options.explain:
         return None
     maps: Path = options.out.with_name(f"{options.out.stem}-maps.h5")
-    refuse_existing(maps)
+    refuse_existing(maps, options.overwrite)
     return maps
 
 
@@ -104,6 +106,7 @@ def _catalogue(
     parts: Iterable[dict[str, NDArray]],
     choice: Choice | None,
     drop: bool,
+    overwrite: bool,
 ) -> tuple[Tally, int, int]:
     """Write the catalogue, a part of its rows at a time.
 
@@ -112,7 +115,7 @@ def _catalogue(
     tally, scored, candidates = Tally(), 0, 0
     columns = scorer.columns(source.known)
     with (
-        formats.create(out, columns, scorer.facts(source.normalisation)) as write,
+        formats.create(out, columns, scorer.facts(source.normalisation), overwrite=overwrite) as write,
         _bar("scoring", len(source)) as bar,
     ):
         for rows in parts:
@@ -163,6 +166,7 @@ def _parser() -> cli.Parser:
         f"default {NEAR}), top K, or all",
     )
     cli.add_split(parser)
+    cli.add_overwrite(parser)
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")
     parser.add_argument("--threads", type=cli.integer(1), help="threads of the cpu device (default: all)")
     cli.add_precision(parser)

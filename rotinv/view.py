@@ -33,7 +33,7 @@ font: 600 22px/1.3 system-ui, sans-serif; color: #1f2733; }}</style>
 def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     options = _parser().parse_args(argv)
-    refuse_existing(options.out)
+    refuse_existing(options.out, options.overwrite)
     for rule in options.rule:
         rules.named(rule)
     models = model.open_models(options.runs)
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             k, models, split, indices, rule_names=options.rule, progress=bar.update
         )
     title = html.escape(f"Relevance: {', '.join(model.unique_names(models))} on {options.stamps.name}")
-    with written_whole(options.out) as temporary:
+    with written_whole(options.out, overwrite=options.overwrite) as temporary:
         temporary.write_text(_PAGE.format(title=title, fragment=fragment), encoding="utf-8")
     counts = f"stamps {len(indices)}, models {len(models)}, rules {len(options.rule)}"
     cli.note(f"{options.out}: {counts}")
@@ -62,6 +62,7 @@ def _parser() -> cli.Parser:
     add("--index", nargs="+", type=cli.integer(0), metavar="I", help=f"stamps (default: the first {_DOZEN})")
     add("--rule", nargs="+", default=list(page.RULES), help=f"of {', '.join(rules.COMPOSITES)}")
     cli.add_split(parser)
+    cli.add_overwrite(parser)
     add("--device", choices=DEVICES, default="cpu", help="where to compute")
     add("--threads", type=cli.integer(1), help="threads of the cpu device (default: all)")
     return parser

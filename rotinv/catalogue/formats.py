@@ -50,16 +50,16 @@ class Fact:
     value: str | int | float
 
 
-def check(path: str | Path | None) -> None:
+def check(path: str | Path | None, overwrite: bool = False) -> None:
     """Raise UserError, before anything is computed, if a catalogue cannot be written to `path`."""
     path = None if path is None else Path(path)
     if path is None:
         return
     if path.suffix.lower() not in _FORMATS:
         raise UserError(f"{path}: its suffix is none of {', '.join(_FORMATS)}, which say what to write")
-    refuse_existing(path)
+    refuse_existing(path, overwrite)
     if not _is_metadata(_beside(path)):  # alone it is what a process left that was killed between the two
-        refuse_existing(_beside(path))
+        refuse_existing(_beside(path), overwrite)
     if path.suffix.lower() == ".parquet":
         require_extra("pyarrow", "alerts", path)
     if path.suffix.lower() in (".fits", ".fit"):
@@ -67,7 +67,9 @@ def check(path: str | Path | None) -> None:
 
 
 @contextlib.contextmanager
-def create(path: str | Path | None, columns: Sequence[Column], facts: Sequence[Fact]) -> Iterator[Write]:
+def create(
+    path: str | Path | None, columns: Sequence[Column], facts: Sequence[Fact], *, overwrite: bool = False
+) -> Iterator[Write]:
     """Give the function that appends rows to the catalogue at `path`, or to standard output (CSV).
 
     Rows are (n,) arrays by the columns' names. The file appears whole, when the block ends well.
@@ -78,7 +80,7 @@ def create(path: str | Path | None, columns: Sequence[Column], facts: Sequence[F
             sys.stdout.reconfigure(encoding="utf-8")  # it goes into a file or another program
         yield _csv_rows(sys.stdout, columns)
         return
-    with _FORMATS[path.suffix.lower()](path, columns, facts) as write:
+    with _FORMATS[path.suffix.lower()](path, columns, facts, overwrite) as write:
         parts: list[Rows] = []
 
         def append(rows: Rows) -> None:
@@ -102,8 +104,8 @@ def _length(rows: Rows) -> int:
 
 
 @contextlib.contextmanager
-def _csv(path: Path, columns: Sequence[Column], facts: Sequence[Fact]) -> Iterator[Write]:
-    with written_whole(path) as temporary:
+def _csv(path: Path, columns: Sequence[Column], facts: Sequence[Fact], overwrite: bool) -> Iterator[Write]:
+    with written_whole(path, overwrite=overwrite) as temporary:
         with temporary.open("w", newline="", encoding="utf-8") as file:
             yield _csv_rows(file, columns)
         about = {"columns": [asdict(column) for column in columns]}
@@ -125,8 +127,8 @@ def _csv_rows(file: TextIO, columns: Sequence[Column]) -> Write:
 
 
 @contextlib.contextmanager
-def _hdf5(path: Path, columns: Sequence[Column], facts: Sequence[Fact]) -> Iterator[Write]:
-    with create_hdf5(path) as file:
+def _hdf5(path: Path, columns: Sequence[Column], facts: Sequence[Fact], overwrite: bool) -> Iterator[Write]:
+    with create_hdf5(path, overwrite=overwrite) as file:
         file.attrs.update({fact.name: fact.value for fact in facts})
         for column in columns:
             dtype = h5py.string_dtype() if column.dtype == TEXT else column.dtype
@@ -143,7 +145,9 @@ def _hdf5(path: Path, columns: Sequence[Column], facts: Sequence[Fact]) -> Itera
 
 
 @contextlib.contextmanager
-def _parquet(path: Path, columns: Sequence[Column], facts: Sequence[Fact]) -> Iterator[Write]:
+def _parquet(
+    path: Path, columns: Sequence[Column], facts: Sequence[Fact], overwrite: bool
+) -> Iterator[Write]:
     arrow, parquet = (require_extra(name, "alerts", path) for name in ("pyarrow", "pyarrow.parquet"))
     types = [
         arrow.string() if column.dtype == TEXT else arrow.from_numpy_dtype(np.dtype(column.dtype))
@@ -154,7 +158,10 @@ def _parquet(path: Path, columns: Sequence[Column], facts: Sequence[Fact]) -> It
         for column, kind in zip(columns, types, strict=True)
     ]
     schema = arrow.schema(fields, metadata={fact.name: str(fact.value) for fact in facts})
-    with written_whole(path) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
+    with (
+        written_whole(path, overwrite=overwrite) as temporary,
+        parquet.ParquetWriter(temporary, schema) as writer,
+    ):
 
         def write(rows: Rows) -> None:
             arrays = [
@@ -166,7 +173,7 @@ def _parquet(path: Path, columns: Sequence[Column], facts: Sequence[Fact]) -> It
 
 
 @contextlib.contextmanager
-def _fits(path: Path, columns: Sequence[Column], facts: Sequence[Fact]) -> Iterator[Write]:
+def _fits(path: Path, columns: Sequence[Column], facts: Sequence[Fact], overwrite: bool) -> Iterator[Write]:
     """A binary table; its header is written again at the end, when the number of rows is known."""
     fits = require_extra("astropy.io.fits", "alerts", path)
     names = _fits_names(columns)
@@ -180,7 +187,7 @@ def _fits(path: Path, columns: Sequence[Column], facts: Sequence[Fact]) -> Itera
         if len(str(fact.value)) < 40:  # there is no room beside a longer one
             header.comments[fact.keyword] = fact.name
     primary = fits.PrimaryHDU().header.tostring().encode()
-    with written_whole(path) as temporary, temporary.open("wb") as file:
+    with written_whole(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
         file.write(primary + header.tostring().encode())
 
         def write(rows: Rows) -> None:

@@ -68,17 +68,18 @@ def page(study: "Study", i: int, scale: str = "max-abs", realign: bool = False) 
     return figure
 
 
-def save(paths: Sequence[str | Path], pages: Iterable["Figure"]) -> None:
-    """Write a figure to each path, or all to one PDF, a page each. Raises UserError if a path exists."""
+def save(paths: Sequence[str | Path], pages: Iterable["Figure"], *, overwrite: bool = False) -> None:
+    """Write a figure to each path, or all to one PDF, a page each. Raises UserError if a path exists, but for
+    `overwrite`."""
     if len(paths) == 1 and Path(paths[0]).suffix.lower() == ".pdf":
         from matplotlib.backends.backend_pdf import PdfPages
 
-        with written_whole(paths[0]) as temporary, PdfPages(temporary) as pdf:
+        with written_whole(paths[0], overwrite=overwrite) as temporary, PdfPages(temporary) as pdf:
             for figure in pages:
                 pdf.savefig(figure)
         return
     for path, figure in zip(paths, pages, strict=True):
-        with written_whole(path) as temporary:
+        with written_whole(path, overwrite=overwrite) as temporary:
             figure.savefig(temporary, format="png", dpi=DPI)
 
 

@@ -54,13 +54,14 @@ def create(
         yield Writer(file)
 
 
-def write(path: str | Path, study: "Study") -> None:
+def write(path: str | Path, study: "Study", *, overwrite: bool = False) -> None:
     """The explanations of a study, with the labels and SNRs that are known. Raises UserError as `create`."""
     split, columns = study.split, {"indices": study.indices}
     for name in ("label", "snr"):
         if (column := getattr(split, name)) is not None:
             columns[name] = column[study.indices]
-    with create(path, study.question, {"stamps": str(split.path), "split": split.name}) as writer:
+    about = {"stamps": str(split.path), "split": split.name}
+    with create(path, study.question, about, overwrite=overwrite) as writer:
         writer.append(columns, study.answers)
 
 

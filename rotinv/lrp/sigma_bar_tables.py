@@ -123,7 +123,9 @@ class Panel:
     fits: Mapping[str, Fit]
 
 
-def histograms(path: str | Path, rows: Sequence[Sequence[Panel]], unit: str, title: str) -> None:
+def histograms(
+    path: str | Path, rows: Sequence[Sequence[Panel]], unit: str, title: str, *, overwrite: bool = False
+) -> None:
     """A row of panels for each model, a column for each channel, as PNG or PDF by the path's ending.
 
     A curve is a density times the number of its class's stamps and the bins' width. Columns share their bins.
@@ -141,7 +143,7 @@ def histograms(path: str | Path, rows: Sequence[Sequence[Panel]], unit: str, tit
         grid[-1, column].set_xlabel(f"sigma-bar, {unit}", size=9)
     lines = textwrap.wrap(title, 70 * max(len(row) for row in rows))
     figure.suptitle("\n".join([*lines, "curves: fitted density x stamps x width of a bin"]), size=10)
-    with written_whole(path) as temporary:
+    with written_whole(path, overwrite=overwrite) as temporary:
         figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=150)
 
 

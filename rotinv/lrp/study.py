@@ -113,10 +113,10 @@ class Study:
         maps are turned back to the stamp's own orientation."""
         return map_figures.page(self, i, scale, realign)
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write all maps, never scaled, as HDF5 (rotinv/lrp/map_files.py). Raises UserError if the file
-        exists or cannot be written."""
-        map_files.write(Path(path), self)
+        exists, but for `overwrite`, or cannot be written."""
+        map_files.write(path, self, overwrite=overwrite)
 
     def __repr__(self) -> str:
         names = ", ".join(one.name for one in self.answers)

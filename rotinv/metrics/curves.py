@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 Curves = Mapping[str, tuple[NDArray, NDArray]]  # FPR and FNR by the model's name, of rates.det_curve
 
 
-def evaluation_picture(path: str | Path, curves: Curves, found: Mapping[str, Any], title: str) -> None:
+def evaluation_picture(
+    path: str | Path, curves: Curves, found: Mapping[str, Any], title: str, *, overwrite: bool = False
+) -> None:
     """Four panels as PNG: the curves of all models, and of `found`, the last of them, SNR and calibration."""
     from matplotlib.figure import Figure
 
@@ -36,7 +38,7 @@ def evaluation_picture(path: str | Path, curves: Curves, found: Mapping[str, Any
     _calibration(grid[1, 1], found["calibration"], found.get("calibrated"))
     grid[1, 1].set_title(f"{last}: calibration", size=10)
     figure.suptitle(title, size=11)
-    with written_whole(path) as temporary:
+    with written_whole(path, overwrite=overwrite) as temporary:
         figure.savefig(temporary, format="png", dpi=150)
 
 
