@@ -60,7 +60,7 @@ def _resumed(options: argparse.Namespace) -> Config:
     if options.data is not None:
         if not config.data_sha256:
             cli.note(f"{folder}: keeps no digest of its data, so that these are the same is not checked")
-        return trials.moved(folder, config, options.data)
+        return replace(config, data=str(options.data.resolve()))
     if not Path(config.data).exists():
         again = cli.command("train", "--resume", folder, "--data", "FILE")
         raise UserError(f"{config.data}: no such file; if the data moved: {again}")

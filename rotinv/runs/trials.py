@@ -7,7 +7,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -85,26 +85,20 @@ def digest(store: StampStore) -> str:
     return found.hexdigest()
 
 
-def moved(folder: str | Path, config: Config, data: str | Path) -> Config:
-    """The configuration of a run whose data are now at another place.
-
-    Raises UserError if the stamps there are not those that it was begun with; of a run that kept no digest of
-    them, only their size and channels are known (see check).
-    """
-    with StampStore(data) as store:
-        if config.data_sha256 and digest(store) != config.data_sha256:
-            raise UserError(f"{data}: holds other stamps than those that {folder} was begun with")
-    return replace(config, data=str(Path(data).resolve()))
-
-
 def check(store: StampStore, config: Config, progress: bool = False) -> Data:
-    """What a run needs of an open store. Raises UserError if the store does not fit the run."""
+    """What a run needs of an open store.
+
+    Raises UserError if the store does not fit the run, or holds other stamps than those that the run was
+    begun with; of a run that kept no digest of them, only their size and channels are known.
+    """
     size = config.crop or store.size
     if (size, list(store.channels)) != (config.size, config.channels):
         raise UserError(
             f"{store.path}: has {store.size}x{store.size} stamps of {', '.join(store.channels)}; "
             f"the run was begun with {config.size}x{config.size} of {', '.join(config.channels)}"
         )
+    if config.data_sha256 and digest(store) != config.data_sha256:
+        raise UserError(f"{store.path}: holds other stamps than those that the run was begun with")
     splits = {name: store.split(name) for name in ("train", "validate", "test")}
     indices = {name: usable(split, config.on_bad, progress) for name, split in splits.items()}
     notes = []
