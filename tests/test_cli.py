@@ -325,3 +325,39 @@ def test_who_interrupts_what_can_be_repeated_is_told_so(tmp_path):
 
 def test_a_command_that_is_shown_can_be_pasted():
     assert cli.command("train", "--resume", "my run") == "rotinv train --resume 'my run'"
+
+
+SWALLOWED = """
+import signal, sys, threading, time
+from rotinv import cli
+
+start, sent = threading.Timer.start, []
+
+def start_slowly(self):
+    if not sent:  # on a busy machine the next signal comes before the thread has started
+        sent.append(NUMBER)
+        signal.raise_signal(NUMBER)
+    start(self)
+
+threading.Timer.start = start_slowly
+
+class Dies:
+    def __del__(self):
+        signal.raise_signal(NUMBER)
+
+def main():
+    Dies()  # what is raised as it goes is swallowed
+    time.sleep(10)
+    return 0
+
+cli.run("sleep", main)
+"""
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_that_is_swallowed_comes_again(number, status):
+    program = SWALLOWED.replace("NUMBER", str(int(number)))
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=ENVIRONMENT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == status and len(done.stderr.splitlines()) == 1, done.stderr

@@ -24,7 +24,7 @@ def stop_at_signals() -> list[int]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        if not _called_by_hdf5(frame):
+        if not _would_be_lost(frame, swallowed):
             raise KeyboardInterrupt
         _send_later(number)
 
@@ -46,10 +46,13 @@ def _send_later(number: int) -> None:
     again.start()
 
 
-def _called_by_hdf5(frame: FrameType | None) -> bool:
-    """Whether the frame, or one that called it, is a method of a raw file: HDF5 writes through one."""
+def _would_be_lost(frame: FrameType | None, hook: Callable) -> bool:
+    """Whether an exception that is raised in the frame would not get to the program.
+
+    HDF5 writes through the methods of a raw file. Python calls `hook` for exceptions that it cannot raise.
+    """
     while frame is not None:
-        if isinstance(frame.f_locals.get("self"), io.RawIOBase):
+        if frame.f_code is hook.__code__ or isinstance(frame.f_locals.get("self"), io.RawIOBase):
             return True
         frame = frame.f_back
     return False
