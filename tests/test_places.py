@@ -1,5 +1,6 @@
 """Where rotinv finds itself: no home, file systems without locks, another's installation, odd streams."""
 
+import ast
 import errno
 import os
 import subprocess
@@ -8,7 +9,7 @@ import sys
 import h5py
 import numpy as np
 import pytest
-from programs import ENVIRONMENT, command, toy_arrays
+from programs import ENVIRONMENT, ROOT, command, toy_arrays
 from test_score import make_run
 
 from rotinv import pack
@@ -262,3 +263,31 @@ def test_a_store_with_a_filter_that_is_not_here(store):
     with StampStore(store) as opened, pytest.raises(UserError, match="needs HDF5 filter 32001") as error:
         opened.split("test").raw(np.arange(2))
     assert "damaged" not in str(error.value) and "h5repack" in str(error.value)
+
+
+# Texts are UTF-8 whatever the locale.
+
+
+def test_a_table_is_utf_8_in_a_locale_of_ascii(tmp_path, run_and_stamps):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    planes = np.random.default_rng(0).normal(size=(2, 21, 21)).tolist()
+    columns = {name: planes for name in ("template", "science", "difference")}
+    parquet.write_table(pa.table({**columns, "object_id": ["a", "λ Cep"]}), tmp_path / "a.parquet")
+    environment = {**ENVIRONMENT, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    options = (run_and_stamps[0], "a.parquet", "--device", "reference", "--out", "s.csv")
+    done = call(environment, tmp_path, "score", *options)
+    assert done.returncode == 0, done.stderr
+    assert "λ Cep" in (tmp_path / "s.csv").read_text(encoding="utf-8")
+
+
+def test_every_text_file_is_opened_with_its_encoding():
+    found = 0
+    for path in [*(ROOT / "rotinv").rglob("*.py"), *(ROOT / "kernels").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("read_text", "write_text"):
+                named = [one.arg for one in node.keywords] + ["encoding"] * (ast.unparse(node).count("utf-8"))
+                assert "encoding" in named, f"{path}: {ast.unparse(node)}"
+                found += 1
+    assert found > 15
