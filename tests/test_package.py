@@ -30,6 +30,7 @@ USER = """
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 import rotinv
 from rotinv.lrp import heatmaps, rules
@@ -39,7 +40,7 @@ from rotinv.nn.network import Network
 from rotinv.runs.model import Model, score_stamps
 
 
-def total(folder: Path, stamps: np.ndarray) -> float:
+def total(folder: Path, stamps: NDArray[np.float32]) -> float:
     model: Model = rotinv.load_model(folder)
     k = rotinv.get_kernels("cpu")
     params = k.asarray(model.params)

@@ -75,8 +75,8 @@ def test_paths_may_be_texts(tmp_path, run_and_stamps):
     run, stamps = map(str, run_and_stamps)
     model = load_model(run)
     assert open_models([run])[0].name == model.name and read_config(run) == model.config
-    split = open_stamps_for(model, stamps, "test")
-    assert len(sources.open_source(model, [stamps], "test")) == len(split) == 20
+    split = open_stamps_for(model, stamps, None)
+    assert len(sources.open_source(model, [stamps], None)) == len(split) == 20
     with pytest.raises(UserError, match="rotinv evaluate"):
         thresholds.find([run], [model], 0.01)
     thresholds.store([run], [model], {0.01: 0.5}, {"stamps": stamps, "split": "test", "artifacts": 1})
