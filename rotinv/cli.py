@@ -119,6 +119,18 @@ def add_precision(parser: Parser) -> None:
     )
 
 
+def add_profile(parser: Parser) -> None:
+    """The option of programs that read alerts, for surveys that are not known."""
+    parser.add_argument(
+        "--profile",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE.toml",
+        help="describes the alerts of a survey of your own (docs/alerts.md); may be given several times",
+    )
+
+
 def run(program: str, main: Callable[[], int]) -> NoReturn:
     """Run a program's `main`, and exit with its status.
 

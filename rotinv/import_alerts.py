@@ -8,6 +8,7 @@ from tqdm import tqdm
 from rotinv import cli
 from rotinv.alerts import stamp
 from rotinv.alerts.files import Alerts, find_files, raw_blocks
+from rotinv.alerts.profile_files import read_profile
 from rotinv.alerts.stamp import Tally
 from rotinv.stamps.store import CHANNELS, create_store
 from rotinv.system.files import refuse_existing
@@ -17,7 +18,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     options = _parser().parse_args(argv)
     refuse_existing(options.out)
-    files = Alerts(find_files(options.files))
+    profiles = [read_profile(path) for path in options.profile]
+    files = Alerts(find_files(options.files), profiles)
     tally = Tally()
     about = {f"flag_{name}": bit for name, bit in stamp.BIT.items()}
     bar = tqdm(total=len(files), unit="alerts", disable=not cli.progress_wanted())
@@ -46,7 +48,8 @@ def _parser() -> cli.Parser:
         nargs="+",
         type=Path,
         metavar="FILE",
-        help="Avro containers of ZTF or Rubin, FITS cut-outs (images or tables), Parquet; or folders of them",
+        help="Avro containers of a survey or a broker, FITS cut-outs (images or tables), Parquet; or folders "
+        "of them",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="STORE.h5", help="the store to make")
     parser.add_argument(
@@ -55,6 +58,7 @@ def _parser() -> cli.Parser:
         default=21,
         help="side of the stamps, pixels about the alert's own",
     )
+    cli.add_profile(parser)
     return parser
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from rotinv import cli
+from rotinv.alerts.profile_files import read_profile
 from rotinv.alerts.stamp import Tally, first_of
 from rotinv.catalogue import dask_scoring, formats, sources
 from rotinv.catalogue.scorer import NEAR, QUESTION, Choice, Here, Scorer, Threshold, Work
@@ -32,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         threshold = Threshold(thresholds.find(folders, models, options.at_fpr), options.at_fpr)
     calibrator = calibrated.find(folders, models) if options.calibrated else None
     choice = Choice(options.explain, threshold.value) if options.explain else None
-    source = sources.open_source(models[0], paths, options.split)
+    profiles = tuple(read_profile(path) for path in options.profile)
+    source = sources.open_source(models[0], paths, options.split, profiles)
     on_bad = options.on_bad or ("flag" if "object_id" in source.known else "error")
     source.check(on_bad)
     k = get_kernels(options.device, options.threads, options.precision)
@@ -40,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     work: Work = Here(scorer, source)
     if options.dask:
         computing = options.device, options.threads, options.precision
-        plan = dask_scoring.Plan(options.dask, options.shard, *computing, options.split)
+        plan = dask_scoring.Plan(options.dask, options.shard, *computing, options.split, profiles)
         work = dask_scoring.Cluster(plan, scorer, source, options.out)
     with work:
         started = time.perf_counter()
@@ -145,7 +147,9 @@ def _parser() -> cli.Parser:
         "(N,C,S,S), or alerts: Avro, FITS or Parquet files, or folders of them (extra 'alerts')",
     )
     parser.add_argument(
-        "--out", type=Path, help=".csv, .parquet, .fits or .h5 to write (default: CSV to standard output)"
+        "--out",
+        type=Path,
+        help=".csv, .ecsv, .parquet, .fits or .h5 to write (default: CSV to standard output)",
     )
     parser.add_argument(
         "--at-fpr",
@@ -170,6 +174,7 @@ def _parser() -> cli.Parser:
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")
     parser.add_argument("--threads", type=cli.integer(1), help="threads of the cpu device (default: all)")
     cli.add_precision(parser)
+    cli.add_profile(parser)
     parser.add_argument(
         "--on-bad",
         choices=("error", "drop", "flag"),

@@ -15,8 +15,9 @@ from rotinv.alerts import avro, fits, parquet, stamp
 from rotinv.alerts.profiles import Profile
 from rotinv.alerts.stamp import Packet
 from rotinv.alerts.surveys import SURVEYS
+from rotinv.stamps.alert_columns import ALERT_COLUMNS, MEASURES
 from rotinv.stamps.splits import BLOCK
-from rotinv.stamps.store import CHANNELS, TEXTS
+from rotinv.stamps.store import CHANNELS
 from rotinv.system.errors import MissingLibrary, UserError
 
 SUFFIXES = (".avro", ".fits", ".fit", ".fits.gz", ".fits.fz", ".parquet")
@@ -178,13 +179,16 @@ def _start(path: Path) -> bytes:
 def raw_blocks(
     files: Alerts, start: int, stop: int, size: int
 ) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.uint32], dict[str, NDArray]]]:
-    """For blocks of alerts: the first one's number, raw stamps (n, size, size, 4), flags, ids and SNR."""
+    """For blocks of alerts: the first one's number, raw stamps (n, size, size, 4), flags, and ALERT_COLUMNS
+    with the SNR."""
     found = files.packets(start, stop)
     for first in range(start, stop, BLOCK):
         count = min(BLOCK, stop - first)
         stamps = np.empty((count, size, size, len(CHANNELS)), np.float32)
         flags, snr = np.empty(count, np.uint32), np.empty(count, np.float32)
-        known = {name: np.empty(count, dtype=object) for name in TEXTS}
+        known: dict[str, NDArray] = {
+            name: np.empty(count, MEASURES.get(name, object)) for name in ALERT_COLUMNS
+        }
         for i, packet in enumerate(itertools.islice(found, count)):
             stamps[i], flags[i] = stamp.stamp_of(packet, size)
             snr[i] = packet.snr

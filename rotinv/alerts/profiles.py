@@ -103,7 +103,7 @@ class Profile:
     def wanted(self) -> dict[str, tuple[str, ...]]:
         """The fields that are read: of a record the inner fields that are used; others are read whole."""
         found: dict[str, dict[str, None]] = {}
-        for path in self._paths():
+        for path in filter(None, self._paths()):
             outer, _, inner = path.partition(".")
             found.setdefault(outer, {}).update({inner: None} if inner else {})
         return {outer: tuple(inner) for outer, inner in found.items()}

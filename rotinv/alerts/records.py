@@ -107,7 +107,7 @@ class Values:
 def read_record(profile: Profile, record: Record) -> Found:
     """A survey's record."""
     values = Values(record)
-    images, wrong = read_cutouts({what: record.get(getattr(profile, what)) for what in CUTOUTS})
+    images, wrong = read_cutouts({what: value_of(record, getattr(profile, what)) for what in CUTOUTS})
     score, version = values.score(profile.score)
     object_id, band = values.text(profile.object_id), values.text(profile.band)
     found = {

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rotinv.alerts.profiles import Profile
 from rotinv.catalogue import dask_worker
 from rotinv.catalogue.scorer import Scorer
 from rotinv.catalogue.shards import SHARD_FILES, Rows, is_whole_shard, read_shard
@@ -39,6 +40,7 @@ class Plan:
     threads: int | None
     precision: str
     split: str | None
+    profiles: tuple[Profile, ...] = ()  # of surveys of the user's own
 
 
 class Cluster:
@@ -123,6 +125,7 @@ class Cluster:
             self._scorer.calibrator,
             self._source.paths,
             plan.split,
+            plan.profiles,
         )
 
     def _run(self, function: Callable[..., str], tasks: Sequence[tuple]) -> Iterator[str]:
@@ -148,6 +151,7 @@ def _about(plan: Plan, scorer: Scorer, source: Source) -> str:
         models,
         scorer.names,
         asdict(scorer.threshold),
+        [asdict(profile) for profile in plan.profiles],
         scorer.calibrator and scorer.calibrator.as_json(),
         plan.split,
         *computing,

@@ -14,6 +14,7 @@ import numpy as np
 from distributed import WorkerPlugin, get_worker
 from numpy.typing import NDArray
 
+from rotinv.alerts.profiles import Profile
 from rotinv.catalogue import scorer, shards, sources
 from rotinv.catalogue.scorer import Scorer, Threshold
 from rotinv.catalogue.sources import Source
@@ -39,10 +40,11 @@ class Plugin(WorkerPlugin):
         calibrator: Calibrator | None,
         paths: Sequence[Path],
         split: str | None,
+        profiles: Sequence[Profile] = (),
     ) -> None:
         self._computing = device, threads, precision
         self._models, self._threshold, self._calibrator = tuple(models), threshold, calibrator
-        self._paths, self._split = [path.resolve() for path in paths], split
+        self._paths, self._split, self._profiles = [path.resolve() for path in paths], split, tuple(profiles)
 
     def setup(self, worker: Any) -> None:
         """Called by Dask once, when the worker starts."""
@@ -58,7 +60,7 @@ class Plugin(WorkerPlugin):
         with self._lock:
             get_kernels(*self._computing)  # the number of threads is each calling thread's own
             if self._source is None:
-                self._source = sources.open_source(self._models[0], self._paths, self._split)
+                self._source = sources.open_source(self._models[0], self._paths, self._split, self._profiles)
             yield scorer.Here(self._scorer, self._source)
 
 

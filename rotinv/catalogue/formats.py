@@ -1,4 +1,4 @@
-"""Catalogues of scores: CSV, Parquet, FITS or HDF5 by the file's suffix, written block by block.
+"""Catalogues of scores: CSV, ECSV, Parquet, FITS or HDF5 by the file's suffix, written block by block.
 
 Every format has the same columns and the same metadata. Parquet and HDF5 keep the metadata as attributes,
 FITS in the table's header, and beside a CSV it is `FILE.csv-metadata.json`, the name of CSV on the Web.
@@ -26,6 +26,7 @@ TEXT = "text"
 _ROWS = 50_000  # written together
 _TEXT_WIDTH = 64  # bytes of a FITS table's texts: a UUID has 36
 _FITS_BLOCK = 2880
+_ABOUT = ("description", "ucd", "unit")
 
 Rows = Mapping[str, NDArray[Any]]
 Write = Callable[[Rows], None]
@@ -33,12 +34,13 @@ Write = Callable[[Rows], None]
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its numpy type or TEXT, what it is, and the IVOA's word for it (UCD 1+). None has a unit."""
+    """A column: its numpy type or TEXT, what it is, the IVOA's word for it (UCD 1+), and its unit if any."""
 
     name: str
     dtype: str
     description: str
     ucd: str
+    unit: str = ""  # as FITS and VOTable write it
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def check(path: str | Path | None, overwrite: bool = False) -> None:
         refuse_existing(_beside(path), overwrite)
     if path.suffix.lower() == ".parquet":
         require_extra("pyarrow", "alerts", path)
-    if path.suffix.lower() in (".fits", ".fit"):
+    if path.suffix.lower() in (".fits", ".fit", ".ecsv"):
         require_extra("astropy", "alerts", path)
 
 
@@ -127,13 +129,46 @@ def _csv_rows(file: TextIO, columns: Sequence[Column]) -> Write:
 
 
 @contextlib.contextmanager
+def _ecsv(path: Path, columns: Sequence[Column], facts: Sequence[Fact], overwrite: bool) -> Iterator[Write]:
+    """A table as astropy's ECSV 1.0: its header is astropy's own, of a table without rows; then a CSV, whose
+    texts are quoted. An empty text is read as one without a value, which ECSV does not tell apart."""
+    table = require_extra("astropy.table", "alerts", path)
+    empty = table.Table(meta={fact.name: fact.value for fact in facts})
+    for column in columns:
+        kind = str if column.dtype == TEXT else np.dtype(column.dtype)
+        empty[column.name] = table.Column(
+            np.zeros(0, kind), description=column.description, unit=column.unit or None
+        )
+        empty[column.name].info.meta = {"ucd": column.ucd}
+    header = io.StringIO()
+    empty.write(header, format="ascii.ecsv", delimiter=",")
+    with (
+        written_whole(path, overwrite=overwrite) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
+        file.write(header.getvalue())
+
+        def write(rows: Rows) -> None:
+            cells = zip(*(_ecsv_cells(column, rows[column.name]) for column in columns), strict=True)
+            file.writelines(",".join(row) + "\n" for row in cells)
+
+        yield write
+
+
+def _ecsv_cells(column: Column, values: NDArray[Any]) -> list[str]:
+    if column.dtype != TEXT:
+        return [str(value) for value in values]
+    return ['"' + str(value).replace('"', '""') + '"' for value in values]
+
+
+@contextlib.contextmanager
 def _hdf5(path: Path, columns: Sequence[Column], facts: Sequence[Fact], overwrite: bool) -> Iterator[Write]:
     with create_hdf5(path, overwrite=overwrite) as file:
         file.attrs.update({fact.name: fact.value for fact in facts})
         for column in columns:
             dtype = h5py.string_dtype() if column.dtype == TEXT else column.dtype
             dataset = file.create_dataset(column.name, (0,), dtype, maxshape=(None,), chunks=(8192,))
-            dataset.attrs.update(description=column.description, ucd=column.ucd)
+            dataset.attrs.update(description=column.description, ucd=column.ucd, unit=column.unit)
 
         def write(rows: Rows) -> None:
             for column in columns:
@@ -154,7 +189,7 @@ def _parquet(
         for column in columns
     ]
     fields = [
-        arrow.field(column.name, kind, metadata={"description": column.description, "ucd": column.ucd})
+        arrow.field(column.name, kind, metadata={name: getattr(column, name) for name in _ABOUT})
         for column, kind in zip(columns, types, strict=True)
     ]
     schema = arrow.schema(fields, metadata={fact.name: str(fact.value) for fact in facts})
@@ -182,6 +217,8 @@ def _fits(path: Path, columns: Sequence[Column], facts: Sequence[Fact], overwrit
     for i, column in enumerate(columns, 1):
         header.comments[f"TTYPE{i}"] = column.description
         header[f"TUCD{i}"] = column.ucd
+        if column.unit:
+            header[f"TUNIT{i}"] = column.unit
     for fact in facts:
         header[fact.keyword] = fact.value
         if len(str(fact.value)) < 40:  # there is no room beside a longer one
@@ -251,6 +288,7 @@ def _is_metadata(path: Path) -> bool:
 _FORMATS = {
     ".csv": _csv,
     ".parquet": _parquet,
+    ".ecsv": _ecsv,
     ".fits": _fits,
     ".fit": _fits,
     ".h5": _hdf5,

@@ -27,6 +27,7 @@ from rotinv.runs.model import (
     unique_names,
     weights_digest,
 )
+from rotinv.stamps.alert_columns import ALERT_COLUMNS
 from rotinv.system.errors import UserError
 from rotinv.system.version import __version__
 
@@ -34,6 +35,21 @@ _KNOWN = {
     "object_id": Column("object_id", TEXT, "the survey's name of the object", "meta.id;src"),
     "candidate_id": Column("candidate_id", TEXT, "the survey's number of the detection", "meta.id"),
     "survey": Column("survey", TEXT, "ztf, lsst, or as the table says", "meta.curation"),
+    "ra": Column("ra", "float64", "right ascension, ICRS", "pos.eq.ra;meta.main", "deg"),
+    "dec": Column("dec", "float64", "declination, ICRS", "pos.eq.dec;meta.main", "deg"),
+    "mjd": Column("mjd", "float64", "time of the exposure, in the survey's own scale", "time.epoch", "d"),
+    "band": Column("band", TEXT, "filter", "instr.bandpass"),
+    "magnitude": Column("magnitude", "float32", "of the difference, by the survey", "phot.mag", "mag"),
+    "flux": Column("flux", "float32", "of the difference", "phot.flux", "nJy"),
+    "survey_score": Column(
+        "survey_score", "float32", "the survey's own score that the alert is real", "stat.probability"
+    ),
+    "survey_score_version": Column(
+        "survey_score_version", TEXT, "name and version of the survey's score", "meta.version"
+    ),
+    "pixel_flags": Column(
+        "pixel_flags", TEXT, "what the survey flags of the source's pixels", "meta.code.qual"
+    ),
     "label": Column(
         "label", "uint8", "1 candidate, 0 artifact, as the stamps are labelled", "meta.code.class"
     ),
@@ -73,7 +89,7 @@ class Scorer:
     def columns(self, known: Sequence[str]) -> list[Column]:
         """The catalogue's columns, for stamps of which this is known (see sources.Source)."""
         p = self.k.dtype.name
-        ids = [_KNOWN[name] for name in known if name in ("object_id", "candidate_id", "survey")]
+        ids = [_KNOWN[name] for name in known if name in ALERT_COLUMNS]
         return [
             Column("index", "int64", "number of the stamp or alert, from 0", "meta.record"),
             *ids,

@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.alerts.files import Alerts, find_files, raw_blocks
+from rotinv.alerts.profiles import Profile
 from rotinv.alerts.stamp import BIT
 from rotinv.runs.model import Model, open_stamps_for
+from rotinv.stamps.alert_columns import ALERT_COLUMNS
 from rotinv.stamps.pixels import prepare
 from rotinv.stamps.splits import BLOCK, Split, usable
-from rotinv.stamps.store import CHANNELS, TEXTS
+from rotinv.stamps.store import CHANNELS
 from rotinv.system.errors import UserError
 
 _AHEAD = 2  # blocks
@@ -45,7 +47,7 @@ class Source(Protocol):
     """Where stamps come from."""
 
     paths: tuple[Path, ...]
-    known: tuple[str, ...]  # what is known of each stamp: object_id, candidate_id, survey, label, snr
+    known: tuple[str, ...]  # what is known of each stamp: label, snr, and of alerts ALERT_COLUMNS
     normalisation: str  # of the stamps as they are kept: see rotinv/stamps/pixels.py
 
     def __len__(self) -> int: ...
@@ -61,8 +63,12 @@ class Source(Protocol):
         """The stamps from `start` up to `stop`, a block at a time."""
 
 
-def open_source(model: Model, paths: Sequence[str | Path], split: str | None = None) -> Source:
+def open_source(
+    model: Model, paths: Sequence[str | Path], split: str | None = None, profiles: Sequence[Profile] = ()
+) -> Source:
     """The stamps of one store or array, or of files of alerts, for a network.
+
+    `profiles` describe surveys of alerts that are not among the known ones.
 
     Raises UserError if they cannot be read, if they are not what the network was trained on, and for a store
     among other files.
@@ -77,7 +83,7 @@ def open_source(model: Model, paths: Sequence[str | Path], split: str | None = N
         return StampSource(model, open_stamps_for(model, found[0], split))
     if split is not None:
         raise UserError(f"{found[0]}: alerts have no splits; leave --split {split} out")
-    return AlertSource(model, Alerts(find_files(found)))
+    return AlertSource(model, Alerts(find_files(found), profiles))
 
 
 def _is_store(path: Path) -> bool:
@@ -93,7 +99,7 @@ class StampSource:
         self.paths: tuple[Path, ...] = (split.path,)
         self.normalisation = split.normalisation
         columns = [name for name in ("label", "snr") if getattr(split, name) is not None]
-        self.known = (*(name for name in TEXTS if name in split.texts), *columns)
+        self.known = (*(name for name in ALERT_COLUMNS if name in split.alerts), *columns)
         self.problems: list[str] = []
 
     def __len__(self) -> int:
@@ -110,7 +116,9 @@ class StampSource:
         for low in range(start, stop, BLOCK):
             high = min(low + BLOCK, stop)
             known = {
-                name: np.asarray((split.texts[name] if name in TEXTS else getattr(split, name))[low:high])
+                name: np.asarray(
+                    (split.alerts[name] if name in ALERT_COLUMNS else getattr(split, name))[low:high]
+                )
                 for name in self.known
             }
             flags = np.zeros(high - low, np.uint32) if split.flags is None else split.flags[low:high]
@@ -121,7 +129,7 @@ class StampSource:
 class AlertSource:
     """The stamps of files of alerts: cut to the network's size, of the channels that it reads."""
 
-    known: tuple[str, ...] = (*TEXTS, "snr")
+    known: tuple[str, ...] = (*ALERT_COLUMNS, "snr")
     normalisation = "none"
 
     def __init__(self, model: Model, files: Alerts) -> None:

@@ -34,7 +34,7 @@ class Split:
     channels: tuple[str, ...] | None = None  # a store names them; an array cannot
     kinds: tuple[str, ...] = ()  # the names of `kind`'s numbers
     flags: NDArray[np.uint32] | None = None  # of alerts: the bits of rotinv/alerts/stamp.py
-    texts: Mapping[str, Any] = field(default_factory=dict)  # of alerts: ids, read as they are asked for
+    alerts: Mapping[str, Any] = field(default_factory=dict)  # ids and more, read as they are asked for
     taken: tuple[int, ...] | None = None  # which of the file's channels are these; None is all of them
 
     def __len__(self) -> int:

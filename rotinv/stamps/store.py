@@ -2,13 +2,12 @@
 
 Each group holds `stamps` (N, S, S, C) float32 and `label` (1 candidate, 0 artifact), and may hold
 `snr`, `kind` (an index into the attribute `kinds`) and `image` (whose stamps stay in one split).
-A store of alerts has no `label`; it has the texts `object_id`, `candidate_id` and `survey`, and `flags`
+A store of alerts has no `label`; it has ALERT_COLUMNS, ids and what the survey says of each, and `flags`
 (rotinv/alerts/stamp.py says what each bit means). The root's attributes are `format`, `channels`,
 `normalisation` ('none' or 'minmax') and `kinds`.
 """
 
 import contextlib
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +17,7 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rotinv.stamps.alert_columns import ALERT_COLUMNS, MEASURES, TEXTS, alert_column, refuse_alerts
 from rotinv.stamps.arrays import check_shape, read_arrays, split_of_arrays
 from rotinv.stamps.pixels import NORMALISATIONS
 from rotinv.stamps.splits import CHUNK, Split, check_labels
@@ -27,10 +27,9 @@ from rotinv.system.hdf5 import create_hdf5, open_hdf5, reading_hdf5
 FORMAT = "rotinv-stamps-1"
 SPLITS = ("train", "validate", "test")
 CHANNELS = ("template", "science", "difference", "snr_difference")  # HiTS's, in its order
-TEXTS = ("object_id", "candidate_id", "survey")  # of alerts
 _NUMBERS = {"snr": np.float32, "kind": np.uint8, "image": np.int64, "flags": np.uint32}
 _COLUMNS = ("label", "snr", "kind", "image")
-_ALERT_COLUMNS = ("snr", "kind", "image", "flags", *TEXTS)
+_ALERT_COLUMNS = ("snr", "kind", "image", "flags", *ALERT_COLUMNS)
 
 
 class StampStore:
@@ -71,7 +70,7 @@ class StampStore:
         self.path = Path(path)
         if self.path.suffix.lower() in (".npy", ".npz"):
             raise UserError(f"{self.path}: is not a stamp store; make one of arrays with rotinv pack")
-        _refuse_alerts(self.path)
+        refuse_alerts(self.path)
         self._file = open_hdf5(self.path)
         try:
             with reading_hdf5(self.path):
@@ -140,8 +139,8 @@ class StampStore:
         if stamps.ndim != 4 or stamps.shape[1] != stamps.shape[2] or 0 in stamps.shape[1:]:
             raise UserError(f"{where}/stamps has the shape {stamps.shape}; it must be (N, S, S, C)")
         columns: dict[str, Any] = {}
-        texts = {key: _text_column(where, group, key, len(stamps)) for key in TEXTS if key in group}
-        if "label" in group or not texts:
+        alerts = {key: alert_column(where, group, key, len(stamps)) for key in ALERT_COLUMNS if key in group}
+        if "label" in group or not alerts:
             label = _column(where, group, "label", "iub", len(stamps))
             columns["label"] = check_labels(f"{where}/label", label)
         for key, dtype in _NUMBERS.items():
@@ -150,7 +149,7 @@ class StampStore:
                 if key == "kind":
                     _check_kinds(f"{where}/kind", columns[key], len(self.kinds))
                 columns[key] = columns[key].astype(dtype)
-        columns |= {"channels": tuple(self.channels), "kinds": tuple(self.kinds), "texts": texts}
+        columns |= {"channels": tuple(self.channels), "kinds": tuple(self.kinds), "alerts": alerts}
         return Split(self.path, name, stamps, self.normalisation, **columns)
 
 
@@ -175,7 +174,8 @@ class Writer:
         """Add stamps (n, S, S, C) with their labels (n,) to a split.
 
         Missing `snr` is NaN, missing `kind` 0, and without `image` each stamp is an image of its own.
-        `alerts` are TEXTS and `flags`, in a store of alerts, whose label is None.
+        `alerts` are ALERT_COLUMNS and `flags`, in a store of alerts, whose label is None; of what is not
+        given texts are empty and numbers NaN.
         """
         pixels = np.asarray(stamps, dtype=np.float32)
         count = len(pixels)
@@ -187,6 +187,9 @@ class Writer:
             "image": np.arange(self._written, self._written + count) if image is None else np.asarray(image),
             **{name: np.asarray(values) for name, values in alerts.items()},
         }
+        if "candidate_id" in self._file[split]:
+            empty = {name: np.full(count, "", object) for name in TEXTS}
+            columns = {**empty, **{name: np.full(count, np.nan) for name in MEASURES}, **columns}
         if label is not None:
             columns["label"] = check_labels("label", np.asarray(label))
         for name, values in columns.items():
@@ -286,23 +289,6 @@ def open_stamps(
     return split_of_arrays(path, arrays, channels, size)
 
 
-_ALERTS = (b"Obj\x01", b"PAR1", b"SIMPLE  =", b"\x1f\x8b")  # what Avro, Parquet and FITS files begin with
-
-
-def _refuse_alerts(path: Path) -> None:
-    """Raise UserError, with what to do, for alerts: they are read by score and import_alerts only."""
-    start = b""
-    if path.is_file():
-        with contextlib.suppress(OSError), path.open("rb") as file:
-            start = file.read(16)
-    if start.startswith(_ALERTS) or path.is_dir():
-        what = "is a folder" if path.is_dir() else "holds alerts or images"
-        raise UserError(
-            f"{path}: {what}, not a stamp store; of alerts make one first: "
-            f"rotinv import_alerts {shlex.quote(str(path))} --out alerts.h5"
-        )
-
-
 def _check_kinds(where: str, kind: NDArray[Any], count: int) -> None:
     wrong = np.flatnonzero((kind < 0) | (kind >= max(count, 1)))
     if len(wrong):
@@ -315,7 +301,7 @@ def _check_kinds(where: str, kind: NDArray[Any], count: int) -> None:
 def _create_split(group: h5py.Group, shape: tuple[int, int, int], columns: Sequence[str]) -> None:
     block = max(1, min(CHUNK, (1 << 20) // (4 * int(np.prod(shape)))))  # a block fits HDF5's cache
     group.create_dataset("stamps", (0, *shape), np.float32, maxshape=(None, *shape), chunks=(block, *shape))
-    dtypes = {"label": np.uint8, **_NUMBERS, **dict.fromkeys(TEXTS, h5py.string_dtype())}
+    dtypes = {"label": np.uint8, **_NUMBERS, **MEASURES, **dict.fromkeys(TEXTS, h5py.string_dtype())}
     for name in columns:
         group.create_dataset(name, (0,), dtypes[name], maxshape=(None,), chunks=(8192,))
 
@@ -334,16 +320,6 @@ def _column(where: str, group: h5py.Group, name: str, types: str, count: int) ->
     if found.shape != (count,):
         raise UserError(f"{where}/{name} has the shape {found.shape}, but there are {count} stamps")
     return np.asarray(found[()])
-
-
-def _text_column(where: str, group: h5py.Group, name: str, count: int) -> h5py.Dataset:
-    """A column of texts, which stays in the file: those of ten million alerts do not belong in memory."""
-    found = group[name]
-    if h5py.check_string_dtype(getattr(found, "dtype", None)) is None or found.shape != (count,):
-        raise UserError(
-            f"{where}/{name} is no column of {count} texts; make the store with rotinv import_alerts"
-        )
-    return found.asstr()
 
 
 def _texts(value: Any) -> list[str]:
