@@ -32,7 +32,7 @@ LABEL_NOISE = (NUMBER["trail (label noise)"], NUMBER["transient (label noise)"])
 
 
 def blank(size: int) -> np.ndarray:
-    """A map (size, size) that says noise everywhere."""
+    """A map (size, size) of kinds: at first every pixel is noise."""
     return np.full((size, size), NOISE, np.uint8)
 
 

@@ -1,7 +1,9 @@
-"""One pair of exposures from the sky to its stamps: the survey's whole chain, in order.
+"""One pair of exposures, from the sky to its stamps. The steps, in order:
 
-sky -> two exposures -> defects -> registration, matching, subtraction -> detection -> artifacts
-                     -> the same with candidates inserted              -> detection -> candidates
+    sky -> two exposures -> defects -> registration, matching, subtraction -> detection -> artifacts
+                         -> the same with candidates inserted              -> detection -> candidates
+
+A pair is detected twice: as it is, for the artifacts, and with candidates inserted, for the candidates.
 """
 
 from typing import NamedTuple
@@ -37,7 +39,7 @@ class Exposures(NamedTuple):
 
 
 def simulate(key: tuple[int, ...], band: str, size: int = SIZE) -> Stamps:
-    """All stamps of one simulated pair; `key` (seed, split, image) is all its randomness."""
+    """Simulate one pair and cut its stamps; all randomness comes from `key` (seed, split, image)."""
     rng = np.random.default_rng(key)
     pair = expose(rng, band, size)
     template = differencing.prepare_template(pair.template, pair.field.template_level, pair.matching)
@@ -100,7 +102,7 @@ def expose(rng: np.random.Generator, band: str, size: int) -> Exposures:
 def _subtract(
     pair: Exposures, counts: np.ndarray, template: tuple[np.ndarray, np.ndarray]
 ) -> differencing.Difference:
-    """The differenced pair for a version of the science counts."""
+    """Register, match and subtract the science counts, with or without candidates, from the template."""
     science, variance = differencing.prepare_science(counts, pair.field.science_level, pair.matching)
     variance += template[1]
     variance *= np.float32(pair.matching.optimism)

@@ -1,8 +1,8 @@
-"""What there is of an unfinished survey: a folder beside its store, from which a killed run goes on.
+"""The folder of an unfinished survey, beside its store: a run that was killed goes on from it.
 
     OUT.part/options.json       what was asked for; a request for anything else is refused
     OUT.part/train-00000.npz    a block of stamps as the store will have them, and what was needed after it
-    OUT.part/finished           the store has been made of them: what is left of the folder is of no use
+    OUT.part/finished           the store has been made; what is left of the folder is not needed any more
 
 Each file is whole or not there. In the end the blocks become the store, and the folder goes; for that
 moment the disk holds both.

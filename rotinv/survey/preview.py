@@ -29,7 +29,7 @@ def check(sheet: str | Path, survey: str | Path) -> None:
 
 
 def draw(survey: str | Path, sheet: str | Path, name: str = "test") -> None:
-    """Write the sheet of a split of the survey as PNG; ask `check` first."""
+    """Write the sheet of a split of the survey as PNG. Call `check` first: here nothing is checked."""
     from matplotlib.figure import Figure
 
     with StampStore(survey) as store:

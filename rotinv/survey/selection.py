@@ -48,7 +48,7 @@ def _apportion(count: int, shares: np.ndarray) -> np.ndarray:
 
 
 class Selection:
-    """The stamps still needed in one split, and the yields that say how sparingly to take them."""
+    """Which stamps one split still needs, and how many of each bin an image yields."""
 
     def __init__(self, count: int, seen: np.ndarray, images: int) -> None:
         """`seen` (3 BINS,) stamps of each bin in `images` pilot images."""

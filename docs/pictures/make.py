@@ -1,4 +1,4 @@
-"""Make README's pictures, docs/pictures/*.png, from a trained run: `python docs/pictures.py RUN`.
+"""Make README's pictures, beside this file, from a trained run: `python docs/pictures/make.py RUN`.
 
 RUN is a folder that `python -m rotinv.train --arch cap` made, and the stamps are the test split of the store
 that it was trained on. Needs the extra `plot`.
@@ -16,7 +16,7 @@ from rotinv.metrics import rates
 from rotinv.runs.folder import read_config
 from rotinv.runs.model import CLASS_NAMES, channel_title
 
-FOLDER = Path(__file__).resolve().parent / "pictures"
+FOLDER = Path(__file__).resolve().parent
 
 
 def main() -> None:
@@ -27,7 +27,6 @@ def main() -> None:
     options = parser.parse_args()
     clf = rotinv.load(options.run)
     test = rotinv.open_stamps(Path(read_config(options.run).data), "test")
-    FOLDER.mkdir(exist_ok=True)
 
     study = clf.explain(test.raw(np.array([options.index])))
     truth = CLASS_NAMES[test.label[options.index]]
