@@ -163,7 +163,8 @@ for figure_name in ("accuracy", "precision", "recall"):
     low, high = found["intervals"][figure_name]
     print(f"{figure_name:<10}{found[figure_name]:7.1%}   ({low:.1%} to {high:.1%})")
 print(found["confusion"])
-curves.det_curves(out / "det.png", {model.name: rates.det_curve(label, p)})
+point = {model.name: curves.working_point(found["confusion"])}
+curves.det_picture(out / "det.png", {model.name: rates.det_curve(label, p)}, point)
 
 # %% [markdown]
 # ## Turn the stamps

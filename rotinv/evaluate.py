@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     points = _points(list(each.values())[-1], options)
     found = Evaluation(title, each, sorted({*rates.FPRS, *options.fpr}), fitted)
     if options.out:
-        evaluation_picture(options.out, found.curves(), found, title, overwrite=options.overwrite)
+        evaluation_picture(options.out, found.curves(), found["models"], title, overwrite=options.overwrite)
     kept = None
     if models and options.keep:
         kept = _keep(folders, models, last, chosen, on, fitted, options)
@@ -79,6 +79,7 @@ def _check(options: argparse.Namespace, last: Path, runs: bool) -> None:
     """Raise UserError for options that do not go together, before anything is computed."""
     if options.out:
         refuse_existing(options.out, options.overwrite)
+        pictures.check_format(options.out)
         pictures.require_matplotlib()
     if (options.prevalence is None) != (options.per_night is None):
         raise UserError("--prevalence and --per-night go together: the real share of a night, and its alerts")

@@ -20,8 +20,9 @@ _PAGE = """<!DOCTYPE html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
-<style>body {{ margin: 24px 20px; background: #fff; }} h1 {{ max-width: 1120px; margin: 0 auto 16px;
-font: 600 22px/1.3 system-ui, sans-serif; color: #1f2733; }}</style>
+<style>:root {{ color-scheme: light dark; }} body {{ margin: 24px 20px; background: #fff; color: #1f2733; }}
+h1 {{ max-width: 1120px; margin: 0 auto 16px; font: 600 22px/1.3 system-ui, sans-serif; }}
+@media (prefers-color-scheme: dark) {{ body {{ background: #16191d; color: #e3e7ec; }} }}</style>
 </head>
 <body>
 <h1>{title}</h1>

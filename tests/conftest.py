@@ -8,6 +8,7 @@ from pathlib import Path
 # on a machine with other work such a product takes 30 times as long. It reads this when NumPy is imported.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import chromium
 import numpy as np
 import pytest
 from cuda_emulation import device as emulation
@@ -52,6 +53,15 @@ def cluster():
         n_workers=2, threads_per_worker=2, processes=True, dashboard_address=":0", memory_limit=0
     ) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """A page of a browser; tests that need one are skipped where there is no Chromium."""
+    if not chromium.find():
+        pytest.skip("there is no Chromium on this machine (apt-get install chromium)")
+    with chromium.opened(tmp_path_factory.mktemp("chromium")) as page:
+        yield page
 
 
 @pytest.fixture(params=DEVICES)

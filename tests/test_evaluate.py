@@ -4,16 +4,18 @@ import csv
 import json
 
 import h5py
+import looks
 import numpy as np
 import pytest
 from programs import assert_refused, call, toy_arrays
 
-from rotinv.metrics import classification_report, rates, scores
+from rotinv.metrics import classification_report, curves, rates, scores
 from rotinv.metrics.scores import Scores
 from rotinv.runs import thresholds
 from rotinv.runs.folder import Config, read_config
 from rotinv.runs.model import load_model, write_weights
 from rotinv.stamps.store import create_store
+from rotinv.system import pictures
 from rotinv.system.errors import UserError
 
 CHANNELS = ["difference"]
@@ -188,6 +190,52 @@ def test_the_text_and_the_picture(models, stamps, tmp_path):
     assert_refused(
         call("evaluate", models[0], stamps, "--out", tmp_path / "f.png"), "f.png", "exists already"
     )
+
+
+def evaluated(rng, names=("cap-1", "deephits-1", "majority of 2")):
+    """Curves, and all figures, of some models of 600 stamps."""
+    label, snr = np.arange(600) % 2, rng.uniform(4, 80, 600)
+    each = {
+        name: Scores(label, 1 / (1 + np.exp(-(2 * label - 1) * (0.7 + i / 2) - rng.normal(size=600))), snr)
+        for i, name in enumerate(names)
+    }
+    drawn = {name: rates.det_curve(one.label, one.probability) for name, one in each.items()}
+    return drawn, {name: classification_report.evaluate(one, draws=20) for name, one in each.items()}
+
+
+def test_curves_are_told_apart_and_have_their_working_points(rng):
+    """A working point lies on its curve, at the rates that the threshold 0.5 gives."""
+    figure = pytest.importorskip("matplotlib.figure").Figure(layout="constrained")
+    drawn, found = evaluated(rng)
+    points = {name: curves.working_point(one["confusion"]) for name, one in found.items()}
+    for draw, side in ((curves.draw_det, lambda fnr: fnr), (curves.draw_roc, lambda fnr: 1 - fnr)):
+        axes = draw(drawn, points, figure.subplots())
+        lines, marks = axes.get_lines()[:3], axes.get_lines()[3:]
+        assert len(set(looks.looks(lines))) == len(set(looks.looks(marks))) == 3
+        for mark, (name, (fpr, fnr)) in zip(marks, drawn.items(), strict=True):
+            (x,), (y,) = mark.get_data()
+            counts = found[name]["confusion"]
+            assert x == counts["false_positives"] / 300
+            assert y == pytest.approx(side(counts["false_negatives"] / 300))
+            assert (np.isclose(fpr, x) & np.isclose(side(fnr), y)).any()
+        figure.clear()
+
+
+def test_a_working_point_without_errors_stands_at_the_edge(rng):
+    """0 has no place on a logarithmic axis."""
+    axes = pytest.importorskip("matplotlib.figure").Figure().subplots()
+    label, p = np.array([0, 0, 0, 1, 1, 1]), np.array([0.1, 0.2, 0.6, 0.4, 0.8, 0.9])
+    curves.draw_det({"m": rates.det_curve(label, p)}, {"m": (0.0, 1 / 3)}, axes)
+    (x,), _ = axes.get_lines()[-1].get_data()
+    assert x == axes.get_xlim()[0] > 0
+
+
+def test_the_evaluations_picture_stays_within_its_edges(rng, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    figures = []
+    monkeypatch.setattr(pictures, "save", lambda figure, path, overwrite: figures.append(figure))
+    curves.evaluation_picture(tmp_path / "f.png", *evaluated(rng), "survey.h5, test")
+    assert looks.over_the_edge(figures[0]) < 0.01
 
 
 def test_bad_tables_are_refused_in_one_line(models, stamps, tmp_path):

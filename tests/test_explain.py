@@ -4,6 +4,7 @@ import csv
 import subprocess
 
 import h5py
+import looks
 import numpy as np
 import pytest
 from programs import ENVIRONMENT, assert_refused, command, run, toy_arrays
@@ -289,6 +290,32 @@ def test_of_many_channels_the_strongest_are_drawn(models, stamps):
     for channel in np.argsort(strength)[-map_figures.STRONGEST :]:
         assert f"channel {channel}" in texts(page).splitlines()
     np.testing.assert_allclose(drawn(page)[2][0], maps[0].sum(axis=-1), rtol=1e-4, atol=1e-6 * strength.max())
+
+
+def test_each_channel_of_a_layer_has_its_own_scale(models, stamps):
+    """One that is small beside the others is seen all the same; its size stands above it."""
+    one = study(models[1:], stamps, [0], "convolution 2")
+    maps = one.answers[0].maps[0]
+    page = map_figures.page(one, 0)
+    images = drawn(page)[2:]
+    columns = 1 + map_figures.STRONGEST
+    for column in range(columns):
+        rows = [image for image, *_ in images[column::columns]][:4]  # the four rotations
+        assert np.abs(rows).max() == pytest.approx(1)
+    assert f"|R| ≤ {np.abs(maps.sum(axis=-1)).max():.3g}" in texts(page)
+    assert "stands above it" in texts(page)
+
+
+@pytest.mark.parametrize(
+    "scale, unit", [("max-abs", "R / largest |R|"), ("min-max", "range of R"), ("none", "R")]
+)
+@pytest.mark.parametrize("layer", [None, "convolution 2", "dense 2"])
+def test_a_page_names_its_scale_and_stays_within_its_edges(models, stamps, scale, unit, layer):
+    page = map_figures.page(study(models, stamps, [2], layer), 0, scale)
+    map_figures.caution(page, "ONLY A TEST THAT IT RUNS: networks of 80 iterations (the paper's: 100,000)")
+    assert looks.over_the_edge(page) < 0.01
+    if layer != "dense 2":
+        assert any(unit in axes.get_ylabel() for axes in page.axes)
 
 
 BAD = {

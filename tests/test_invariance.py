@@ -5,6 +5,7 @@ import itertools
 import json
 
 import h5py
+import looks
 import numpy as np
 import pytest
 from programs import assert_refused, run, toy_arrays
@@ -320,11 +321,29 @@ def test_the_curve_lies_over_the_bars(rng):
     )
     bins = sigma_bar_tables._bins([panel])
     axes = figure.Figure().subplots()
-    sigma_bar_tables._panel(axes, panel, bins)
+    assert sigma_bar_tables.draw_histogram(panel, bins, axes) is axes
     x, y = axes.lines[0].get_data()
-    bars = sum(bar.get_height() * bar.get_width() for bar in axes.patches)
+    counts, edges, _ = axes.patches[0].get_data()
+    bars = (counts * np.diff(edges)).sum()
     np.testing.assert_allclose(bars, 400 * (bins[1] - bins[0]), rtol=1e-9)
     np.testing.assert_allclose(np.trapezoid(y, x), bars, rtol=0.03)
+
+
+def test_bins_go_by_the_number_of_stamps(rng):
+    for count, bins in ((30, 10), (400, 20), (10_000, 100), (90_000, 100)):
+        panel = sigma_bar_tables.Panel("m", {"artifact": rng.normal(size=count)}, {})
+        assert len(sigma_bar_tables._bins([panel])) - 1 == bins
+
+
+def test_the_classes_are_told_apart_without_colour(rng):
+    figure = pytest.importorskip("matplotlib.figure").Figure(figsize=(7, 4), layout="constrained")
+    values = {name: stats.nct.rvs(9, 1, size=300, random_state=rng) for name in ("artifact", "candidate")}
+    fits = {name: noncentral_t.fit_noncentral_t(one) for name, one in values.items()}
+    panel = sigma_bar_tables.Panel("cap-1, snr_difference", values, fits)
+    axes = sigma_bar_tables.draw_histogram(panel, ax=figure.subplots())
+    assert len({patch.get_hatch() for patch in axes.patches}) == 2
+    assert len(set(looks.looks(axes.get_lines()))) == 2
+    assert looks.over_the_edge(figure) < 0.01
 
 
 def test_bad_pixels(models, tmp_path, capsys):

@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import chromium
 import h5py
+import looks
 import numpy as np
 import pytest
 from programs import ENVIRONMENT, ROOT, assert_refused, call, command, toy_arrays
@@ -25,10 +25,10 @@ from scipy import stats
 
 from rotinv import explain, pack, reproduce
 from rotinv.lrp.viewer.page import RULES
-from rotinv.metrics import rates, scores
+from rotinv.metrics import ensembles, rates, scores
 from rotinv.metrics.scores import Scores
 from rotinv.metrics.significance import Interval
-from rotinv.paper import claims, plan, published, sheets, table1_fig1, table2_fig2, table3_figs3to5
+from rotinv.paper import claims, place, plan, published, sheets, table1_fig1, table2_fig2, table3_figs3to5
 from rotinv.paper import figures as paper_figures
 from rotinv.paper.place import ARCHS, Place
 from rotinv.runs.protocol import Schedule
@@ -132,7 +132,7 @@ def test_the_zoomed_axis_holds_what_is_drawn_of_it():
     """A rate of 0, which has no place on a logarithmic axis, does not hide the rest."""
     axes = Figure().subplots()
     curve = np.array([0, 0.01]), np.array([0.05, 0.003])
-    paper_figures._curves(axes, {"a": [curve]}, np.array([5e-3, 0.02]))
+    paper_figures.draw_det({"a": [curve]}, np.array([5e-3, 0.02]), axes)
     low, high = paper_figures._span(axes.get_lines(), [(0.003, Interval(0.0, 0.004))], [1.38e-3])
     assert 5e-4 < low < 1.38e-3 and 0.05 < high < 0.1
 
@@ -146,6 +146,33 @@ def test_ensembles_of_every_size_and_rule(fabricated):
     cape = sheets.read(fabricated.sheet("table2")).data["figures"]["cape"]["accuracy"]
     assert 100 * rows[3, "majority"]["figures"]["accuracy"][0] == pytest.approx(np.mean(cape))
     assert (fabricated.sheets / "ensembles.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_curves_are_told_apart_without_colour(rng):
+    axes = Figure().subplots()
+    models = {name: [(np.array([0, 0.1]), np.array([1, 0.1]))] for name in ("Deep-HiTS", "CAP", "CAPE")}
+    drawn = paper_figures.draw_det(models, np.array([0.05, 0.2]), axes)
+    assert len(set(looks.looks(drawn.get_lines()))) == 3
+    rows = [
+        ensembles.Row(size, rule, 1, {"accuracy": (0.9, 0.01)}) for size in (1, 2) for rule in ensembles.RULES
+    ]
+    drawn = paper_figures.draw_ensembles(rows, "accuracy", "%", Figure().subplots())
+    lines = [bars.lines[0] for bars in drawn.containers]
+    assert len(set(looks.looks(lines))) == len(ensembles.RULES)
+
+
+def test_few_iterations_are_told_loudly(fabricated):
+    """On every sheet and picture of what such networks have shown."""
+    at = dataclasses.replace(fabricated, caution=place.caution(plan.SCALES["smoke"].schedule))
+    assert "ONLY A TEST" in at.caution and " 80 iterations" in at.caution
+    assert at.captioned("title").endswith(at.caution)
+    assert place.caution(plan.SCALES["paper"].schedule) == ""
+    assert "2,400 iterations" in place.caution(plan.SCALES["quick"].schedule)
+    table2_fig2.ensemble(at, 6, told)
+    found = sheets.read(at.sheet("ensembles"))
+    assert found.caution == at.caution
+    assert at.caution in (at.sheets / "ensembles.txt").read_text()
+    assert f'<p class="caution">{html.escape(at.caution)}' in "".join(sheets.as_html(found, at.sheets))
 
 
 def test_two_trials_have_no_cape(fabricated):
@@ -381,19 +408,40 @@ def test_its_viewer_shows_what_explain_writes(whole, store, tmp_path):
                 assert float(sums[turn][0]) == pytest.approx(found[turn, ..., 0].sum(dtype=float), rel=1e-3)
 
 
-def test_it_works_in_a_browser(whole, tmp_path):
-    if not chromium.find():
-        pytest.skip("there is no Chromium on this machine (apt-get install chromium)")
-    with chromium.opened(tmp_path) as page:
-        page.open(whole / "report.html")
-        assert page.errors == []
-        assert all(url.startswith(("file:", "data:")) for url in page.requests)
-        assert page.run("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
-        before = page.run("document.querySelector('.lrp-viewer').innerText")
-        both = "[...document.querySelectorAll('.lrp-viewer label, .lrp-viewer button')]"
-        page.click(f"{both}.find(e => e.innerText.includes('CAP, trial 1'))")
-        after = page.run("document.querySelector('.lrp-viewer').innerText")
-        assert "Ledger of Deep-HiTS" in before and "Ledger of CAP" in after
+def test_it_works_in_a_browser(whole, browser):
+    browser.open(whole / "report.html")
+    assert browser.errors == []
+    assert all(url.startswith(("file:", "data:")) for url in browser.requests)
+    assert browser.run("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
+    before = browser.run("document.querySelector('.lrp-viewer').innerText")
+    both = "[...document.querySelectorAll('.lrp-viewer label, .lrp-viewer button')]"
+    browser.click(f"{both}.find(e => e.innerText.includes('CAP, trial 1'))")
+    after = browser.run("document.querySelector('.lrp-viewer').innerText")
+    assert "Ledger of Deep-HiTS" in before and "Ledger of CAP" in after
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_is_read_on_a_phone_and_in_the_dark(whole, browser, width, scheme):
+    browser.resize(width, 900)
+    media = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.call("Emulation.setEmulatedMedia", features=media)
+    browser.open(whole / "report.html")
+    assert browser.run("document.documentElement.scrollWidth") <= width
+    first = browser.run("document.querySelector('h2').innerText")
+    assert first == "Fig. 3" and "ONLY A TEST" in browser.run("document.querySelector('.caution').innerText")
+    colours = "[getComputedStyle(e).backgroundColor, getComputedStyle(e).color]"
+    for where in ("body", ".lrp-viewer", ".caution"):
+        paper, ink = browser.run(
+            f"(() => {{ const e = document.querySelector('{where}'); return {colours}; }})()"
+        )
+        assert (brightness(paper) < brightness(ink)) == (scheme == "dark"), where
+        assert abs(brightness(paper) - brightness(ink)) > 110, where
+
+
+def brightness(colour):
+    """Of a colour as CSS has it, from 0 to 255."""
+    return np.mean([float(part) for part in re.findall(r"[\d.]+", colour)[:3]])
 
 
 def test_again_it_does_nothing_and_without_a_figure_that_alone(whole, store, monkeypatch, capsys):

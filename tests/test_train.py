@@ -78,6 +78,17 @@ def test_a_run_leaves_what_it_promises(finished):
             assert (finished / name).read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_learning_curve_marks_what_is_kept():
+    """The first of the lowest errors, as the protocol keeps it."""
+    axes = pytest.importorskip("matplotlib.figure").Figure().subplots()
+    errors = [None, 0.3, 0.1, None, 0.1, 0.2]
+    rows = [history.Row(10 * i, i, 0.5, 0.04, error) for i, error in enumerate(errors)]
+    (right,) = (one for one in history.draw_learning_curve(rows, axes).figure.axes if one is not axes)
+    star = right.get_lines()[-1]
+    assert [float(*values) for values in star.get_data()] == [20, 10]
+    assert "kept: iteration 20, 10%" in [text.get_text() for text in right.get_legend().get_texts()]
+
+
 def test_it_learns(finished):
     rows = history.read(finished / "history.csv")
     assert rows[-1].loss < 0.5 * rows[0].loss

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 from importlib import resources
 
-import chromium
 import h5py
 import numpy as np
 import pytest
@@ -200,14 +199,6 @@ def test_the_programs_page(folder, tmp_path):
 
 
 # In a browser.
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    if not chromium.find():
-        pytest.skip("there is no Chromium on this machine (apt-get install chromium)")
-    with chromium.opened(tmp_path_factory.mktemp("chromium")) as page:
-        yield page
 
 
 @pytest.fixture

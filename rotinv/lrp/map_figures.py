@@ -15,6 +15,7 @@ from rotinv.lrp import attribution, heatmaps
 from rotinv.lrp.attribution import Explanation
 from rotinv.runs import model
 from rotinv.runs.model import CLASS_NAMES, verdict
+from rotinv.system import pictures
 from rotinv.system.files import written_whole
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ STRONGEST = 5  # channels of a deep layer that are drawn beside the sum of all: 
 # Inches: a map, the gap after it; left of a model's maps, right of them; above all maps, below them.
 _MAP, _GAP, _LEFT, _RIGHT, _ABOVE, _BELOW = 1.1, 0.06, 0.5, 0.65, 0.95, 0.55
 _LONGEST = 36  # letters of a model's name that fit above its maps
-_NAMES = 0.16  # above the maps, where their columns are not the stamp's channels
+_UNITS = {"max-abs": "R / largest |R|", "min-max": "(R − least R) / range of R", "none": "R"}  # by scale
+_NAMES = 0.28  # two lines above the maps, where their columns are not the stamp's channels
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Panel:
     columns: list[str]  # none for vectors
     rows: list[tuple[str, NDArray]]
     largest: float  # magnitude, before scaling
+    apart: bool  # whether each column has a scale of its own: a deep layer's channels differ by far
 
 
 def page(study: "Study", i: int, scale: str = "max-abs", realign: bool = False) -> "Figure":
@@ -62,7 +65,7 @@ def page(study: "Study", i: int, scale: str = "max-abs", realign: bool = False) 
         figure.text(middle, top, panel.header, ha="center", va="top", fontsize=9, linespacing=1.3)
         _draw_stamp(figure, left + _LEFT, study, i)
         if panel.columns:
-            _draw_maps(figure, left + _LEFT, panel, _style(panel, scale), study.channels)
+            _draw_maps(figure, left + _LEFT, panel, scale, study.channels)
         else:
             _draw_vectors(figure, left + _LEFT, panel, wide[n] - _LEFT - _RIGHT)
     return figure
@@ -83,13 +86,30 @@ def save(paths: Sequence[str | Path], pages: Iterable["Figure"], *, overwrite: b
             figure.savefig(temporary, format="png", dpi=DPI)
 
 
+def caution(figure: "Figure", text: str) -> None:
+    """Write a line above a page's note that a reader must not miss; nothing if it is empty."""
+    tall = figure.get_size_inches()[1]
+    figure.text(
+        0.5, 0.34 / tall, text, ha="center", va="bottom", fontsize=8, weight="bold", color=pictures.VERMILION
+    )
+
+
 def _panel(one: Explanation, i: int, label: int | None, scale: str, realign: bool) -> Panel:
-    """What is drawn of a model for the i-th stamp, with one scale over all of it."""
+    """What is drawn of a model for the i-th stamp: one scale over the stamp's channels, but a scale for each
+    of a deeper layer's, which their names then tell."""
     columns, maps = _columns(one, one.maps[i : i + 1])
-    scaled = heatmaps.scaled(maps, scale)
+    apart = bool(columns) and not one.channels and scale != "none"
+    if apart:
+        each = [maps[..., c : c + 1] for c in range(len(columns))]
+        scaled = np.concatenate([heatmaps.scaled(part, scale) for part in each], axis=-1)
+        columns = [
+            f"{name}\n|R| ≤ {np.abs(part).max():.3g}" for name, part in zip(columns, each, strict=True)
+        ]
+    else:
+        scaled = heatmaps.scaled(maps, scale)
     shown = attribution.turned_back(scaled) if realign else scaled
     rows = _rows(shown[0], attribution.average(scaled)[0], realign)
-    return Panel(header(one, i, label), columns, rows, float(np.abs(maps).max(initial=0)))
+    return Panel(header(one, i, label), columns, rows, float(np.abs(maps).max(initial=0)), apart)
 
 
 def header(one: Explanation, i: int, label: int | None) -> str:
@@ -159,10 +179,9 @@ def _draw_stamp(figure: "Figure", left: float, study: "Study", i: int) -> None:
         axes.set_title(model.channel_title(name), fontsize=7, pad=3)
 
 
-def _draw_maps(
-    figure: "Figure", left: float, panel: Panel, style: dict[str, Any], above: Sequence[str]
-) -> None:
+def _draw_maps(figure: "Figure", left: float, panel: Panel, scale: str, above: Sequence[str]) -> None:
     """A row for each rotation and one for the average; columns that are not those above are named."""
+    style, unit = _style(panel, scale), _UNITS[scale]
     for r, (row, maps) in enumerate(panel.rows, 1):
         for c, column in enumerate(panel.columns):
             axes = _cell(figure, left, r, c, "" if c else row)
@@ -173,6 +192,7 @@ def _draw_maps(
     length = (_MAP + _GAP) * len(panel.rows) - _GAP
     bar = figure.colorbar(image, cax=_axes(figure, beside, _top(1), 0.1, min(length, 4 * _MAP)))
     bar.ax.tick_params(labelsize=6)
+    bar.set_label(unit, size=6)
 
 
 def _draw_vectors(figure: "Figure", left: float, panel: Panel, width: float) -> None:
@@ -185,6 +205,8 @@ def _draw_vectors(figure: "Figure", left: float, panel: Panel, width: float) -> 
         axes.set(ylim=(low, high if high > low else low + 1))
         axes.set_ylabel(name, fontsize=7)
         axes.tick_params(labelsize=6, labelbottom=r == len(panel.rows))
+        axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))  # short enough for the margin
+        axes.yaxis.get_offset_text().set_size(6)
 
 
 def _draw_bars(axes: "Axes", values: NDArray) -> None:
@@ -226,9 +248,12 @@ def _style(panel: Panel, scale: str) -> dict[str, Any]:
 def _note(study: "Study", panels: Sequence[Panel], scale: str) -> str:
     """What is drawn, and how it is scaled."""
     largest = ", ".join(f"{panel.largest:.3g}" for panel in panels)
+    of, divided = "each model's maps", f"each model's maps divided by their largest magnitude ({largest})"
+    if any(panel.apart for panel in panels):
+        of, divided = "each column", "each column divided by its largest |R|, which stands above it"
     how = {
-        "max-abs": f"each model's maps divided by their largest magnitude ({largest}); red +, blue −",
-        "min-max": "each model's maps from their least, 0, to their largest, 1",
+        "max-abs": f"{divided}; red +, blue −",
+        "min-max": f"{of} from the least R, 0, to the largest, 1",
         "none": f"maps not scaled (largest magnitude {largest}); red +, blue −",
     }[scale]
     return f"{study.question.text}\n{how}"

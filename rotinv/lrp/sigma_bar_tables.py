@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from rotinv.metrics import noncentral_t
 from rotinv.metrics.noncentral_t import DDOF, MOMENTS, Fit, Moments
 from rotinv.runs.model import CLASS_NAMES
-from rotinv.system.files import written_whole
+from rotinv.system import pictures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
 
 UNDEFINED = "undefined"
 _PARAMETERS = ("df", "nc", "loc", "scale", "log_likelihood", "distance")
@@ -110,69 +109,82 @@ def _verdict(group: Group) -> str:
     return f"{parameters}, log L {f.log_likelihood:.2f}, KS {f.distance:.4f}: {f.status}"
 
 
-_BINS = 100  # candidates' values are close together, artifacts' far apart
-_COLOURS = {"artifact": "tab:red", "candidate": "tab:blue"}
+_CURVE = 500  # points of a fitted curve
+_LOOK = {  # of a class: colour, hatching of its bars, line of its fit
+    "artifact": (pictures.VERMILION, "///", "--"),
+    "candidate": (pictures.BLUE, "", "-"),
+}
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One model's sigma-bars of one channel: its classes' values (n,), and the fit of each that has one."""
+    """What a histogram shows: one model's sigma-bars (n,) of one channel by class, and each class's fit."""
 
     title: str
     values: Mapping[str, NDArray]
-    fits: Mapping[str, Fit]
+    fits: Mapping[str, Fit]  # of the classes that have one
 
 
 def histograms(
     path: str | Path, rows: Sequence[Sequence[Panel]], unit: str, title: str, *, overwrite: bool = False
 ) -> None:
-    """A row of panels for each model, a column for each channel, as PNG or PDF by the path's ending.
+    """Write Fig. 5 as PNG or PDF: a row of panels for each model, a column for each channel.
 
-    A curve is a density times the number of its class's stamps and the bins' width. Columns share their bins.
+    The panels of a column have the same bins. Raises UserError if the file exists, but for `overwrite`.
     """
-    path = Path(path)
-    from matplotlib.figure import Figure
-
-    size = (max(7.0, 4.2 * len(rows[0])), 1.1 + 2.9 * len(rows))
-    figure = Figure(figsize=size, layout="constrained")
+    figure = pictures.new_figure(1.1 + 2.9 * len(rows), width=max(7.0, 4.2 * len(rows[0])))
     grid = figure.subplots(len(rows), len(rows[0]), squeeze=False, sharex="col")
     for column in range(len(rows[0])):
         bins = _bins([row[column] for row in rows])
         for axes, row in zip(grid[:, column], rows, strict=True):
-            _panel(axes, row[column], bins)
+            draw_histogram(row[column], bins, axes)
         grid[-1, column].set_xlabel(f"sigma-bar, {unit}", size=9)
-    lines = textwrap.wrap(title, 70 * max(len(row) for row in rows))
+    width = 70 * max(len(row) for row in rows)
+    lines = [part for line in title.splitlines() for part in textwrap.wrap(line, width)]
     figure.suptitle("\n".join([*lines, "curves: fitted density x stamps x width of a bin"]), size=10)
-    with written_whole(path, overwrite=overwrite) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=150)
+    pictures.save(figure, path, overwrite=overwrite)
 
 
-def _bins(panels: Sequence[Panel]) -> list[float]:
-    values = np.concatenate([values for panel in panels for values in panel.values.values()])
-    return np.histogram_bin_edges(values, _BINS).tolist()
+def draw_histogram(panel: Panel, bins: Sequence[float] | None = None, ax: "Axes | None" = None) -> "Axes":
+    """Draw the histogram of each class and, as a curve, its fit: the density x stamps x width of a bin.
 
-
-def _panel(axes: "Axes", panel: Panel, bins: list[float]) -> None:
-    width = bins[1] - bins[0]
-    x = np.linspace(bins[0], bins[-1], 5 * _BINS)
-    top = 0.0
+    Without `bins` (their edges, equally far apart) there are about as many as the square root of the number
+    of stamps. Gives the axes; without `ax` they are new ones of matplotlib's pyplot.
+    """
+    axes = pictures.new_axes() if ax is None else ax
+    edges = _bins([panel]) if bins is None else list(bins)
+    x, top = np.linspace(edges[0], edges[-1], _CURVE), 0.0
     for name, values in panel.values.items():
-        colour = _COLOURS.get(name, "tab:grey")
-        counts, _, _ = axes.hist(
-            values, bins, color=colour, alpha=0.4, label=f"{name}: {len(values):,} stamps"
+        colour, hatch, line = _LOOK.get(name, ("0.4", "", "-"))
+        label = f"{name}: {len(values):,} stamp{'' if len(values) == 1 else 's'}"
+        counts = np.histogram(values, edges)[0]
+        axes.stairs(
+            counts, edges, fill=True, label=label, facecolor=(colour, 0.3), edgecolor=colour, hatch=hatch
         )
         top = max(top, np.max(counts))
         if name in panel.fits:
-            fitted = panel.fits[name]
-            text = f"non-central t: df {fitted.df:.4g}, nc {fitted.nc:.4g}"
-            text += "" if fitted.converged else " (no maximum)"
-            curve = fitted.density(x) * len(values) * width
+            fit = panel.fits[name]
+            curve = fit.density(x) * len(values) * (edges[1] - edges[0])
             top = max(top, min(curve.max(), 1.5 * top))
-            axes.plot(x, curve, color=colour, ls="-" if fitted.converged else "--", label=text)
-    axes.set_ylim(0, 1.6 * (top or 1))  # room for the legend; a curve's pole is cut
-    axes.set_ylabel(f"stamps per bin of {width:.2g}", size=9)
+            line = line if fit.converged else ":"
+            axes.plot(x, curve, color=colour, lw=1.6, ls=line, label=_about(fit))
+    axes.set_ylim(0, 1.6 * (top or 1))  # room for the legend; a curve that goes to infinity is cut
+    axes.set_ylabel(f"stamps per bin of {edges[1] - edges[0]:.2g}", size=9)
     axes.set_title(panel.title, size=10)
     axes.legend(fontsize=8)
+    return axes
+
+
+def _about(fit: Fit) -> str:
+    """A fit's parameters; it is drawn dotted where the likelihood has no maximum."""
+    return f"non-central t: df {fit.df:.4g}, nc {fit.nc:.4g}{'' if fit.converged else ' (no maximum)'}"
+
+
+def _bins(panels: Sequence[Panel]) -> list[float]:
+    """The edges of 10 to 100 bins for these panels: few for few stamps, or most bars would be 0 or 1."""
+    values = np.concatenate([values for panel in panels for values in panel.values.values()])
+    each = max(sum(map(len, panel.values.values())) for panel in panels)
+    return np.histogram_bin_edges(values, int(np.clip(np.sqrt(each), 10, 100))).tolist()
 
 
 def groups(

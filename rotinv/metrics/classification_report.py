@@ -14,7 +14,6 @@ from rotinv.metrics.rates import FIGURES, FPRS
 from rotinv.metrics.scores import Scores
 from rotinv.metrics.significance import Interval, wilson
 from rotinv.system.errors import UserError
-from rotinv.system.pictures import new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -165,13 +164,12 @@ class Evaluation(dict[str, Any]):
         return {name: rates.det_curve(one.label, one.probability) for name, one in self._scores.items()}
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Draw the models' DET curves; gives the axes, which are new ones of pyplot without `ax`."""
-        from rotinv.metrics.curves import draw_det  # which draws this module's figures
+        """Draw the models' DET curves with their working points at the threshold 0.5; gives the axes, which are
+        new ones of pyplot without `ax`."""
+        from rotinv.metrics.curves import draw_det, working_point  # which draw this module's figures
 
-        axes = new_axes() if ax is None else ax
-        draw_det(axes, self.curves())
-        axes.legend()
-        return axes
+        points = {name: working_point(found["confusion"]) for name, found in self["models"].items()}
+        return draw_det(self.curves(), points, ax)
 
     def __str__(self) -> str:
         return "\n".join([self["scored"], *report_lines(self, self["models"])])

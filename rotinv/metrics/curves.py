@@ -1,4 +1,7 @@
-"""The picture of an evaluation: DET curve (Fig. 2), ROC curve, errors by SNR and calibration."""
+"""Pictures of how good a classifier is: DET curve (Fig. 2), ROC curve, errors by SNR, and calibration.
+
+Each function draws one panel on `ax` and gives it; without `ax`, it draws on new axes of matplotlib's pyplot.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,56 +11,107 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.metrics.classification_report import span
-from rotinv.system.files import written_whole
-from rotinv.system.pictures import new_figure, save
+from rotinv.system import pictures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Curves = Mapping[str, tuple[NDArray, NDArray]]  # FPR and FNR by the model's name, of rates.det_curve
+Curves = Mapping[
+    str, tuple[NDArray, NDArray]
+]  # by the model's name, FPR and FNR as rates.det_curve gives them
+Points = Mapping[str, tuple[float, float] | None]  # by the model's name, FPR and FNR at the threshold 0.5
 
 
 def evaluation_picture(
-    path: str | Path, curves: Curves, found: Mapping[str, Any], title: str, *, overwrite: bool = False
+    path: str | Path,
+    curves: Curves,
+    each: Mapping[str, Mapping[str, Any]],
+    title: str,
+    *,
+    overwrite: bool = False,
 ) -> None:
-    """Four panels as PNG: the curves of all models, and of `found`, the last of them, SNR and calibration."""
-    from matplotlib.figure import Figure
+    """Write four panels as PNG or PDF: DET and ROC curves of all models, errors by SNR, and calibration.
 
-    figure = Figure(figsize=(11, 8.5), layout="constrained")
+    `each` has the figures of every model (classification_report.evaluate); the last two panels are those of
+    the last model. Raises UserError if the file exists, but for `overwrite`.
+    """
+    figure = pictures.new_figure(8.5, width=11)
     grid = figure.subplots(2, 2)
-    draw_det(grid[0, 0], curves)
-    grid[0, 0].set_title("DET", size=10)
-    grid[0, 0].legend(fontsize=8)
-    _roc(grid[0, 1], curves)
-    last = list(curves)[-1]
+    points = {name: working_point(found["confusion"]) for name, found in each.items()}
+    draw_det(curves, points, grid[0, 0]).set_title("DET", size=10)
+    draw_roc(curves, points, grid[0, 1]).set_title("ROC", size=10)
+    last, found = list(each.items())[-1]
     if "by_snr" in found:
-        _by_snr(grid[1, 0], found["by_snr"])
+        draw_errors_by_snr(found["by_snr"], grid[1, 0])
         grid[1, 0].set_title(f"{last}: errors by SNR, threshold 0.5", size=10)
     else:
         grid[1, 0].set_axis_off()
-    _calibration(grid[1, 1], found["calibration"], found.get("calibrated"))
+        grid[1, 0].text(0.5, 0.5, "no SNR is known", ha="center", color="0.4")
+    draw_calibration(found["calibration"], found.get("calibrated"), grid[1, 1])
     grid[1, 1].set_title(f"{last}: calibration", size=10)
     figure.suptitle(title, size=11)
-    with written_whole(path, overwrite=overwrite) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    pictures.save(figure, path, overwrite=overwrite)
 
 
-def _roc(axes: "Axes", curves: Curves) -> None:
-    for name, (fpr, fnr) in curves.items():
-        area = float(np.trapezoid(1 - fnr, fpr))
-        axes.plot(fpr, 1 - fnr, lw=1.2, label=f"{name}: area {area:.5f}")
-    axes.set(xscale="log", xlabel="false positive rate", ylabel="true positive rate")
+def det_picture(path: str | Path, curves: Curves, points: Points | None = None) -> None:
+    """Write the DET curves as PNG or PDF, in place of a picture that is there."""
+    figure = pictures.new_figure()
+    draw_det(curves, points, figure.subplots())
+    pictures.save(figure, path, overwrite=True)
+
+
+def working_point(counts: Mapping[str, int]) -> tuple[float, float] | None:
+    """FPR and FNR from the counts of rates.confusion; None where a class is absent."""
+    artifacts = counts["false_positives"] + counts["true_negatives"]
+    candidates = counts["false_negatives"] + counts["true_positives"]
+    if not artifacts or not candidates:
+        return None
+    return counts["false_positives"] / artifacts, counts["false_negatives"] / candidates
+
+
+def draw_det(curves: Curves, points: Points | None = None, ax: "Axes | None" = None) -> "Axes":
+    """Draw FNR against FPR (Fig. 2) and mark the `points`.
+
+    The axes are logarithmic and have no place for 0: a marked point of rate 0 stands at the axes' edge.
+    """
+    axes = pictures.new_axes() if ax is None else ax
+    for place, (name, (fpr, fnr)) in enumerate(curves.items()):
+        look = pictures.style(place)
+        axes.step(fpr, fnr, where="post", label=name, lw=1.3, color=look.colour, ls=look.line)
+    axes.set(xscale="log", yscale="log", xlabel="false positive rate", ylabel="false negative rate")
+    axes.set_xlim(*_ends([fpr for fpr, _ in curves.values()]))
+    axes.set_ylim(*_ends([fnr for _, fnr in curves.values()]))
+    _mark(axes, list(curves), points or {})
     axes.grid(which="both", color="0.9")
-    axes.set_title("ROC", size=10)
+    axes.legend(fontsize=8, loc="best")
+    return axes
+
+
+def draw_roc(curves: Curves, points: Points | None = None, ax: "Axes | None" = None) -> "Axes":
+    """Draw the true positive rate against FPR, with the area under each curve, and mark the `points`."""
+    axes = pictures.new_axes() if ax is None else ax
+    for place, (name, (fpr, fnr)) in enumerate(curves.items()):
+        area, look = float(np.trapezoid(1 - fnr, fpr)), pictures.style(place)
+        label = f"{name}: area {area:.5f}"
+        axes.plot(fpr, 1 - fnr, lw=1.3, label=label, color=look.colour, ls=look.line)
+    axes.set(xscale="log", xlabel="false positive rate", ylabel="true positive rate")
+    axes.set_xlim(*_ends([fpr for fpr, _ in curves.values()]))
+    _mark(axes, list(curves), {name: p and (p[0], 1 - p[1]) for name, p in (points or {}).items()})
+    axes.grid(which="both", color="0.9")
     axes.legend(fontsize=8, loc="lower right")
+    return axes
 
 
-def _by_snr(axes: "Axes", rows: Sequence[Mapping[str, Any]]) -> None:
-    """Shares of wrong stamps: 1 - completeness, and FPR, with their intervals."""
+def draw_errors_by_snr(rows: Sequence[Mapping[str, Any]], ax: "Axes | None" = None) -> "Axes":
+    """Draw the shares of wrong stamps in bins of SNR (1 - completeness, and FPR), with 95% intervals.
+
+    `rows` are `by_snr` of classification_report.evaluate.
+    """
+    axes = pictures.new_axes() if ax is None else ax
     x = np.arange(len(rows))
-    for shift, name, label, colour in (
-        (-0.12, "completeness", "candidates rejected (1 - completeness)", "tab:blue"),
-        (0.12, "fpr", "artifacts accepted (FPR)", "tab:red"),
+    for shift, name, label, marker, colour in (
+        (-0.12, "completeness", "candidates rejected (1 - completeness)", "o", pictures.BLUE),
+        (0.12, "fpr", "artifacts accepted (FPR)", "s", pictures.VERMILION),
     ):
         known = [i for i, row in enumerate(rows) if row[name] is not None]
         value = np.array([rows[i][name] for i in known])
@@ -65,51 +119,69 @@ def _by_snr(axes: "Axes", rows: Sequence[Mapping[str, Any]]) -> None:
         if name == "completeness":
             value, low, high = 1 - value, 1 - high, 1 - low
         bars = np.maximum(0, [value - low, high - value])
-        axes.errorbar(x[known] + shift, value, bars, fmt="o", ms=4, lw=1, color=colour, label=label)
+        axes.errorbar(x[known] + shift, value, bars, fmt=marker, ms=4, lw=1, color=colour, label=label)
     axes.set_xticks(x, [span(row).replace(" to ", "-") for row in rows], rotation=45, ha="right", fontsize=7)
-    axes.set(yscale="symlog", ylim=(0, 1), xlabel="SNR", ylabel="share wrong, 95%")
+    axes.set(ylim=(0, 1), xlabel="SNR", ylabel="share wrong (bars: 95%)")
     axes.set_yscale("symlog", linthresh=1e-3)
     axes.grid(axis="y", color="0.9")
     axes.legend(fontsize=8)
+    return axes
 
 
-def _calibration(axes: "Axes", found: Mapping[str, Any], calibrated: Mapping[str, Any] | None) -> None:
-    """The share of candidates against p(candidate), before a calibrator and, where there is one, after it."""
+def draw_calibration(
+    found: Mapping[str, Any], calibrated: Mapping[str, Any] | None = None, ax: "Axes | None" = None
+) -> "Axes":
+    """Draw the share of candidates against the mean p(candidate) in bins of p, with 95% intervals and the
+    number of stamps in each bin.
+
+    `found` is what classification_report.calibration gives, `calibrated` the same after a calibrator.
+    """
+    axes = pictures.new_axes() if ax is None else ax
     axes.plot([0, 1], [0, 1], color="0.7", lw=0.8, ls=":")
-    text = f"expected error {found['expected_error']:.4f}, Brier score {found['brier']:.4f}"
+    text = _errors(found)
     label = text if calibrated is None else f"as scored: {text}"
-    _draw_bins(axes, found["bins"], fmt="o-", color="tab:blue", label=label)
+    _draw_bins(axes, found["bins"], fmt="o-", color=pictures.BLUE, label=label)
     if calibrated is not None:
-        text = f"expected error {calibrated['expected_error']:.4f}, Brier score {calibrated['brier']:.4f}"
-        label = f"{calibrated['kind']}: {text}"
-        _draw_bins(axes, calibrated["bins"], fmt="s--", color="tab:orange", label=label)
-    axes.set(xlabel="mean p(candidate) of a bin", ylabel="share of candidates, 95%")
+        label = f"{calibrated['kind']}: {_errors(calibrated)}"
+        _draw_bins(axes, calibrated["bins"], fmt="s--", color=pictures.VERMILION, label=label)
+    axes.set(xlabel="mean p(candidate) of a bin", ylabel="share of candidates (bars: 95%)")
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.07, 1.25))  # room for the legend
+    axes.set_yticks(np.linspace(0, 1, 6))
     axes.legend(fontsize=8, loc="upper left")
+    return axes
 
 
-def _draw_bins(axes: "Axes", bins: Sequence[Mapping[str, Any]], **style: Any) -> None:
-    """The bins that have stamps, with their intervals and counts."""
+def _errors(found: Mapping[str, Any]) -> str:
+    return f"expected error {found['expected_error']:.4f}, Brier score {found['brier']:.4f}"
+
+
+def _draw_bins(axes: "Axes", bins: Sequence[Mapping[str, Any]], **look: Any) -> None:
+    """The bins that have stamps, with their intervals and, to the side where there is room, their counts."""
     rows = [row for row in bins if row["stamps"]]
     x, y = ([row[name] for row in rows] for name in ("mean_probability", "candidates"))
     low, high = (np.array([row["interval"][end] for row in rows]) for end in (0, 1))
-    axes.errorbar(x, y, np.maximum(0, [y - low, high - y]), ms=4, lw=1, **style)
+    axes.errorbar(x, y, np.maximum(0, [y - low, high - y]), ms=4, lw=1, **look)
     for row in rows:
-        where = (row["mean_probability"], row["candidates"])
-        axes.annotate(f"{row['stamps']:,}", where, (5, -9), size=7, color="0.4", textcoords="offset points")
+        where, right = (row["mean_probability"], row["candidates"]), row["mean_probability"] > 0.5
+        place: dict[str, Any] = {"xytext": (-5, 5) if right else (5, -9), "ha": "right" if right else "left"}
+        axes.annotate(f"{row['stamps']:,}", where, size=7, color="0.35", textcoords="offset points", **place)
 
 
-def det_curves(path: str | Path, curves: Curves) -> None:
-    """FNR against FPR for each model by name, as PNG (Fig. 2)."""
-    figure = new_figure()
-    axes = figure.subplots()
-    draw_det(axes, curves)
-    axes.legend()
-    save(figure, path, overwrite=True)
+def _ends(each: Sequence[NDArray]) -> tuple[float, float]:
+    """The ends of a logarithmic axis that holds all positive rates, with room below the least."""
+    least = min(float(rates[rates > 0].min(initial=1.0)) for rates in each)
+    return 0.7 * min(least, 0.5), 1.2
 
 
-def draw_det(axes: "Axes", curves: Curves) -> None:
-    """The DET curves on logarithmic axes, where 0 has no place."""
-    for name, (fpr, fnr) in curves.items():
-        axes.step(fpr, fnr, where="post", label=name, lw=1.2)
-    axes.set(xscale="log", yscale="log", xlabel="false positive rate", ylabel="false negative rate")
-    axes.grid(which="both", color="0.9")
+def _mark(axes: "Axes", names: Sequence[str], points: Points) -> None:
+    """Mark each model's working point, in its colour."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    for place, name in enumerate(names):
+        if (point := points.get(name)) is not None:
+            x, y = max(point[0], left), min(max(point[1], bottom), top)
+            look = pictures.style(place)
+            text = f"p ≥ 0.5: FPR {point[0]:.2%}"
+            axes.plot(
+                x, y, look.marker, color=look.colour, mec="black", ms=7, label=text, clip_on=False, zorder=5
+            )
+    axes.set(xlim=(left, right), ylim=(bottom, top))

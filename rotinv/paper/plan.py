@@ -11,7 +11,7 @@ from typing import Any
 
 from rotinv import survey
 from rotinv.paper import material, report, table1_fig1, table2_fig2, table3_figs3to5
-from rotinv.paper.place import ARCHS, Place
+from rotinv.paper.place import ARCHS, Place, caution
 from rotinv.runs.folder import BEST_FILE, CONFIG_FILE, HISTORY_FILE
 from rotinv.runs.protocol import PAPER, Schedule
 from rotinv.system import files
@@ -139,7 +139,8 @@ def write(folder: str | Path, of: Settings) -> None:
 def place(folder: str | Path, of: Settings, threads: int) -> Place:
     """Where the files are, and what the steps share."""
     folder = Path(folder)
-    return Place(folder, Path(of.data) if of.data else folder / "survey.h5", of.on_bad, of.device, threads)
+    data = Path(of.data) if of.data else folder / "survey.h5"
+    return Place(folder, data, of.on_bad, of.device, threads, caution(of.schedule))
 
 
 def steps(folder: str | Path, of: Settings, workers: int, threads: int) -> list[Step]:

@@ -14,22 +14,35 @@ from rotinv.paper.sheets import Sheet, as_html, read
 from rotinv.system.files import written_whole
 from rotinv.system.workers import Progress
 
-ORDER = ("table1", "fig1", "table2", "fig2", "fig3", "fig4", "fig5", "table3", "ensembles")
+ORDER = ("fig3", "table1", "fig1", "table2", "fig2", "fig4", "fig5", "table3", "ensembles")  # Fig. 3 opens it
 _PACKAGES = ("numpy", "numba", "scipy", "h5py", "matplotlib")
 _STYLE = """
-body { margin: 0 auto; max-width: 1120px; padding: 24px 20px 60px; background: #fff; color: #1f2733;
-  font: 15px/1.5 system-ui, sans-serif; }
+:root { color-scheme: light dark; --paper: #fff; --ink: #1f2733; --soft: #4a5565; --line: #dde2e8;
+  --head: #9aa5b1; --link: #0b57a4; --shade: #f4f6f8; --warn: #fff3cd; --warn-ink: #5c4300; }
+@media (prefers-color-scheme: dark) { :root { --paper: #16191d; --ink: #e3e7ec; --soft: #a3adba;
+  --line: #3a424d; --head: #7c8896; --link: #7fb5ee; --shade: #20252b;
+  --warn: #4a3a08; --warn-ink: #ffe9a8; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 1120px; padding: 24px 20px 60px; background: var(--paper);
+  color: var(--ink); font: 15px/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
 h1 { font-size: 26px; line-height: 1.25; } h2 { font-size: 20px; margin: 40px 0 0; }
-nav a { margin-right: 14px; white-space: nowrap; } a { color: #0b57a4; }
+nav a { display: inline-block; padding: 4px 0; margin-right: 14px; } a { color: var(--link); }
 td { white-space: nowrap; } #table1 .wide { display: inline-block; vertical-align: top; margin-right: 28px; }
-.title { margin: 2px 0 12px; color: #4a5565; } .wide { overflow-x: auto; }
+.title { margin: 2px 0 12px; color: var(--soft); } .wide { overflow-x: auto; max-width: 100%; }
+.caution { padding: 8px 12px; border-radius: 6px; background: var(--warn); color: var(--warn-ink);
+  font-weight: 600; }
 table { border-collapse: collapse; margin: 12px 0; font-size: 13px; }
 caption { text-align: left; font-weight: 600; padding-bottom: 4px; }
-th, td { padding: 3px 10px; border-bottom: 1px solid #dde2e8; text-align: left; vertical-align: top;
+th, td { padding: 3px 10px; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top;
   font-variant-numeric: tabular-nums; }
-th[scope=row] { font-weight: 500; } thead th { border-bottom: 2px solid #9aa5b1; }
-figure { margin: 12px 0; } img { max-width: 100%; height: auto; } figcaption { color: #4a5565; }
-pre { overflow-x: auto; background: #f4f6f8; padding: 12px; font-size: 12px; }
+th[scope=row] { font-weight: 500; } thead th { border-bottom: 2px solid var(--head); }
+figure { margin: 12px 0; } img { display: block; max-width: 100%; height: auto; background: #fff;
+  border-radius: 4px; }
+figcaption { color: var(--soft); }
+pre { overflow-x: auto; background: var(--shade); padding: 12px; font-size: 12px; }
+@media (max-width: 600px) { body { padding: 12px 12px 40px; } h1 { font-size: 21px; }
+  figure img { max-width: none; width: 680px; } /* as wide as it can be read; the frame scrolls */
+  th, td { padding: 3px 6px; } }
 """
 
 
@@ -46,15 +59,16 @@ def _page(at: Place, settings: dict[str, Any], sheets: dict[str, Sheet]) -> Iter
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>"
     yield f"<p>{html.escape(_about(settings))}</p>"
-    names = [("agreement", "What agrees"), *((name, sheets[name].heading) for name in ORDER)]
-    names += [("viewer", "Viewer"), ("settings", "Settings")]
-    yield "<nav>" + "".join(f'<a href="#{name}">{heading}</a>' for name, heading in names) + "</nav>"
-    yield '<div id="agreement">'
-    yield from as_html(_agreement(sheets), at.sheets)
-    yield "</div>"
-    for name in ORDER:
+    if at.caution:
+        yield f'<p class="caution">{html.escape(at.caution)}</p>'
+    first, *others = ORDER
+    parts = {first: sheets[first], "agreement": _agreement(sheets)} | {name: sheets[name] for name in others}
+    headings = {name: part.heading for name, part in parts.items()} | {"agreement": "What agrees"}
+    headings |= {"viewer": "Viewer", "settings": "Settings"}
+    yield "<nav>" + " ".join(f'<a href="#{name}">{one}</a>' for name, one in headings.items()) + "</nav>"
+    for name, part in parts.items():
         yield f'<div id="{name}">'
-        yield from as_html(sheets[name], at.sheets)
+        yield from as_html(part, at.sheets)
         yield "</div>"
     yield '<div id="viewer"><h2>What decisions rest on</h2>'
     yield '<p class="title">Pick stamp, model, rule, layer and rotation; see the maps and the ledger.</p>'

@@ -23,7 +23,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Sheet:
-    """`heading` is the paper's ("Table II"), `data` the numbers behind it; pictures lie beside the sheet."""
+    """`heading` is the paper's ("Table II"), `data` the numbers behind it; pictures lie beside the sheet.
+
+    `caution` is a line that a reader must see first: why the numbers cannot be expected to be the paper's.
+    """
 
     heading: str
     title: str
@@ -31,6 +34,7 @@ class Sheet:
     notes: Sequence[str] = ()
     pictures: Sequence[tuple[str, str]] = ()  # (file's name, what it shows)
     data: dict[str, Any] = field(default_factory=dict)
+    caution: str = ""
 
 
 def write(path: str | Path, sheet: Sheet) -> None:
@@ -57,6 +61,8 @@ def read(path: str | Path) -> Sheet:
 def text(sheet: Sheet) -> Iterator[str]:
     """The sheet's lines as plain text."""
     yield f"{sheet.heading}. {sheet.title}"
+    if sheet.caution:
+        yield sheet.caution
     for table in sheet.tables:
         yield ""
         yield table.caption
@@ -80,6 +86,8 @@ def as_html(sheet: Sheet, folder: str | Path) -> Iterator[str]:
     """
     folder = Path(folder)
     yield f'<section><h2>{html.escape(sheet.heading)}</h2><p class="title">{html.escape(sheet.title)}</p>'
+    if sheet.caution:
+        yield f'<p class="caution">{html.escape(sheet.caution)}</p>'
     for table in sheet.tables:
         yield from _table(table)
     for name, about in sheet.pictures:
@@ -87,7 +95,8 @@ def as_html(sheet: Sheet, folder: str | Path) -> Iterator[str]:
             raise UserError(f"{folder / name}: no such file; remove the sheet of {sheet.heading} beside it")
         data = base64.b64encode((folder / name).read_bytes()).decode("ascii")
         about = html.escape(about)
-        yield f'<figure><img alt="{about}" src="data:image/png;base64,{data}">'
+        image = f'<img alt="{about}" src="data:image/png;base64,{data}">'
+        yield f'<figure><div class="wide" tabindex="0">{image}</div>'
         yield f"<figcaption>{about}</figcaption></figure>"
     for note in sheet.notes:
         yield f"<p>{html.escape(note)}</p>"

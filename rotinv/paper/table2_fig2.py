@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from rotinv.metrics import ensembles, rates, significance
 from rotinv.metrics.classification_report import bracket
 from rotinv.metrics.significance import McNemar, Welch
-from rotinv.paper import figures, published, sheets
+from rotinv.paper import figures, published
 from rotinv.paper.material import all_scores
 from rotinv.paper.place import ARCHS, Place
 from rotinv.paper.published import NAMES
@@ -63,7 +63,7 @@ def table_2(at: Place, trials: int, tell: Progress) -> None:
         "stamps": len(of.label),
     }
     title = f"Accuracy, precision, recall and F1 of {trials} trials on {len(of.label):,} test stamps"
-    sheets.write(at.sheet("table2"), Sheet("Table II", title, tables, list(_notes(trials)), data=data))
+    at.write_sheet("table2", Sheet("Table II", title, tables, list(_notes(trials)), data=data))
 
 
 def fig_2(at: Place, trials: int, draws: int, tell: Progress) -> None:
@@ -83,7 +83,8 @@ def fig_2(at: Place, trials: int, draws: int, tell: Progress) -> None:
     there = data[rates.FPRS.index(published.FPR)]
     ours = {NAMES[arch]: (there[arch]["mean"], there[arch]["interval"]) for arch in archs}
     theirs = {NAMES[arch]: fnr for arch, fnr in published.FNR.items()}
-    figures.det(at.sheets / "fig2.png", curves, ours, theirs, published.FPR)
+    title = f"DET curves on {len(of.label):,} test stamps"
+    figures.det_picture(at.sheets / "fig2.png", curves, ours, theirs, published.FPR, at.captioned(title))
     notes = [
         "A line is the mean FNR of all trials (of CAPE: all triples) at each FPR, its band their range.",
         f"Intervals: 95%, bootstrap over stamps ({draws} draws), of the mean over the trials that there are; "
@@ -93,20 +94,21 @@ def fig_2(at: Place, trials: int, draws: int, tell: Progress) -> None:
     about = "DET curves: whole, and around a FPR of 1e-2, with intervals; crosses are the paper's own"
     sheet = Sheet(
         "Fig. 2",
-        f"DET curves on {len(of.label):,} test stamps",
+        title,
         tables[::-1],
         notes,
         [("fig2.png", about)],
         {f"{fpr:g}": one for fpr, one in zip(rates.FPRS, data, strict=True)},
     )
-    sheets.write(at.sheet("fig2"), sheet)
+    at.write_sheet("fig2", sheet)
 
 
 def ensemble(at: Place, trials: int, tell: Progress) -> None:
     """What every size and rule of ensembles of CAP comes to."""
     label, each = all_scores(at, "cap", trials)
     rows = ensembles.table(label, each, range(1, min(trials, 6) + 1), published.FPR)
-    figures.ensembles(at.sheets / "ensembles.png", rows)
+    title = f"CAP models by number and rule, on {len(label):,} test stamps (the paper's future work)"
+    figures.ensembles_picture(at.sheets / "ensembles.png", rows, at.captioned(title))
     names = (*rates.FIGURES, "fnr")
     cells = [
         (str(row.size), row.rule, str(row.choices), *(_share(*row.figures[name]) for name in names))
@@ -120,12 +122,11 @@ def ensemble(at: Place, trials: int, tell: Progress) -> None:
         "all: the largest, the least probability.",
     ]
     about = "Accuracy, and FNR at a FPR of 1e-2, against the number of CAP models, by rule"
-    title = f"CAP models by number and rule, on {len(label):,} test stamps (the paper's future work)"
     data = {"rows": [row._asdict() for row in rows]}
     sheet = Sheet(
         "Ensembles", title, [Table("in percent", heads, cells)], notes, [("ensembles.png", about)], data
     )
-    sheets.write(at.sheet("ensembles"), sheet)
+    at.write_sheet("ensembles", sheet)
 
 
 def disjoint(of: Tested) -> NDArray:

@@ -14,7 +14,7 @@ from rotinv.lrp.study import study
 from rotinv.lrp.viewer import page
 from rotinv.metrics import significance
 from rotinv.metrics.noncentral_t import DDOF, MOMENTS, Moments
-from rotinv.paper import published, sheets
+from rotinv.paper import published
 from rotinv.paper.material import all_scores
 from rotinv.paper.place import Place
 from rotinv.paper.published import NAMES
@@ -78,7 +78,7 @@ def table_3(at: Place, tell: Progress) -> None:
         *notes,
     ]
     table = Table(f"sigma-bar of the channel {channel}", heads, rows)
-    sheets.write(at.sheet("table3"), Sheet("Table III", _about(at), [table, differences], notes, data=data))
+    at.write_sheet("table3", Sheet("Table III", _about(at), [table, differences], notes, data=data))
 
 
 def fig_5(at: Place, tell: Progress) -> None:
@@ -86,9 +86,9 @@ def fig_5(at: Place, tell: Progress) -> None:
     _, groups, notes = _groups(at)
     panels = sigma_bar_tables.panels(groups)
     unit = sigma_bar.UNITS["max-abs"]
-    sigma_bar_tables.histograms(at.sheets / "fig5.png", panels, unit, _about(at))
+    sigma_bar_tables.histograms(at.sheets / "fig5.png", panels, unit, at.captioned(_about(at)))
     about = "Histograms of sigma-bar by class; a curve is the fitted density times the histogram's own size"
-    sheets.write(at.sheet("fig5"), Sheet("Fig. 5", _about(at), notes=notes, pictures=[("fig5.png", about)]))
+    at.write_sheet("fig5", Sheet("Fig. 5", _about(at), notes=notes, pictures=[("fig5.png", about)]))
 
 
 def viewer(at: Place, count: int, tell: Progress) -> None:
@@ -123,15 +123,17 @@ def _disagreement(at: Place, sheet: str, heading: str, label: int) -> None:
     title = f"{'A' if label else 'An'} {kind} that Deep-HiTS gets wrong and CAP right"
     if not len(mine):
         notes = [counts, f"There is no such {kind} here, and so no figure."]
-        sheets.write(at.sheet(sheet), Sheet(heading, title, notes=notes))
+        at.write_sheet(sheet, Sheet(heading, title, notes=notes))
         return
     found_maps = study(at.kernels(), models, split, indices[mine[:1]], Question(rule=RULE))
     picture = at.sheets / f"{sheet}.png"
     picture.unlink(missing_ok=True)
-    map_figures.save([picture], [found_maps.page(0)])
+    drawn = found_maps.page(0)
+    map_figures.caution(drawn, at.caution)
+    map_figures.save([picture], [drawn])
     about = f"{found_maps.title(0)}; LRP's maps of its four rotations as the networks saw them; their average"
     data = {"stamp": int(indices[mine[0]]), "disagreements": indices[found].tolist(), "stamps": len(indices)}
-    sheets.write(at.sheet(sheet), Sheet(heading, title, (), [counts], [(picture.name, about)], data))
+    at.write_sheet(sheet, Sheet(heading, title, (), [counts], [(picture.name, about)], data))
 
 
 def _only_cap_right(at: Place, split: Split) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -6,11 +6,14 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from rotinv.system import pictures
 from rotinv.system.errors import UserError
 from rotinv.system.files import disk_errors, written_whole
-from rotinv.system.pictures import new_figure, save
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 COLUMNS = ("iteration", "seconds", "loss", "learning_rate", "validation_error")
 
@@ -70,16 +73,34 @@ def _record(row: Row) -> tuple:
     return (row.iteration, f"{row.seconds:.6f}", f"{row.loss:.8g}", f"{row.learning_rate:.8g}", error)
 
 
-def learning_curve(path: str | Path, rows: Sequence[Row], title: str) -> None:
-    """The training loss and the validation error against the iteration, as PNG."""
-    figure = new_figure()
-    axes = figure.subplots()
-    axes.plot([r.iteration for r in rows], [r.loss for r in rows], color="0.7", lw=0.8, label="training loss")
-    axes.set(xlabel="iteration", ylabel="cross-entropy", yscale="log", title=title)
-    validated = [(r.iteration, 100 * r.validation_error) for r in rows if r.validation_error is not None]
-    errors = axes.twinx()
-    errors.plot(*zip(*validated, strict=True), "o-", color="tab:blue", ms=4, label="validation error")
-    errors.set_ylabel("validation error (%)", color="tab:blue")
-    errors.set_ylim(bottom=0)
-    figure.legend(loc="outside lower center", ncols=2)
-    save(figure, path, overwrite=True)
+def learning_curve_picture(path: str | Path, rows: Sequence[Row], title: str) -> None:
+    """Write the learning curve as PNG or PDF, in place of a picture that is there."""
+    figure = pictures.new_figure()
+    draw_learning_curve(rows, figure.subplots()).set_title(title)
+    pictures.save(figure, path, overwrite=True)
+
+
+def draw_learning_curve(rows: Sequence[Row], ax: "Axes | None" = None) -> "Axes":
+    """Draw the training loss and, on a second axis, the validation error against the iteration.
+
+    A star marks the iteration whose weights are kept: the first of the lowest validation error. Gives the
+    axes; without `ax` they are new ones of matplotlib's pyplot.
+    """
+    axes = pictures.new_axes() if ax is None else ax
+    iterations = [row.iteration for row in rows]
+    axes.plot(iterations, [row.loss for row in rows], color="0.6", lw=0.8, label="training loss")
+    axes.set(xlabel="iteration", ylabel="cross-entropy", yscale="log")
+    validated = [
+        (row.iteration, 100 * row.validation_error) for row in rows if row.validation_error is not None
+    ]
+    if validated:
+        errors, colour = axes.twinx(), pictures.BLUE
+        errors.plot(*zip(*validated, strict=True), "o-", color=colour, ms=4, label="validation error")
+        kept = min(validated, key=lambda one: one[1])
+        text = f"kept: iteration {kept[0]:,}, {kept[1]:.3g}%"
+        errors.plot(*kept, "*", color=pictures.VERMILION, mec="black", ms=13, label=text, zorder=5)
+        errors.set_ylabel("validation error (%)", color=colour)
+        errors.set_ylim(bottom=0)
+        lines = [*axes.get_lines(), *errors.get_lines()]
+        errors.legend(handles=lines, fontsize=8, loc="upper right")
+    return axes

@@ -182,9 +182,10 @@ def write_test(folder: str | Path, scores: Scores) -> dict[str, Any]:
     files.write_json(folder / METRICS_FILE, result)
     if pictures.matplotlib_available():
         rows = history.read(folder / HISTORY_FILE)
-        history.learning_curve(folder / "learning_curve.png", rows, name)
+        history.learning_curve_picture(folder / "learning_curve.png", rows, name)
         if result["fnr_at_fpr"]["0.01"] is not None:
-            curves.det_curves(folder / "det_curve.png", {name: rates.det_curve(label, p)})
+            point = {name: curves.working_point(result["confusion"])}
+            curves.det_picture(folder / "det_curve.png", {name: rates.det_curve(label, p)}, point)
     return result
 
 

@@ -158,13 +158,13 @@ function showUnits(layer) {
   const each = Math.ceil(units.length / MOST_BARS);
   const count = Math.ceil(units.length / each);
   const picture = drawing("svg", { viewBox: `0 -1 ${count} 2`, preserveAspectRatio: "none" });
-  for (const [sign, colour] of [[1, "#b2182b"], [-1, "#2166ac"]]) {
+  for (const [sign, name] of [[1, "plus"], [-1, "minus"]]) {
     let path = "";
     for (let i = 0; i < count; i++) {
       const reach = Math.max(0, ...units.subarray(i * each, (i + 1) * each).map((value) => sign * value));
       if (reach) path += `M${i + 0.1} 0v${-sign * reach / layer.largest}h.8V0z`;
     }
-    picture.append(drawing("path", { d: path, fill: colour }));
+    picture.append(drawing("path", { d: path, class: name }));
   }
   picture.append(drawing("line", { x1: 0, x2: count, y1: 0, y2: 0, class: "zero" }));
   const frame = make("div", { class: "frame bars" }, picture, make("div", { class: "mark", hidden: "" }));
