@@ -311,7 +311,8 @@ def test_each_channel_of_a_layer_has_its_own_scale(models, stamps):
 )
 @pytest.mark.parametrize("layer", [None, "convolution 2", "dense 2"])
 def test_a_page_names_its_scale_and_stays_within_its_edges(models, stamps, scale, unit, layer):
-    page = map_figures.page(study(models, stamps, [2], layer), 0, scale)
+    chosen = models if scale == "max-abs" else models[1:]
+    page = map_figures.page(study(chosen, stamps, [2], layer), 0, scale)
     map_figures.caution(page, "ONLY A TEST THAT IT RUNS: networks of 80 iterations (the paper's: 100,000)")
     assert looks.over_the_edge(page) < 0.01
     if layer != "dense 2":

@@ -3,6 +3,7 @@
 Pixels are drawn with the first row at the top, where numpy.rot90 turns counter-clockwise, as the paper's r.
 """
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,10 +89,10 @@ def save(paths: Sequence[str | Path], pages: Iterable["Figure"], *, overwrite: b
 
 def caution(figure: "Figure", text: str) -> None:
     """Write a line above a page's note that a reader must not miss; nothing if it is empty."""
-    tall = figure.get_size_inches()[1]
-    figure.text(
-        0.5, 0.34 / tall, text, ha="center", va="bottom", fontsize=8, weight="bold", color=pictures.VERMILION
-    )
+    wide, tall = figure.get_size_inches()
+    lines = "\n".join(textwrap.wrap(text, int(15 * wide)))
+    look: dict[str, Any] = {"fontsize": 7, "weight": "bold", "color": pictures.VERMILION, "linespacing": 1.1}
+    figure.text(0.5, 0.3 / tall, lines, ha="center", va="bottom", **look)
 
 
 def _panel(one: Explanation, i: int, label: int | None, scale: str, realign: bool) -> Panel:
