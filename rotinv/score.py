@@ -11,13 +11,14 @@ from tqdm import tqdm
 from rotinv import cli
 from rotinv.alerts.profile_files import read_profile
 from rotinv.alerts.stamp import Tally, first_of
-from rotinv.catalogue import dask_scoring, formats, sources
+from rotinv.catalogue import dask_scoring, explained_pages, formats, sources
 from rotinv.catalogue.scorer import NEAR, QUESTION, Choice, Here, Scorer, Threshold, Work
 from rotinv.catalogue.sources import Source
 from rotinv.lrp import map_files
 from rotinv.metrics.rates import NOT_SCORED
 from rotinv.nn.devices import DEVICES, get_kernels
 from rotinv.runs import calibrated, folder, model, thresholds
+from rotinv.system import pictures
 from rotinv.system.errors import UserError
 from rotinv.system.files import refuse_existing
 
@@ -67,12 +68,33 @@ def main(argv: Sequence[str] | None = None) -> int:
                 with _bar("explaining", len(choice.indices)) as bar:
                     work.explain(choice.indices, writer, bar.update)
             cli.note(f"{maps}: maps of {cli.counted(len(choice.indices), 'stamp')}, not scaled")
+            _draw(maps, scorer, source, len(choice.indices), options.overwrite)
     return 0
 
 
 def _threshold(threshold: Threshold) -> str:
     """A threshold in words, with the FPR that it was found for."""
     return f"{threshold.value:.9g}" + (f" (FPR {threshold.fpr:g})" if threshold.fpr is not None else "")
+
+
+def _draw(maps: Path, scorer: Scorer, source: Source, count: int, overwrite: bool) -> None:
+    """Draw the stamps that were explained, if they are few, and say which page shows which."""
+    pages = _pages(maps)
+    if not count or count > explained_pages.MOST:
+        cli.note(
+            f"{pages}: not drawn, there are {count:,} stamps (a page each, {explained_pages.MOST} at most)"
+        )
+    elif not pictures.matplotlib_available():
+        cli.note(f"{pages}: not drawn, pictures need matplotlib: pip install 'rotinv[plot]'")
+    else:
+        titles = explained_pages.draw(pages, maps, scorer, source, overwrite=overwrite)
+        for number, title in enumerate(titles, 1):
+            cli.note(f"{pages}, page {number}: {title}")
+
+
+def _pages(maps: Path) -> Path:
+    """The pictures beside a file of maps."""
+    return maps.with_suffix(".pdf")
 
 
 def _runs_and_stamps(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
@@ -98,6 +120,7 @@ def _check(options: Namespace) -> Path | None:
         return None
     maps: Path = options.out.with_name(f"{options.out.stem}-maps.h5")
     refuse_existing(maps, options.overwrite)
+    refuse_existing(_pages(maps), options.overwrite)
     return maps
 
 
@@ -166,7 +189,8 @@ def _parser() -> cli.Parser:
         "--explain",
         nargs="+",
         metavar="WHICH",
-        help="write heatmaps beside the scores, in OUT-maps.h5: near-threshold [K] (the K nearest it, "
+        help="write heatmaps beside the scores, in OUT-maps.h5, and draw up to "
+        f"{explained_pages.MOST} of them, OUT-maps.pdf: near-threshold [K] (the K nearest it, "
         f"default {NEAR}), top K, or all",
     )
     cli.add_split(parser)

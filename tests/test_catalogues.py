@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import re
 
 import h5py
 import numpy as np
@@ -13,7 +14,7 @@ from test_score import make_run
 
 from rotinv import __version__
 from rotinv.alerts.stamp import BIT
-from rotinv.catalogue import formats, scorer
+from rotinv.catalogue import explained_pages, formats, scorer
 from rotinv.catalogue.formats import TEXT, Column, Fact
 from rotinv.runs import model
 from rotinv.system.errors import UserError
@@ -192,6 +193,36 @@ def test_maps_beside_the_scores(models, tmp_path):
             assert explained.returncode == 0, explained.stderr
             with h5py.File(out) as file:
                 np.testing.assert_array_equal(file["models/cap-1/maps"], maps[here])
+
+
+def test_a_few_explained_stamps_are_drawn_and_named(models, night, tmp_path, monkeypatch):
+    """A page for each, in the maps' order; of alerts the survey's own names."""
+    pytest.importorskip("matplotlib")
+    np.savez(tmp_path / "s.npz", **toy_arrays(n=12, side=21, channels=4))
+    for source in (tmp_path / "s.npz", night):
+        out = tmp_path / f"{source.stem}.h5"
+        result = call("score", *models, source, "--out", out, "--explain", "top", 3)
+        assert result.returncode == 0, result.stderr
+        with h5py.File(tmp_path / f"{source.stem}-maps.h5") as file:
+            columns = {name: list(file[name]) for name in file if name != "models"}
+            p = file["models/cap-1/probability"][()]
+        lines = [line for line in result.stderr.splitlines() if "-maps.pdf, page " in line]
+        assert len(lines) == 3
+        for page, line in enumerate(lines):
+            name = f"stamp {columns['indices'][page]}"
+            if "object_id" in columns:
+                name = columns["object_id"][page].decode() or name
+            assert f"page {page + 1}: {name}, " in line and f"cap-1 p(candidate) {p[page]:.4g}" in line
+        pdf = (tmp_path / f"{source.stem}-maps.pdf").read_bytes()
+        assert len(re.findall(rb"/Type /Page\b", pdf)) == 3
+    monkeypatch.setattr(explained_pages, "MOST", 2)
+    result = call("score", models[0], tmp_path / "s.npz", "--out", tmp_path / "t.h5", "--explain", "top", 3)
+    assert "t-maps.pdf: not drawn, there are 3 stamps" in result.stderr
+    assert not (tmp_path / "t-maps.pdf").exists()
+    assert_refused(
+        call("score", models[0], tmp_path / "s.npz", "--out", tmp_path / "s.csv", "--explain", "all"),
+        "s-maps.h5",
+    )
 
 
 @pytest.mark.parametrize(

@@ -264,7 +264,7 @@ def explain(
     network by itself would give that class or not.
     """
     for start in range(0, len(indices), _TOGETHER):
-        stamps, columns = _gather(source, indices[start : start + _TOGETHER])
+        stamps, columns = gather(source, indices[start : start + _TOGETHER])
         classes = scorer.classes(stamps)
         writer.append(
             columns, attribution.answers(scorer.k, scorer.models, stamps, QUESTION, classes=classes)
@@ -272,9 +272,7 @@ def explain(
         progress(len(stamps))
 
 
-def _gather(
-    source: Source, indices: NDArray[np.int64]
-) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
+def gather(source: Source, indices: NDArray[np.int64]) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
     """The stamps of these numbers and what is known of them, in this order but read in the source's own."""
     order = np.argsort(indices)
     folder = np.split(indices[order], np.flatnonzero(np.diff(indices[order]) != 1) + 1)

@@ -7,13 +7,13 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.lrp import attribution, heatmaps
-from rotinv.lrp.attribution import Explanation
+from rotinv.lrp.attribution import Explanation, Question
 from rotinv.runs import model
 from rotinv.runs.model import CLASS_NAMES, verdict
 from rotinv.system import pictures
@@ -22,8 +22,6 @@ from rotinv.system.files import written_whole
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from rotinv.lrp.study import Study
 
 
 DPI = 150
@@ -46,7 +44,22 @@ class Panel:
     apart: bool  # whether each column has a scale of its own: a deep layer's channels differ by far
 
 
-def page(study: "Study", i: int, scale: str = "max-abs", realign: bool = False) -> "Figure":
+class Answered(Protocol):
+    """What a page shows, as Study has it: stamps (n, h, h, c), and what each network answers for them."""
+
+    @property
+    def stamps(self) -> NDArray[np.float32]: ...
+    @property
+    def channels(self) -> Sequence[str]: ...
+    @property
+    def question(self) -> Question: ...
+    @property
+    def answers(self) -> Sequence[Explanation]: ...
+    def label(self, i: int) -> int | None: ...
+    def title(self, i: int) -> str: ...
+
+
+def page(study: Answered, i: int, scale: str = "max-abs", realign: bool = False) -> "Figure":
     """The page of the i-th stamp of a study: its models side by side.
 
     `scale` is one of heatmaps.SCALES. With `realign` the four maps are turned back to the stamp's own
@@ -141,7 +154,7 @@ def draw_average(axes: "Axes", one: Explanation, i: int, channel: str | None = N
     axes.figure.colorbar(image, ax=axes, label=f"R, {what}")
 
 
-def _across(study: "Study", panel: Panel) -> int:
+def _across(study: Answered, panel: Panel) -> int:
     """How many columns a model's part of the page has."""
     return max(len(study.channels), len(panel.columns), 3)
 
@@ -172,7 +185,7 @@ def _rows(maps: NDArray, average: NDArray, realign: bool) -> list[tuple[str, NDA
     return [*four, ("average" if vectors else "average,\nturned back", average)]
 
 
-def _draw_stamp(figure: "Figure", left: float, study: "Study", i: int) -> None:
+def _draw_stamp(figure: "Figure", left: float, study: Answered, i: int) -> None:
     """The stamp's channels, each from its least pixel to its largest, as the network reads them."""
     for c, name in enumerate(study.channels):
         axes = _cell(figure, left, 0, c, "" if c else "stamp")
@@ -246,7 +259,7 @@ def _style(panel: Panel, scale: str) -> dict[str, Any]:
     return {"cmap": "RdBu_r", "vmin": -reach, "vmax": reach}
 
 
-def _note(study: "Study", panels: Sequence[Panel], scale: str) -> str:
+def _note(study: Answered, panels: Sequence[Panel], scale: str) -> str:
     """What is drawn, and how it is scaled."""
     largest = ", ".join(f"{panel.largest:.3g}" for panel in panels)
     of, divided = "each model's maps", f"each model's maps divided by their largest magnitude ({largest})"

@@ -166,8 +166,8 @@ def draw_histogram(panel: Panel, bins: Sequence[float] | None = None, ax: "Axes 
             fit = panel.fits[name]
             curve = fit.density(x) * len(values) * (edges[1] - edges[0])
             top = max(top, min(curve.max(), 1.5 * top))
-            line = line if fit.converged else ":"
-            axes.plot(x, curve, color=colour, lw=1.6, ls=line, label=_about(fit))
+            width = 1.8 if fit.converged else 0.9
+            axes.plot(x, curve, color=colour, lw=width, ls=line, label=_about(fit))
     axes.set_ylim(0, 1.6 * (top or 1))  # room for the legend; a curve that goes to infinity is cut
     axes.set_ylabel(f"stamps per bin of {edges[1] - edges[0]:.2g}", size=9)
     axes.set_title(panel.title, size=10)
@@ -176,7 +176,7 @@ def draw_histogram(panel: Panel, bins: Sequence[float] | None = None, ax: "Axes 
 
 
 def _about(fit: Fit) -> str:
-    """A fit's parameters; it is drawn dotted where the likelihood has no maximum."""
+    """A fit's parameters; it is drawn thin where the likelihood has no maximum."""
     return f"non-central t: df {fit.df:.4g}, nc {fit.nc:.4g}{'' if fit.converged else ' (no maximum)'}"
 
 

@@ -164,8 +164,8 @@ class Evaluation(dict[str, Any]):
         return {name: rates.det_curve(one.label, one.probability) for name, one in self._scores.items()}
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Draw the models' DET curves with their working points at the threshold 0.5; gives the axes, which are
-        new ones of pyplot without `ax`."""
+        """Draw the models' DET curves and their working points at the threshold 0.5; gives the axes, which
+        are new ones of pyplot without `ax`."""
         from rotinv.metrics.curves import draw_det, working_point  # which draw this module's figures
 
         points = {name: working_point(found["confusion"]) for name, found in self["models"].items()}

@@ -82,5 +82,7 @@ def caution(schedule: Schedule) -> str:
         return ""
     theirs = f"the paper's: {PAPER.iterations:,} or more"
     if count < _LEARNED:
-        return f"ONLY A TEST THAT IT RUNS: networks of {count} iterations ({theirs}) know next to nothing"
+        return (
+            f"ONLY A TEST THAT IT RUNS: networks of {count} iterations ({theirs}) decide none of its claims"
+        )
     return f"Networks of {count:,} iterations ({theirs})"

@@ -24,7 +24,8 @@ _STYLE = """
   --warn: #4a3a08; --warn-ink: #ffe9a8; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 1120px; padding: 24px 20px 60px; background: var(--paper);
-  color: var(--ink); font: 15px/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
+  color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
+h1, p, figcaption { overflow-wrap: break-word; }
 h1 { font-size: 26px; line-height: 1.25; } h2 { font-size: 20px; margin: 40px 0 0; }
 nav a { display: inline-block; padding: 4px 0; margin-right: 14px; } a { color: var(--link); }
 td { white-space: nowrap; } #table1 .wide { display: inline-block; vertical-align: top; margin-right: 28px; }
@@ -35,7 +36,7 @@ table { border-collapse: collapse; margin: 12px 0; font-size: 13px; }
 caption { text-align: left; font-weight: 600; padding-bottom: 4px; }
 th, td { padding: 3px 10px; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top;
   font-variant-numeric: tabular-nums; }
-th[scope=row] { font-weight: 500; } thead th { border-bottom: 2px solid var(--head); }
+th[scope=row] { font-weight: 500; min-width: 8em; } thead th { border-bottom: 2px solid var(--head); }
 figure { margin: 12px 0; } img { display: block; max-width: 100%; height: auto; background: #fff;
   border-radius: 4px; }
 figcaption { color: var(--soft); }

@@ -1,0 +1,64 @@
+"""Pictures of the stamps that a catalogue explains: a page for each, as the program `explain` draws them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rotinv.catalogue.scorer import QUESTION, Scorer, gather
+from rotinv.catalogue.sources import Source
+from rotinv.lrp import map_figures, map_files
+from rotinv.lrp.attribution import Explanation, Question
+from rotinv.runs.model import CLASS_NAMES
+
+MOST = 50  # pages; nobody looks at more, and they would take longer than the scores
+
+
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """Stamps (n, h, h, c) that were explained, as map_figures.page draws them.
+
+    `columns` (n,) are what the catalogue knows of them, by the names of its columns.
+    """
+
+    stamps: NDArray[np.float32]
+    channels: Sequence[str]
+    question: Question
+    answers: Sequence[Explanation]
+    columns: Mapping[str, NDArray[Any]]
+
+    def label(self, i: int) -> int | None:
+        """The class of the i-th stamp, where it is known."""
+        return int(self.columns["label"][i]) if "label" in self.columns else None
+
+    def title(self, i: int) -> str:
+        """The i-th stamp's name or number, with its label and SNR where they are known."""
+        known = {name: values[i] for name, values in self.columns.items()}
+        parts = [str(known.get("object_id") or f"stamp {known['indices']}")]
+        if known.get("candidate_id"):
+            parts.append(f"detection {known['candidate_id']}")
+        if "label" in known:
+            parts.append(CLASS_NAMES[known["label"]])
+        if np.isfinite(known.get("snr", np.nan)):
+            parts.append(f"SNR {known['snr']:.4g}")
+        return ", ".join(parts)
+
+
+def draw(path: Path, maps: Path, scorer: Scorer, source: Source, *, overwrite: bool = False) -> list[str]:
+    """Write a PDF with a page for each stamp of a file of maps, and give the pages' titles.
+
+    Needs matplotlib. Raises UserError if the PDF exists, but for `overwrite`.
+    """
+    columns, answers = map_files.read(maps)
+    answers.sort(key=lambda one: scorer.names.index(one.name))
+    stamps, _ = gather(source, columns["indices"])
+    found = Explained(stamps, scorer.models[0].config.channels, QUESTION, answers, columns)
+    map_figures.save([path], (map_figures.page(found, i) for i in range(len(stamps))), overwrite=overwrite)
+    return [f"{found.title(i)}: {_answers(answers, i)}" for i in range(len(stamps))]
+
+
+def _answers(answers: Sequence[Explanation], i: int) -> str:
+    return ", ".join(f"{one.name} p(candidate) {one.probability[i]:.4g}" for one in answers)
