@@ -12,6 +12,7 @@ import chromium
 import numpy as np
 import pytest
 from cuda_emulation import device as emulation
+from programs import toy_store
 
 from rotinv.nn.devices import get_kernels
 
@@ -43,6 +44,12 @@ def pytest_addoption(parser):
 @pytest.fixture(scope="session")
 def kills(request):
     return request.config.getoption("--kills")
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory):
+    """A stamp store of 300 toy stamps, which no test changes."""
+    return toy_store(tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture(scope="module")

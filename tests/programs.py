@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from rotinv.runs.folder import Config
+from rotinv.runs.model import write_weights
 from rotinv.system.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,3 +65,20 @@ def toy_arrays(n=300, side=13, channels=1, seed=0):
         "label": label,
         "snr": rng.uniform(5, 50, n).astype(np.float32),
     }
+
+
+def toy_store(folder, n=300):
+    """A stamp store of toy_arrays, folder/toy.h5."""
+    np.savez(folder / "toy.npz", **toy_arrays(n))
+    done = call("pack", folder / "toy.npz", "--out", folder / "toy.h5", "--channels", "difference")
+    assert done.returncode == 0, done.stderr
+    return folder / "toy.h5"
+
+
+def make_run(folder, arch="cap", seed=0, size=13, channels=("difference",), value=None):
+    """The folder of a run of random weights, or of weights that are all `value`."""
+    config = Config(arch=arch, size=size, channels=list(channels))
+    params = config.network().initial("he", seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_weights(folder, config, params if value is None else np.full_like(params, value))
+    return folder

@@ -9,8 +9,7 @@ import h5py
 import numpy as np
 import pytest
 from alert_packets import RUBIN, ZTF, fits, rubin, sky, write_avro, ztf
-from programs import assert_refused, call, toy_arrays
-from test_score import make_run
+from programs import assert_refused, call, make_run, toy_arrays
 
 from rotinv import __version__
 from rotinv.alerts.stamp import BIT

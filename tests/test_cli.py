@@ -8,8 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from programs import ENVIRONMENT, toy_arrays
-from test_score import make_run
+from programs import ENVIRONMENT, make_run, toy_arrays
 
 from rotinv import __version__, cli, pack
 from rotinv.__main__ import PROGRAMS

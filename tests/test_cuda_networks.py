@@ -8,9 +8,8 @@ from itertools import islice
 import numpy as np
 import pytest
 from cuda_emulation.device import EmulatedDevice, emulated, why_not
-from programs import assert_refused, call, toy_arrays
+from programs import assert_refused, call, toy_arrays, toy_store
 
-from rotinv import pack
 from rotinv.lrp import rules
 from rotinv.lrp.relevance import relevance
 from rotinv.nn import architectures, devices
@@ -159,9 +158,7 @@ def gpu(monkeypatch):
 
 def test_the_programs_run_on_it(gpu, tmp_path):
     """train, resume, score, explain: the same program text, another device."""
-    np.savez(tmp_path / "toy.npz", **toy_arrays(60))
-    store, folder = tmp_path / "toy.h5", tmp_path / "run"
-    assert pack.main([str(tmp_path / "toy.npz"), "--out", str(store), "--channels", "difference"]) == 0
+    store, folder = toy_store(tmp_path, 60), tmp_path / "run"
     arguments = ["--data", store, "--out", folder, "--iterations", 4, "--batch", 4, "--arch", "cap"]
     done = call("train", *arguments, "--device", "cuda", "--precision", "fp32")
     assert done.returncode == 0, done.stderr
@@ -181,9 +178,7 @@ def test_the_programs_run_on_it(gpu, tmp_path):
 
 def test_a_batch_that_does_not_fit_is_told_with_one_that_does(tmp_path, monkeypatch):
     """The steps that failed hold no memory any more: a batch that is told fits."""
-    np.savez(tmp_path / "toy.npz", **toy_arrays(60))
-    store = tmp_path / "toy.h5"
-    assert pack.main([str(tmp_path / "toy.npz"), "--out", str(store), "--channels", "difference"]) == 0
+    store = toy_store(tmp_path, 60)
     most = 25_000_000
     monkeypatch.setattr(devices, "_gpu", lambda precision: SmallDevice(precision, most))
     arguments = "--data", store, "--iterations", 2, "--device", "cuda", "--precision", "fp32"
@@ -219,9 +214,7 @@ def test_stamps_are_scored_in_batches_that_fit():
 
 def test_trials_are_the_runs_of_their_seeds(tmp_path):
     """Each is what a training of that seed alone gives, to the bit."""
-    np.savez(tmp_path / "toy.npz", **toy_arrays(60))
-    store = tmp_path / "toy.h5"
-    assert pack.main([str(tmp_path / "toy.npz"), "--out", str(store), "--channels", "difference"]) == 0
+    store = toy_store(tmp_path, 60)
     common = "--data", store, "--iterations", 3, "--batch", 4
     done = call("train", *common, "--out", tmp_path / "run", "--trials", 3, "--seed", 5)
     assert done.returncode == 0, done.stderr

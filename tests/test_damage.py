@@ -23,9 +23,8 @@ from alert_packets import (
     ztf,
 )
 from launcher import Launcher
-from programs import call, toy_arrays
+from programs import call, make_run, toy_arrays
 from test_import_hits import HOSTILE, columns
-from test_score import make_run
 
 from rotinv.metrics import scores
 

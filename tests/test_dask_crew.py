@@ -5,7 +5,7 @@ import os
 import signal
 
 import pytest
-from programs import assert_refused, call, toy_arrays
+from programs import assert_refused, call, toy_store
 from test_pipeline import Watch, die, fail, refuse, slow_count, steps
 
 from rotinv.system import dask_crew, pipeline
@@ -80,15 +80,11 @@ def test_a_wrong_address_is_told(tmp_path):
 @pytest.mark.slow
 def test_trials_are_the_same_bits_on_a_cluster(cluster, tmp_path, monkeypatch):
     """Scores and Table II of trials on the cluster are those of this machine's processes."""
-    import numpy as np
     from test_reproduce import TINY
 
-    from rotinv import pack
     from rotinv.paper import plan
 
-    np.savez(tmp_path / "toy.npz", **toy_arrays())
-    store = tmp_path / "toy.h5"
-    assert pack.main([str(tmp_path / "toy.npz"), "--out", str(store), "--channels", "difference"]) == 0
+    store = toy_store(tmp_path)
     monkeypatch.setitem(plan.SCALES, "smoke", TINY)
     arguments = "--scale", "smoke", "--data", store, "--trials", 1, "--only", "table2", "--out"
     here, there = tmp_path / "here", tmp_path / "there"

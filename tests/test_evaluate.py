@@ -7,12 +7,12 @@ import h5py
 import looks
 import numpy as np
 import pytest
-from programs import assert_refused, call, toy_arrays
+from programs import assert_refused, call, make_run, toy_arrays
 
 from rotinv.metrics import classification_report, curves, rates, scores
 from rotinv.metrics.scores import Scores
 from rotinv.runs import thresholds
-from rotinv.runs.folder import Config, read_config
+from rotinv.runs.folder import read_config
 from rotinv.runs.model import load_model, write_weights
 from rotinv.stamps.store import create_store
 from rotinv.system import pictures
@@ -21,16 +21,9 @@ from rotinv.system.errors import UserError
 CHANNELS = ["difference"]
 
 
-def make_run(folder, seed=0):
-    config = Config(arch="cap", size=13, channels=CHANNELS)
-    folder.mkdir()
-    write_weights(folder, config, config.network().initial("he", seed))
-    return folder
-
-
 @pytest.fixture
 def models(tmp_path):
-    return [make_run(tmp_path / f"cap-{seed}", seed) for seed in range(3)]
+    return [make_run(tmp_path / f"cap-{seed}", seed=seed) for seed in range(3)]
 
 
 @pytest.fixture

@@ -7,20 +7,18 @@ import h5py
 import looks
 import numpy as np
 import pytest
-from programs import ENVIRONMENT, assert_refused, command, run, toy_arrays
+from programs import ENVIRONMENT, assert_refused, command, make_run, run, toy_arrays
 
 from rotinv import explain, score
 from rotinv.lrp import attribution, heatmaps, map_figures, rules
 from rotinv.lrp.study import study as ask
 from rotinv.nn.devices import get_kernels
-from rotinv.runs.folder import Config
 from rotinv.runs.model import (
     load_model,
     open_models,
     open_stamps_for,
     score_stamps,
     stamps_as_read,
-    write_weights,
 )
 from rotinv.system import pictures
 from rotinv.system.errors import UserError
@@ -31,18 +29,13 @@ INDICES = [3, 0, 38]
 LRP = rules.named("alpha2beta1")
 
 
-def make_run(folder, arch, seed, channels=CHANNELS, value=None):
-    config = Config(arch=arch, size=SIDE, channels=channels)
-    params = config.network().initial("he", seed)
-    folder.mkdir(parents=True)
-    write_weights(folder, config, params if value is None else np.full_like(params, value))
-    return folder
-
-
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
-    return [make_run(folder / "deephits-2", "deephits", 2), make_run(folder / "cap-1", "cap", 1)]
+    return [
+        make_run(folder / f"{arch}-{seed}", arch, seed, channels=CHANNELS)
+        for arch, seed in (("deephits", 2), ("cap", 1))
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -381,7 +374,7 @@ def test_what_does_not_fit_is_told(models, stamps, tmp_path):
 
 @pytest.mark.parametrize("value,word", [(1e38, "not numbers"), (np.nan, "not finite")])
 def test_weights_that_are_not_numbers_are_told(stamps, tmp_path, value, word):
-    folder = make_run(tmp_path / "diverged", "cap", 0, value=value)
+    folder = make_run(tmp_path / "diverged", channels=CHANNELS, value=value)
     assert_refused(run("explain", folder, stamps, "--index", 0), "diverged", word)
 
 

@@ -8,8 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from programs import ENVIRONMENT, assert_refused, call, toy_arrays
-from test_score import make_run
+from programs import ENVIRONMENT, assert_refused, call, make_run, toy_arrays
 
 from rotinv.runs import checkpoints
 from rotinv.runs.folder import check_folder_free

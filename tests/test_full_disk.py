@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from alert_packets import ZTF, sky, write_avro, ztf
 from launcher import NAMESPACE, Launcher
-from programs import call, toy_arrays
+from programs import call, make_run, toy_arrays
 from test_import_hits import columns, put
-from test_score import make_run
 from test_survey import SMALL
 from test_train import assert_same_run
 

@@ -6,12 +6,12 @@ import sys
 
 import numpy as np
 import pytest
-from programs import ENVIRONMENT, ROOT, toy_arrays
+from programs import ENVIRONMENT, ROOT, toy_store
 from test_cuda import CASES, PRECISION, results
 from test_cuda_networks import SHAPES, trained
 from test_network import check_authors_cap
 
-from rotinv import pack, train
+from rotinv import train
 from rotinv.lrp import rules
 from rotinv.lrp.relevance import relevance
 from rotinv.nn import architectures
@@ -99,9 +99,7 @@ def test_relevance_against_the_reference(gpu, rng, rule):
 
 def test_a_whole_training_learns_as_on_the_cpu(gpu, tmp_path):
     """Three thousand iterations: the mean loss of each third, and the last validation error."""
-    np.savez(tmp_path / "toy.npz", **toy_arrays(2000))
-    store = tmp_path / "toy.h5"
-    assert pack.main([str(tmp_path / "toy.npz"), "--out", str(store), "--channels", "difference"]) == 0
+    store = toy_store(tmp_path, 2000)
     curves = {}
     for device in ("cpu", "cuda"):
         arguments = ["--data", store, "--out", tmp_path / device, "--iterations", 3000, "--batch", 20]

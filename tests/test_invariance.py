@@ -8,14 +8,14 @@ import h5py
 import looks
 import numpy as np
 import pytest
-from programs import assert_refused, run, toy_arrays
+from programs import assert_refused, make_run, run, toy_arrays
 from scipy import integrate, stats
 
 from rotinv import import_weights, invariance, pack
 from rotinv.lrp import heatmaps, rules, sigma_bar, sigma_bar_tables
 from rotinv.metrics import noncentral_t
 from rotinv.nn import architectures
-from rotinv.runs.folder import Config, read_config
+from rotinv.runs.folder import read_config
 from rotinv.runs.model import load_model, write_weights
 from rotinv.system.errors import UserError
 
@@ -200,13 +200,6 @@ def test_fits_that_fail_say_so(rng, monkeypatch):
     broken = noncentral_t.optimize.OptimizeResult(fun=np.nan, success=True)
     monkeypatch.setattr(noncentral_t.optimize, "minimize", lambda *a, **kw: broken)
     assert "not finite from any start" in noncentral_t.fit_noncentral_t(bimodal)
-
-
-def make_run(folder, arch="cap", seed=0, channels=CHANNELS):
-    config = Config(arch=arch, size=13, channels=channels)
-    folder.mkdir()
-    write_weights(folder, config, config.network().initial("he", seed))
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 from alert_packets import ZTF, sky, write_avro, ztf
 from launcher import PATIENCE, Launcher
-from programs import call, toy_arrays
+from programs import make_run, toy_arrays, toy_store
 from test_catalogues import read as read_catalogue
 from test_import_hits import columns, put
-from test_score import make_run
 from test_survey import SMALL
 from test_train import assert_same_run
 
@@ -108,9 +107,7 @@ class Drill:
 
 def test_train(launcher, kills, tmp_path):
     """Resumed, or begun again where not even its configuration was there, it ends with the same bits."""
-    np.savez(tmp_path / "toy.npz", **toy_arrays())
-    store, whole = tmp_path / "toy.h5", tmp_path / "whole"
-    assert not call("pack", tmp_path / "toy.npz", "--out", store, "--channels", "difference").returncode
+    store, whole = toy_store(tmp_path), tmp_path / "whole"
     short = ("--iterations", 40, "--validate-every", 10, "--batch", 10, "--extend-by", 0)
     begin = ("--arch", "cap-mini", "--data", store, *short, *DEVICE, "--out")
     drill = Drill(launcher, tmp_path, "train")

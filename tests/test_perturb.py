@@ -7,10 +7,10 @@ import looks
 import numba
 import numpy as np
 import pytest
-from programs import assert_refused, call, run, toy_arrays
+from programs import assert_refused, call, make_run, run, toy_arrays
 
 from rotinv.lrp import heatmaps, perturbation, rules
-from rotinv.runs.folder import Config, read_config
+from rotinv.runs.folder import read_config
 from rotinv.runs.model import load_model, write_weights
 from rotinv.stamps.pixels import prepare
 from rotinv.system import pictures
@@ -101,8 +101,7 @@ def test_what_is_no_number_is_told(rng):
 @pytest.fixture(scope="module")
 def mini(tmp_path_factory):
     folder = tmp_path_factory.mktemp("perturb")
-    config = Config("cap-mini", 13, ["difference"])
-    write_weights(folder, config, config.network().initial("he", 0))
+    make_run(folder, "cap-mini")
     np.savez(folder / "stamps.npz", **toy_arrays(70))
     return folder
 

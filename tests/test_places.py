@@ -9,8 +9,7 @@ import sys
 import h5py
 import numpy as np
 import pytest
-from programs import ENVIRONMENT, ROOT, command, toy_arrays
-from test_score import make_run
+from programs import ENVIRONMENT, ROOT, command, make_run, toy_arrays
 
 from rotinv import pack
 from rotinv.alerts.files import find_files

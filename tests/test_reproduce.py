@@ -23,7 +23,7 @@ import pytest
 from programs import ENVIRONMENT, ROOT, assert_refused, call, command, toy_arrays
 from scipy import stats
 
-from rotinv import explain, pack, reproduce
+from rotinv import explain, reproduce
 from rotinv.lrp.viewer.page import RULES
 from rotinv.metrics import ensembles, rates, scores
 from rotinv.metrics.scores import Scores
@@ -46,16 +46,6 @@ TINY = plan.Scale(
     viewed=2,
     draws=50,
 )
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    np.savez(folder / "toy.npz", **toy_arrays())
-    assert (
-        pack.main([str(folder / "toy.npz"), "--out", str(folder / "toy.h5"), "--channels", "difference"]) == 0
-    )
-    return folder / "toy.h5"
 
 
 @pytest.fixture(scope="module")

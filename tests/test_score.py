@@ -8,7 +8,7 @@ import subprocess
 import h5py
 import numpy as np
 import pytest
-from programs import ENVIRONMENT, assert_refused, call, command, run, toy_arrays
+from programs import ENVIRONMENT, assert_refused, call, command, make_run, run, toy_arrays
 
 from rotinv import import_weights, pack, score
 from rotinv.runs.folder import Config, read_config
@@ -16,13 +16,6 @@ from rotinv.runs.model import load_model, prepare, score_stamps, write_weights
 from rotinv.system.errors import UserError
 
 CHANNELS = ["difference"]
-
-
-def make_run(folder, arch="cap", seed=0, size=13, channels=CHANNELS):
-    config = Config(arch=arch, size=size, channels=channels)
-    folder.mkdir()
-    write_weights(folder, config, config.network().initial("he", seed))
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,7 @@ import h5py
 import numba
 import numpy as np
 import pytest
-from programs import assert_refused, call, toy_arrays
-from test_score import make_run
+from programs import assert_refused, call, make_run, toy_arrays
 
 from rotinv.catalogue import dask_worker
 from rotinv.catalogue.scorer import Threshold

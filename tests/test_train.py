@@ -20,16 +20,6 @@ from rotinv.system import pictures
 from rotinv.system.errors import UserError
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    np.savez(folder / "toy.npz", **toy_arrays())
-    assert (
-        pack.main([str(folder / "toy.npz"), "--out", str(folder / "toy.h5"), "--channels", "difference"]) == 0
-    )
-    return folder / "toy.h5"
-
-
 def options(store, out, *more):
     return ["--data", str(store), "--out", str(out), *map(str, more)]
 
@@ -107,7 +97,7 @@ def test_another_seed_gives_other_weights(store, finished, tmp_path):
     assert not np.array_equal(one["conv1/w"], other["conv1/w"])
 
 
-PROTOCOL = ("--iterations", 400, "--extend-by", 100, "--validate-every", 30, "--batch", 20)
+PROTOCOL = ("--iterations", 200, "--extend-by", 50, "--validate-every", 30, "--batch", 20)
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +147,7 @@ def test_ctrl_c_saves_and_says_how_to_resume(store, unbroken, tmp_path):
     assert process.returncode == 130
     assert f"--resume {tmp_path / 'stopped'}" in output
     with h5py.File(tmp_path / "stopped" / "last.h5") as file:
-        assert 30 <= file.attrs["iteration"] < 400
+        assert 30 <= file.attrs["iteration"] < 200
     assert train.main(["--resume", str(tmp_path / "stopped")]) == 0
     assert_same_run(tmp_path / "stopped", unbroken)
 

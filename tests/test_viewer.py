@@ -12,15 +12,14 @@ from importlib import resources
 import h5py
 import numpy as np
 import pytest
-from programs import assert_refused, call, toy_arrays
+from programs import assert_refused, call, make_run, toy_arrays
 
 from rotinv import explain
 from rotinv.lrp import rules
 from rotinv.lrp.ledger_report import COLUMNS
 from rotinv.lrp.viewer.page import viewer_fragment
 from rotinv.nn.devices import get_kernels
-from rotinv.runs.folder import Config
-from rotinv.runs.model import load_model, open_models, open_stamps_for, write_weights
+from rotinv.runs.model import load_model, open_models, open_stamps_for
 from rotinv.system.errors import UserError
 
 SIDE, CHANNELS, INDICES = 13, ["science", "difference"], [7, 2, 30]
@@ -33,9 +32,7 @@ def folder(tmp_path_factory):
     """Two runs of random weights, and stamps."""
     found = tmp_path_factory.mktemp("viewer")
     for seed, arch in enumerate(("deephits", "cap")):
-        config = Config(arch=arch, size=SIDE, channels=CHANNELS)
-        (found / arch).mkdir()
-        write_weights(found / arch, config, config.network().initial("he", seed))
+        make_run(found / arch, arch, seed, channels=CHANNELS)
     np.savez(found / "stamps.npz", **toy_arrays(n=40, side=SIDE, channels=2))
     return found
 
