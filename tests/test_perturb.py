@@ -229,7 +229,7 @@ def test_what_is_refused(mini, tmp_path):
 
 
 def test_columns_of_huge_logits_stand_apart(mini, tmp_path):
-    config = Config("cap-mini", 13, ["difference"])
+    config = read_config(mini)
     params = config.network().initial("he", 0)
     config.network().views(params)[-1]["w"][:] *= 1e9
     write_weights(tmp_path, config, params)
