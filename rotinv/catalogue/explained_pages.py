@@ -47,7 +47,9 @@ class Explained:
         return ", ".join(parts)
 
 
-def draw(path: Path, maps: Path, scorer: Scorer, source: Source, *, overwrite: bool = False) -> list[str]:
+def draw(
+    path: str | Path, maps: str | Path, scorer: Scorer, source: Source, *, overwrite: bool = False
+) -> list[str]:
     """Write a PDF with a page for each stamp of a file of maps, and give the pages' titles.
 
     Needs matplotlib. Raises UserError if the PDF exists, but for `overwrite`.
