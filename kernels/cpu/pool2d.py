@@ -72,6 +72,8 @@ def _max_backward(dy, index, size, dx):
             for q in range(q_count):
                 for k in range(c):
                     place = np.int64(index[image, p, q, k])
+                    if place >= size * size:  # no place of the window
+                        continue
                     dx[image, p * size + place // size, q * size + place % size, k] = dy[image, p, q, k]
 
 

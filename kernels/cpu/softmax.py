@@ -28,6 +28,9 @@ def _forward(z, p):
 def _cross_entropy(z, label, loss, dz):
     for n in prange(len(z)):
         largest, total = _row(z[n], dz[n])
+        if not 0 <= label[n] < z.shape[1]:  # no class: nothing may be read there
+            loss[n] = np.nan
+            continue
         loss[n] = np.log(total) - (z[n, label[n]] - largest)
         dz[n, label[n]] -= np.float32(1)
         for k in range(z.shape[1]):

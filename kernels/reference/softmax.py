@@ -9,9 +9,10 @@ def forward(z):
 
 
 def cross_entropy(z, label):
-    n = np.arange(len(z))
+    is_class = (label >= 0) & (label < z.shape[1])
+    n, k = np.arange(len(z)), np.where(is_class, label, 0)
     shifted = z - z.max(axis=1, keepdims=True)
-    loss = np.log(np.exp(shifted).sum(axis=1)) - shifted[n, label]
+    loss = np.log(np.exp(shifted).sum(axis=1)) - shifted[n, k]
     dz = forward(z)
-    dz[n, label] -= 1
-    return loss, dz / len(z)
+    dz[n, k] -= 1
+    return np.where(is_class, loss, np.nan), dz / len(z)

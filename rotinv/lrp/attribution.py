@@ -232,7 +232,10 @@ def _trails(
         if classes is not None and isinstance(target, str):
             target = targets.OfClasses(target, classes[block])
         x = k.asarray(stamps[block])
-        found = heatmaps.trail(k, model.network, params, x, question.method, rule, target)
+        try:
+            found = heatmaps.trail(k, model.network, params, x, question.method, rule, target)
+        except UserError as error:
+            raise UserError(f"{model.name}: {error}") from None
         yield found, targets.explained_classes(k, found.logits, target)
 
 

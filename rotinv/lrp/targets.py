@@ -84,6 +84,11 @@ def _name(target: Target) -> str | int:
 def _signs(k: Kernels, logits: Array, target: Target) -> NDArray:
     """1 at the class that is explained, 0 elsewhere; "difference" has -1 at the runner-up."""
     z, rows = k.to_host(logits), np.arange(len(logits))
+    if not np.isfinite(np.float64(z)).all():
+        raise UserError(
+            "the network's logits are not numbers: a pixel is not, the training diverged (try a smaller "
+            "--rate), or the weights are damaged"
+        )
     d = np.zeros_like(z)
     d[rows, explained_classes(k, logits, target)] = 1
     if _name(target) == "difference":

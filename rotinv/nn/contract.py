@@ -3,7 +3,7 @@
 Arrays: maps are (n, h, w, c), n image, h w pixel, c channel ("NHWC"); vectors are (n, c). Weights of a
 convolution are (i, j, c, o), i j the tap, o the output channel; of a dense layer (c, o). The dtype is
 float32 on cpu and cuda, float64 on the reference. A kernel returns fresh arrays and leaves its inputs
-alone, except where it says that it writes into one. Shapes are trusted: layers have checked them.
+alone, except where it says that it writes into one. Arrays that do not fit together are refused (shapes.py).
 
 Exactness, on every device: each image is computed alike wherever it stands in the batch; sums over images
 are taken in an order that does not depend on the number of threads; sign(0) = +1; the first maximum
@@ -192,7 +192,10 @@ class SoftmaxKernels(Protocol):
         """p, shaped as z (n, classes)."""
 
     def cross_entropy(self, z: Array, label: Array) -> tuple[Array, Array]:
-        """loss (n,) = -log p_label of each image, and dz = (p - onehot(label)) / n, of their mean."""
+        """loss (n,) = -log p_label of each image, and dz = (p - onehot(label)) / n, of their mean.
+
+        A label that is no class has the loss NaN.
+        """
 
 
 class SgdKernels(Protocol):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from rotinv.nn.contract import FAMILIES, Array, Kernels
+from rotinv.nn.shapes import ARRAYS, checked
 from rotinv.system import scratch
 from rotinv.system.errors import UserError, not_known
 
@@ -65,7 +66,7 @@ def get_kernels(device: str, threads: int | None = None, precision: str = "fp32"
         repeated=lambda function: function,
         batch=200,
         streams=False,
-        **_families(device),
+        **_checked(_families(device), dtype),
     )
 
 
@@ -85,7 +86,7 @@ def cuda_kernels(device: str, on: Any) -> Kernels:
         repeated=on.repeated,
         batch=2000,
         streams=True,
-        **{name: _bound(module, on) for name, module in modules.items()},
+        **_checked({name: _bound(module, on) for name, module in modules.items()}, np.dtype(np.float32)),
     )
 
 
@@ -95,8 +96,8 @@ def exact_kernels() -> Kernels:
     The layers' and rules' own numbers must be fractions too (rules.with_fractions). Probabilities are no
     fractions: the softmax takes and gives float64.
     """
-    families = _families("reference")
-    softmax = families["softmax"].forward
+    families = _checked(_families("reference"), np.dtype(object))
+    softmax = _families("reference")["softmax"].forward
     families["softmax"] = SimpleNamespace(forward=lambda z: softmax(np.float64(z)))
     return Kernels(
         device="exact",
@@ -120,6 +121,15 @@ def _families(device: str) -> dict[str, Any]:
     found = scratch.with_numba_cache(lambda: [importlib.import_module(module) for module in modules])
     scratch.tell_of_numba_cache()
     return dict(zip(FAMILIES, found, strict=True))
+
+
+def _checked(families: dict[str, Any], dtype: np.dtype) -> dict[str, Any]:
+    """The families with each kernel of the contract checked (shapes.py)."""
+    found: dict[str, Any] = {family: SimpleNamespace() for family in families}
+    for name in ARRAYS:
+        family, kernel = name.split(".")
+        setattr(found[family], kernel, checked(name, getattr(families[family], kernel), dtype))
+    return found
 
 
 def _fractions(array: Any) -> np.ndarray:

@@ -30,7 +30,7 @@ class Network:
 
     def __init__(self, layers: Sequence[Layer], in_shape: Shape) -> None:
         self.layers = tuple(layers)
-        self.in_shape = in_shape
+        self.in_shape = tuple(in_shape)
         self.names = _names([layer.name for layer in self.layers])
         self.out_shapes: list[Shape] = []
         self.param_shapes: list[dict[str, Shape]] = []
@@ -67,18 +67,39 @@ class Network:
         return views
 
     def forward(self, k: Kernels, params: Array, x: Array, mode: Mode = SCORE) -> Array:
-        """The logits (n, classes) of stamps (n, h, w, c); nothing is kept."""
+        """The logits (n, classes) of stamps (n, h, w, c) as the network reads them: scaled, on the device.
+
+        Raises UserError if stamps or parameters are not of the network's shapes, not of the device's dtype,
+        or not contiguous (k.asarray makes them so). Pixels are not searched for NaN and infinity: these make
+        the logits of their stamp NaN.
+        """
+        self._check(k, params, x)
         for layer, p in zip(self.layers, self.views(params), strict=True):
             x, _ = layer.forward(k, p, x, mode)
         return x
 
     def record(self, k: Kernels, params: Array, x: Array, mode: Mode) -> tuple[Array, Tape]:
-        """The same forward pass, with what each layer saved for its backward pass."""
+        """The logits as `forward` gives them, and what each layer saved for its backward pass."""
+        self._check(k, params, x)
         tape: Tape = []
         for layer, p in zip(self.layers, self.views(params), strict=True):
             x, saved = layer.forward(k, p, x, mode)
             tape.append(saved)
         return x, tape
+
+    def _check(self, k: Kernels, params: Array, x: Array) -> None:
+        """Raise UserError unless stamps and parameters are what the layers' kernels may read."""
+        if not (hasattr(x, "shape") and x.shape[1:] == self.in_shape):
+            shape = ", ".join(map(str, self.in_shape))
+            raise UserError(f"stamps {_described(x)}: the network reads (n, {shape})")
+        if not (hasattr(params, "shape") and params.shape == (self.size,)):
+            raise UserError(f"parameters {_described(params)}: the network has {self.size:,} in one row")
+        for what, array in (("stamps", x), ("parameters", params)):
+            if not _is_of(k, array):
+                raise UserError(
+                    f"{what} {_described(array)}: the device {k.device} takes contiguous {k.dtype}; make "
+                    "them so by asarray of its kernels"
+                )
 
     def backward(
         self, k: Kernels, params: Array, grads: Array, tape: Tape, dy: Array, *, to_input: bool = False
@@ -90,6 +111,8 @@ class Network:
         """
         weighted = (i for i, shapes in enumerate(self.param_shapes) if shapes)
         last = 0 if to_input else next(weighted, len(self.layers))
+        if grads.shape != (self.size,) or not (_is_of(k, grads) and _is_of(k, params)):
+            raise UserError(f"gradients {_described(grads)}: the network has {self.size:,} of {k.dtype}")
         p, g = self.views(params), self.views(grads)
         for i in range(len(self.layers) - 1, last - 1, -1):
             wanted = to_input or i > last
@@ -102,6 +125,7 @@ class Network:
         Unlike the sums of `forward`, which may be reckoned by a shortcut that rounds otherwise from pixel to
         pixel, these are equal where their inputs are: so pooling's winners do not depend on rounding.
         """
+        self._check(k, params, x)
         signed: Tape = []
         for layer, p in zip(self.layers, self.views(params), strict=True):
             x, saved = layer.forward_signed(k, p, x)
@@ -116,6 +140,7 @@ class Network:
 
         Raises UserError if the network has no cyclic layer: it has one orientation only.
         """
+        self._check(k, params, x)
         n = len(x)
         alone: Array = None
         for layer, p in zip(self.layers, self.views(params), strict=True):
@@ -130,6 +155,17 @@ class Network:
                 "the network has no layer that brings rotations together, so none can be told apart"
             )
         return x, alone.reshape(4, n, -1)
+
+
+def _described(array: Any) -> str:
+    """An argument's shape and dtype, for a message."""
+    if not hasattr(array, "shape"):
+        return f"as a {type(array).__name__}"
+    return f"{array.dtype} {tuple(array.shape)}{'' if array.flags.c_contiguous else ', not contiguous,'}"
+
+
+def _is_of(k: Kernels, array: Any) -> bool:
+    return bool(array.dtype == k.dtype and array.flags.c_contiguous)
 
 
 def _names(kinds: list[str]) -> list[str]:

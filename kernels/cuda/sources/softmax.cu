@@ -27,6 +27,10 @@ extern "C" __global__ void softmax_cross_entropy(const float* __restrict__ z, co
         const float* row = z + (size_t)i * classes;
         float* out = dz + (size_t)i * classes;
         const float2 found = softmax_row(row, out, classes);
+        if (label[i] < 0 || label[i] >= classes) {  // no class: nothing may be read there
+            loss[i] = found.y * __uint_as_float(0x7fc00000u);
+            continue;
+        }
         loss[i] = logf(found.y) - (row[label[i]] - found.x);
         out[label[i]] -= 1.0f;
         for (int k = 0; k < classes; ++k) out[k] /= (float)n;
