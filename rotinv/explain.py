@@ -29,6 +29,7 @@ from rotinv.system.errors import UserError
 from rotinv.system.files import refuse_existing
 from rotinv.system.pictures import require_matplotlib
 
+LARGEST_DEVIATION = 1e-4  # of a map from the reference's, in shares of its largest |R|, before it is told
 PICTURES = (".png", ".pdf")
 
 
@@ -64,6 +65,7 @@ def _explain(
     pictures = _picture_names(options.out, indices, options.overwrite)
     with _bar(None, "explaining", "stamps", len(models) * len(indices)) as bar:
         found = study(k, models, split, indices, question, bar.update)
+    _warn_of_deviations(models, found)
     if options.maps:
         found.save(options.maps, overwrite=options.overwrite)
         cli.note(f"{options.maps}: maps of {counted(len(indices), 'stamp')}, not scaled")
@@ -73,6 +75,19 @@ def _explain(
         map_figures.save(pictures, drawn, overwrite=options.overwrite)
         cli.note(f"{', '.join(map(str, pictures))}: {counted(len(indices), 'stamp')} drawn")
     return _tables(found)
+
+
+def _warn_of_deviations(models: list[Model], found: Study) -> None:
+    """Name the stamps whose maps are not the float64 reference's, for each network that has some."""
+    for model, answer in zip(models, found.answers, strict=True):
+        off = attribution.deviations(model, found.stamps, found.question, answer)
+        far = np.flatnonzero(~(off <= LARGEST_DEVIATION))
+        if len(far):
+            cli.warn(
+                f"{answer.name}: rounding changes maps by more than {LARGEST_DEVIATION:.2%} of their largest "
+                f"value: stamp {', '.join(map(str, found.indices[far]))} (by up to {off[far].max():.2g} of it); "
+                "--device reference draws them in float64"
+            )
 
 
 def _check(options: Namespace) -> None:

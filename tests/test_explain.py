@@ -378,6 +378,25 @@ def test_weights_that_are_not_numbers_are_told(stamps, tmp_path, value, word):
     assert_refused(run("explain", folder, stamps, "--index", 0), "diverged", word)
 
 
+def test_maps_that_deviate_from_the_reference_are_told(models, stamps, capsys, monkeypatch):
+    explained(models[1], stamps, "--compare", models[0], "--index", *INDICES)
+    assert "rounding" not in capsys.readouterr().err
+    monkeypatch.setattr(explain, "LARGEST_DEVIATION", 0)
+    explained(models[1], stamps, "--compare", models[0], "--index", *INDICES)
+    told = [line for line in capsys.readouterr().err.splitlines() if "rounding" in line]
+    assert len(told) == 2 and all(f"stamp {', '.join(map(str, INDICES))} (" in line for line in told)
+
+
+def test_deviations_are_those_of_the_maps(models, stamps):
+    found = study(models[1:], stamps, INDICES)
+    (model,), (answer,) = open_models(models[1:]), found.answers
+    assert (attribution.deviations(model, found.stamps, found.question, answer) < 1e-4).all()
+    answer.maps[1] *= np.float32(1.01)
+    off = attribution.deviations(model, found.stamps, found.question, answer)
+    assert off[1] == pytest.approx(0.01, rel=1e-2)
+    assert (np.delete(off, 1) < 1e-4).all()
+
+
 def test_nothing_is_overwritten(models, stamps, tmp_path):
     for name in ("page.png", "page.pdf", "page-0.png", "maps.h5"):
         (tmp_path / name).write_text("mine")

@@ -9,12 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rotinv.lrp import rules
-from rotinv.lrp.ledger import LINES, ledger
+from rotinv.lrp.attribution import Question
+from rotinv.lrp.ledger import LINES, audit_on_device, ledger
+from rotinv.lrp.ledger_report import Audit
 from rotinv.lrp.rules import AlphaBeta, Composite, Epsilon, Flat, Gamma, WSquare, ZBox, ZPlus
 from rotinv.nn import architectures
 from rotinv.nn.cyclic import CyclicConcat, CyclicMax, CyclicMean, CyclicRoll, CyclicSlice
 from rotinv.nn.devices import exact_kernels, get_kernels
-from rotinv.nn.layers import Activation, AveragePool2d, Flatten, MaxPool2d, ZeroPad
+from rotinv.nn.layers import Activation, AveragePool2d, Built, Flatten, Layer, MaxPool2d, ZeroPad
 from rotinv.nn.linear import Conv2d, Dense
 from rotinv.nn.network import Network
 
@@ -152,6 +154,44 @@ def test_an_account_that_is_wrong_does_not_close(rng):
 
     (entry,) = through([Dense(1)], (1,), [[1], [0]], [[1]], Forgetful(0.5))
     assert entry.closing_error[0] == pytest.approx(1 / 3)
+
+
+class _KeepsHalf(Layer):
+    """A layer of somebody who forgot to declare what it does not hand down."""
+
+    name = "half"
+
+    def init(self, shape):
+        return Built(shape, {})
+
+    def forward(self, k, p, x, mode):
+        return x, None
+
+    def backward(self, k, p, g, saved, dy, wanted):
+        return dy
+
+    def relevance(self, k, p, saved, r, rule):
+        return r / 2
+
+
+class _DeclaresHalf(_KeepsHalf):
+    def lost(self, k, saved, r, rule):
+        return {"dead": r / 2}
+
+
+def test_a_layer_that_keeps_relevance_in_silence_does_not_close(k):
+    """The closing error is what it kept, the audit names the layer; one that declares it closes."""
+    network, x = Network([_KeepsHalf(), Dense(1)], (2,)), np.array([[1.0, 3.0]])
+    answers = audit_on_device(k, network, np.array([1.0, 1, 0]), x, Composite.everywhere(Epsilon(0.0)), 0)
+    ((logits, entries, deviations),) = answers
+    assert entries[1].lines["rounding"][0] == 0
+    assert entries[1].closing_error[0] == 2
+    audit = Audit("run", Question(), 0, None, logits, 0.5, entries, deviations)
+    assert list(audit.not_closed()) == [("half", 2)]
+    layers = [_DeclaresHalf(), Dense(1)]
+    entries = through(layers, (2,), [[1, 1], [0]], x, Epsilon(0.0), k)
+    assert_closes(entries)
+    assert lines(entries[1]) == {"dead": 2}
 
 
 RULES = st.one_of(

@@ -132,6 +132,21 @@ def test_cpu_agrees_with_the_reference(reference, cpu, rng, name):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("name", SMALL)
+def test_each_rotations_own_logits(k, rng, name):
+    """The logits are those of forward; a network that brings no rotations together says why it has none."""
+    network = SMALL[name]
+    params, x = k.asarray(network.initial("he", 3)), k.asarray(stamps(rng, network))
+    if name == "average pooling":
+        with pytest.raises(UserError, match="no layer that brings rotations together"):
+            network.forward_rotations(k, params, x)
+        return
+    logits, alone = network.forward_rotations(k, params, x)
+    np.testing.assert_array_equal(k.to_host(logits), k.to_host(network.forward(k, params, x)))
+    assert alone.shape == (4, len(x), logits.shape[1])
+    assert not np.array_equal(k.to_host(alone)[0], k.to_host(alone)[1])
+
+
 def test_initial_weights():
     network = architectures.build("cap")
     named = checkpoints.to_named(network, network.initial("he", 0))

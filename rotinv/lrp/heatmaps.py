@@ -55,10 +55,38 @@ def of_rotations(
     rules: Composite,
     target: targets.Target = "predicted",
 ) -> Iterator[tuple[NDArray, NDArray]]:
-    """For blocks of stamps (n, h, h, c): their logits (n, classes) and maps (n, 4, h, h, c), on the host.
+    """The maps of the four rotations, block by block of stamps.
 
-    The four maps are of the network's view of the stamp turned by 0, 90, 180 and 270 degrees, as it saw
-    them, without the padding. Raises UserError if the network does not turn its stamps.
+    Parameters
+    ----------
+    k, network, params : the kernels, the network, and its parameters on their device
+    stamps : (n, h, h, c), on the host, scaled as the network reads them
+    method : one of METHODS
+    rules : the rules of "lrp"; the other methods do not use them
+    target : what is explained (rotinv/lrp/targets.py)
+
+    Yields
+    ------
+    logits : (m, classes), on the host
+    maps : (m, 4, h, h, c), on the host
+        Of the stamp turned by 0, 90, 180 and 270 degrees, in the orientation in which the network saw it,
+        without the padding.
+
+    Raises
+    ------
+    UserError
+        For an unknown method or target, and if the network does not turn its stamps.
+
+    Examples
+    --------
+    >>> from rotinv.lrp import rules
+    >>> from rotinv.nn.architectures import build
+    >>> from rotinv.nn.devices import get_kernels
+    >>> network, k = build("cap-mini", size=13, channels=1), get_kernels("reference")
+    >>> params, stamps = network.initial("he", seed=0), np.random.default_rng(0).random((2, 13, 13, 1))
+    >>> ((logits, maps),) = of_rotations(k, network, params, stamps, "lrp", rules.named("alpha2beta1"))
+    >>> maps.shape, average(maps).shape
+    ((2, 4, 13, 13, 1), (2, 13, 13, 1))
     """
     for start in range(0, len(stamps), BATCH):
         block = k.asarray(stamps[start : start + BATCH])

@@ -59,9 +59,35 @@ def ledger(
     composite: Composite,
     target: Target = "predicted",
 ) -> tuple[Array, list[Entry]]:
-    """The logits (n, classes) of stamps (n, h, h, c), and an entry a layer from the logits down.
+    """The relevance pass of stamps, and the account of it.
 
-    `k` explains; `judge` (the reference, or the exact kernels) adds up and computes anew what is rounding.
+    Parameters
+    ----------
+    k : the kernels that explain
+    judge : the reference or the exact kernels, which add up, and compute anew what `k` rounds
+    network, params, x, composite, target : as of relevance.relevance
+
+    Returns
+    -------
+    logits : (n, classes)
+    entries : list of Entry
+        A layer each, from the logits down to the stamp.
+
+    Raises
+    ------
+    UserError
+        As relevance.relevance does.
+
+    Examples
+    --------
+    >>> from rotinv.nn.architectures import build
+    >>> network, k = build("cap-mini", size=13, channels=1), get_kernels("reference")
+    >>> params, stamps = network.initial("he", seed=0), np.random.default_rng(0).random((2, 13, 13, 1))
+    >>> logits, entries = ledger(k, k, network, params, stamps, rules.named("alpha2beta1"))
+    >>> [entry.layer for entry in entries[:3]]
+    ['dense 2', 'cyclic average pooling', 'dropout']
+    >>> print(max(abs(entry.closing_error).max() for entry in entries) < 1e-12)
+    True
     """
     logits = network.forward(k, params, x)
     steps = descend(k, network, params, x, composite, targets.relevance(k, logits, target))

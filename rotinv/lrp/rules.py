@@ -204,7 +204,13 @@ COMPOSITES = {
 
 
 def named(name: str) -> Composite:
-    """The composite of that name. Raises UserError if there is none."""
+    """The composite of that name, one of COMPOSITES. Raises UserError if there is none.
+
+    >>> named("epsilon").dense
+    Epsilon(eps=1e-06)
+    >>> named("epsilon-plus-flat").first
+    Flat()
+    """
     if name not in COMPOSITES:
         raise not_known("rule", name, COMPOSITES)
     return COMPOSITES[name]

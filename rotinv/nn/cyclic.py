@@ -117,6 +117,10 @@ class CyclicMax(Layer):
     def forward(self, k: Kernels, p: Params, x: Array, mode: Mode) -> tuple[Array, Array]:
         return k.cyclic.max(k.cyclic.align(x))
 
+    def each_rotation(self, k: Kernels, x: Array) -> Array:
+        """(4n, …): each rotation on its own, not pooled."""
+        return k.cyclic.align(x)
+
     def backward(self, k: Kernels, p: Params, g: Params, saved: Array, dy: Array, wanted: bool) -> Array:
         return k.cyclic.align_backward(k.cyclic.max_backward(dy, saved))
 
@@ -137,6 +141,10 @@ class CyclicRms(Layer):
         aligned = k.cyclic.align(x)
         y = k.cyclic.rms(aligned)
         return y, (aligned, y)
+
+    def each_rotation(self, k: Kernels, x: Array) -> Array:
+        """(4n, …): each rotation on its own, not pooled."""
+        return k.cyclic.align(x)
 
     def backward(
         self, k: Kernels, p: Params, g: Params, saved: tuple[Array, Array], dy: Array, wanted: bool

@@ -20,7 +20,7 @@ Tape = list[Any]  # what each layer saved, in the order of the layers
 
 
 class Network:
-    """Layers with the shapes they have for stamps of `in_shape`, (size, size, channels).
+    """Layers in a row, with the shapes that they have for stamps of `in_shape`, (size, size, channels).
 
     `names` tells the layers apart, counted as in Table I: "convolution 2" is the second convolution there,
     with the pooling that follows it; a layer that is the only one of its kind has no number.
@@ -72,6 +72,15 @@ class Network:
         Raises UserError if stamps or parameters are not of the network's shapes, not of the device's dtype,
         or not contiguous (k.asarray makes them so). Pixels are not searched for NaN and infinity: these make
         the logits of their stamp NaN.
+
+        Examples
+        --------
+        >>> from rotinv.nn.architectures import build
+        >>> from rotinv.nn.devices import get_kernels
+        >>> network, k = build("cap-mini", size=13, channels=1), get_kernels("reference")
+        >>> params, stamps = k.asarray(network.initial("he", seed=0)), k.asarray(np.ones((2, 13, 13, 1)))
+        >>> network.forward(k, params, stamps).shape
+        (2, 2)
         """
         self._check(k, params, x)
         for layer, p in zip(self.layers, self.views(params), strict=True):
