@@ -82,11 +82,12 @@ def _warn_of_deviations(models: list[Model], found: Study) -> None:
     for model, answer in zip(models, found.answers, strict=True):
         off = attribution.deviations(model, found.stamps, found.question, answer)
         far = np.flatnonzero(~(off <= LARGEST_DEVIATION))
+        which = ", ".join(map(str, found.indices[far]))
         if len(far):
             cli.warn(
                 f"{answer.name}: rounding changes maps by more than {LARGEST_DEVIATION:.2%} of their largest "
-                f"value: stamp {', '.join(map(str, found.indices[far]))} (by up to {off[far].max():.2g} of it); "
-                "--device reference draws them in float64"
+                f"value: stamp {which} (by up to {off[far].max():.2g} of it); --device reference draws them in "
+                "float64"
             )
 
 
