@@ -86,8 +86,8 @@ def _warn_of_deviations(models: list[Model], found: Study) -> None:
         if len(far):
             cli.warn(
                 f"{answer.name}: rounding changes maps by more than {LARGEST_DEVIATION:.2%} of their largest "
-                f"value: stamp {which} (by up to {off[far].max():.2g} of it); --device reference draws them in "
-                "float64"
+                f"value: stamp {which} (by up to {off[far].max():.2g} of it); --device reference draws them "
+                "in float64"
             )
 
 
