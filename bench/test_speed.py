@@ -4,6 +4,7 @@ import numpy as np
 import operations
 import pytest
 
+from rotinv.lrp.ledger import Widener
 from rotinv.nn import architectures
 from rotinv.nn.devices import get_kernels
 from rotinv.nn.layers import Train
@@ -27,7 +28,7 @@ def test_a_training_step_against_the_reference(arch):
     exact_logits, _ = network.record(reference, np.float64(params), np.float64(stamps), mode)
     exact_loss, _ = reference.softmax.cross_entropy(exact_logits, label)
     exact = np.zeros(network.size)
-    network.backward(reference, np.float64(params), exact, tape, np.float64(dz))
+    network.backward(reference, np.float64(params), exact, Widener(cpu, reference)(tape), np.float64(dz))
     for found, expected in ((logits, exact_logits), (loss, exact_loss), (grads, exact)):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 

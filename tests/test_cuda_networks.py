@@ -11,6 +11,7 @@ from cuda_emulation.device import EmulatedDevice, emulated, why_not
 from programs import assert_refused, call, toy_arrays, toy_store
 
 from rotinv.lrp import rules
+from rotinv.lrp.ledger import Widener
 from rotinv.lrp.relevance import relevance
 from rotinv.nn import architectures, devices
 from rotinv.nn.devices import get_kernels
@@ -125,6 +126,7 @@ def test_gradients_agree_with_the_reference(arch, size, channels):
     grads, exact = k.zeros((network.size,)), np.zeros(network.size)
     dx = network.backward(k, k.asarray(params), grads, tape, dy, to_input=True)
     exact_y, _ = network.record(reference, np.float64(params), np.float64(x), mode)
+    tape = Widener(k, reference)(tape)
     exact_dx = network.backward(reference, np.float64(params), exact, tape, np.float64(dy), to_input=True)
     for found, expected in ((y, exact_y), (grads, exact), (dx, exact_dx)):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())

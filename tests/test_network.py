@@ -6,6 +6,7 @@ import pytest
 from conftest import DEVICES, EMULATED, kernels_of
 
 from rotinv import architectures as table_program
+from rotinv.lrp.ledger import Widener
 from rotinv.lrp import rules
 from rotinv.lrp.relevance import relevance
 from rotinv.nn import architectures
@@ -127,6 +128,7 @@ def test_cpu_agrees_with_the_reference(reference, cpu, rng, name):
     grads, exact = cpu.zeros((network.size,)), np.zeros(network.size)
     dx = network.backward(cpu, params, grads, tape, dy, to_input=True)
     exact_y, _ = network.record(reference, np.float64(params), np.float64(x), mode)
+    tape = Widener(cpu, reference)(tape)
     exact_dx = network.backward(reference, np.float64(params), exact, tape, np.float64(dy), to_input=True)
     for found, expected in ((y, exact_y), (grads, exact), (dx, exact_dx)):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())

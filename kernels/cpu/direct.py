@@ -39,7 +39,7 @@ def panels(w):
 
 
 def panels_transposed(w):
-    """The same of a matrix (o, k), taken as its transpose."""
+    """The panels of the transpose of a matrix (o, k)."""
     o, k = w.shape
     packed = np.empty(-(-o // PANEL) * k * PANEL, np.float32)
     _pack_transposed(np.ascontiguousarray(w).reshape(-1), k, o, packed)

@@ -24,7 +24,7 @@ def empty(shape):
 
 @inline
 def scratch(size):
-    """The same inside of a kernel, flat; not filled."""
+    """A fresh flat array, for use inside a kernel; not filled."""
     spare = np.empty(size + LINE // 4, np.float32)
     start = -spare.ctypes.data // 4 % (LINE // 4)
     return spare[start : start + size]
@@ -52,7 +52,7 @@ def ask_for(array, begin, end, size, part, parts):
 
 @inline
 def ask_to_write(array, begin, end, part, parts):
-    """The same of float32 to be written: a store would have to fetch its line first."""
+    """Ask for one of so many parts of a float32 array that is soon written: a store fetches its line first."""
     lines = (end - begin + LINE // 4 - 1) // (LINE // 4)
     for line in range(part * lines // parts, (part + 1) * lines // parts):
         prefetch_to_write(array, begin + line * (LINE // 4))

@@ -95,7 +95,7 @@ def ledger(
 
 
 def _entry(k: Kernels, judge: Kernels, step: Step, n: int) -> Entry:
-    wide = _Widener(k, judge)
+    wide = Widener(k, judge)
     received, passed = wide(step.received), wide(step.passed)
     account = _of_weights if isinstance(step.layer, Weighted) else _of_moves
     lines = dict.fromkeys(LINES, _per_stamp(0 * received, n))
@@ -105,7 +105,7 @@ def _entry(k: Kernels, judge: Kernels, step: Step, n: int) -> Entry:
 
 
 def _of_weights(
-    k: Kernels, judge: Kernels, wide: "_Widener", step: Step, received: Array, passed: Array
+    k: Kernels, judge: Kernels, wide: "Widener", step: Step, received: Array, passed: Array
 ) -> dict[str, Sequence[Array]]:
     """The lines of a convolution or a dense layer."""
     layer: Any = step.layer
@@ -126,7 +126,7 @@ def _of_weights(
 
 
 def _of_moves(
-    k: Kernels, judge: Kernels, wide: "_Widener", step: Step, received: Array, passed: Array
+    k: Kernels, judge: Kernels, wide: "Widener", step: Step, received: Array, passed: Array
 ) -> dict[str, Sequence[Array]]:
     """The lines of a layer without weights, which only moves relevance or shares it out by proportion."""
     layer: Any = step.layer
@@ -137,7 +137,7 @@ def _of_moves(
 
 
 @dataclass(frozen=True)
-class _Widener:
+class Widener:
     """Turns all floating-point arrays of what a layer saved into the judge's."""
 
     k: Kernels

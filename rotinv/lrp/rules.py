@@ -5,7 +5,7 @@ bias, and z_j = z+_j + z-_j, a rule says what share of R_j goes down to a_i:
 
     R_i = sum_j z_ij^+ c+_j + z_ij^- c-_j       c+, c- from `shares`, over the products of `terms`
 
-Nothing is had by subtraction (z - z+ would cancel), 0/0 is 0, and sign(0) is +1.
+z- is summed by itself, never computed as z - z+, which would cancel. 0/0 is 0, and sign(0) is +1.
 """
 
 import math
@@ -217,7 +217,7 @@ def named(name: str) -> Composite:
 
 
 def as_fractions(composite: Composite) -> Composite:
-    """The same rules with their numbers as fractions, for arithmetic without rounding."""
+    """A composite whose rules have fractions for numbers, for arithmetic without rounding."""
     return Composite(
         *(with_fractions(rule) for rule in (composite.first, composite.convolution, composite.dense))
     )

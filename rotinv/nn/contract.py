@@ -238,7 +238,7 @@ class Resident(Protocol):
 
 @dataclass(frozen=True)
 class Kernels:
-    """A device: its kernels by family, its dtype, and the way of arrays to it and back."""
+    """A device: its kernels by family, its dtype, and the functions that move arrays to it and back."""
 
     device: str
     dtype: np.dtype
@@ -256,8 +256,8 @@ class Kernels:
     asarray: Callable[[Any], Array]  # of the device's dtype, contiguous, on the device
     asindex: Callable[[Any], Array]  # int32, on the device: labels
     to_host: Callable[[Array], np.ndarray]
-    # Room for a data set of a shape (n, h, w, c) on the device; None where its batches had better come up one
-    # by one: it is too large, or the device's memory is the host's.
+    # Room for a data set of a shape (n, h, w, c) in the device's memory. None where there is none: the data set
+    # is too large, or the device's memory is the host's. Then each batch is moved when it is needed.
     resident: Callable[[tuple[int, ...]], Resident | None]
     # A function of arrays and numbers that is called often, with the same shapes, and calls kernels only. On
     # a GPU it is captured as a graph: numbers reach the kernels as arrays (1,), and what it returns is
