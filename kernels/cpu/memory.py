@@ -52,7 +52,7 @@ def ask_for(array, begin, end, size, part, parts):
 
 @inline
 def ask_to_write(array, begin, end, part, parts):
-    """Ask for one of so many parts of a float32 array that is soon written: a store fetches its line first."""
+    """Ask for a part of a float32 array that is soon written: a store would have to fetch its line first."""
     lines = (end - begin + LINE // 4 - 1) // (LINE // 4)
     for line in range(part * lines // parts, (part + 1) * lines // parts):
         prefetch_to_write(array, begin + line * (LINE // 4))

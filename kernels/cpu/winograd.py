@@ -245,7 +245,7 @@ def _write(half, b, leak, times, y, at, p_count, q_count, q_y, o, count):
 
 @inline
 def _write_pooled(half, b, leak, y, index, at, p_count, q_count, q_y, o, count):
-    """As _write with pooling, two rows at a time: the first maximum of each 2x2 window of activated values."""
+    """As _write, two rows at a time: of each 2x2 window of activated values the first maximum."""
     for i in range(p_count):
         top = _map_a_t(load8(half, 2 * i * 8 * LANES, LANES))
         low = _map_a_t(load8(half, (2 * i + 1) * 8 * LANES, LANES))

@@ -256,8 +256,8 @@ class Kernels:
     asarray: Callable[[Any], Array]  # of the device's dtype, contiguous, on the device
     asindex: Callable[[Any], Array]  # int32, on the device: labels
     to_host: Callable[[Array], np.ndarray]
-    # Room for a data set of a shape (n, h, w, c) in the device's memory. None where there is none: the data set
-    # is too large, or the device's memory is the host's. Then each batch is moved when it is needed.
+    # Room for a data set of a shape (n, h, w, c) in the device's memory. None where there is none: the data
+    # set is too large, or the device's memory is the host's. Each batch is then moved when it is needed.
     resident: Callable[[tuple[int, ...]], Resident | None]
     # A function of arrays and numbers that is called often, with the same shapes, and calls kernels only. On
     # a GPU it is captured as a graph: numbers reach the kernels as arrays (1,), and what it returns is
