@@ -6,8 +6,8 @@ import pytest
 from conftest import DEVICES, EMULATED, kernels_of
 
 from rotinv import architectures as table_program
-from rotinv.lrp.ledger import Widener
 from rotinv.lrp import rules
+from rotinv.lrp.ledger import Widener
 from rotinv.lrp.relevance import relevance
 from rotinv.nn import architectures
 from rotinv.nn.cyclic import CyclicConcat, CyclicMax, CyclicMean, CyclicRms, CyclicRoll, CyclicSlice
