@@ -32,15 +32,16 @@ KINDS = {  # the folder: its survey, how many alerts it has, and in what their v
 
 
 def container(path):
-    """The records of an Avro container; a default that fastavro refuses is taken out of the schema's text,
-    with blanks in its place, so that all lengths stay."""
+    """The records of an Avro container. Where fastavro refuses a default of the schema (TURBO's, and before
+    1.9.2 ZTF's), defaults are taken out of its text, with blanks in their place, so that lengths stay."""
     data = path.read_bytes()
     try:
         return list(fastavro.reader(io.BytesIO(data)))
-    except fastavro.schema.SchemaParseException:
-        start = data.index(b'{"type"')
+    except (fastavro.schema.SchemaParseException, TypeError):
+        start = data.index(b"{", data.index(b"avro.schema"))
         end = start + json.JSONDecoder().raw_decode(data[start:].decode("latin-1"))[1]
-        plain = re.sub(rb', "default": [^,}]+', lambda found: b" " * len(found[0]), data[start:end])
+        default = rb',\s*"default":\s*(null|"[^"]*"|[^,}\s]+)|"default":\s*(null|"[^"]*"|[^,}\s]+)\s*,'
+        plain = re.sub(default, lambda found: b" " * len(found[0]), data[start:end])
         return list(fastavro.reader(io.BytesIO(data[:start] + plain + data[end:])))
 
 

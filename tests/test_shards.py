@@ -129,3 +129,32 @@ def test_a_worker_takes_its_share_of_the_cores(toy, asked, share, taken):
         assert numba.get_num_threads() == (taken or numba.config.NUMBA_NUM_THREADS)
     finally:
         get_kernels("cpu")
+
+
+def test_damaged_alerts_are_the_same_by_one_process_and_by_shards(cluster, tmp_path):
+    """And those of a survey that the user describes: what is lost, and what is told of it."""
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    from alert_packets import image_bytes, sky
+
+    run = make_run(tmp_path / "run", size=21, channels=["template", "science", "difference"])
+    ids = pa.array([b"%d" % i for i in range(29)] + ["\u00e9".encode("latin-1")], pa.binary()).buffers()
+    columns = {name: [image_bytes(one)] * 30 for name, one in zip("tsd", sky(51), strict=True)}
+    columns |= {
+        "name": pa.StringArray.from_buffers(30, ids[1], ids[2]),
+        "snr": ["7"] * 10 + ["?"] + ["8"] * 19,
+    }
+    parquet.write_table(pa.table(columns), tmp_path / "a.parquet", row_group_size=8)
+    profile = ["survey = 'x'", "template = 't'", "science = 's'", "difference = 'd'", "object_id = 'name'"]
+    (tmp_path / "p.toml").write_text("\n".join([*profile, "snr = 'snr'", "side = 51"]))
+    told = []
+    for name, *options in (
+        ("one",),
+        ("two", "--dask", cluster.scheduler_address, "--shard", 7, "--threads", 1),
+    ):
+        out = ("--out", tmp_path / f"{name}.csv", "--profile", tmp_path / "p.toml")
+        result = call("score", run, tmp_path / "a.parquet", *out, *options)
+        assert result.returncode == 0, result.stderr
+        told.append([line for line in result.stderr.splitlines() if "row " in line])
+    assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "two.csv").read_bytes()
+    assert told[0] == told[1] and len(told[0]) == 2
+    assert (tmp_path / "one.csv").read_text().count(",x,") == 30

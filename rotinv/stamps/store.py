@@ -15,12 +15,13 @@ from typing import Any, Literal
 
 import h5py
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from rotinv.stamps.alert_columns import ALERT_COLUMNS, MEASURES, TEXTS, alert_column, refuse_alerts
 from rotinv.stamps.arrays import check_shape, read_arrays, split_of_arrays
 from rotinv.stamps.pixels import NORMALISATIONS
 from rotinv.stamps.splits import CHUNK, Split, check_labels
+from rotinv.stamps.store_checks import check_kinds, list_of_texts, read_column, read_dataset
 from rotinv.system.errors import UserError
 from rotinv.system.hdf5 import create_hdf5, open_hdf5, reading_hdf5
 
@@ -106,14 +107,14 @@ class StampStore:
 
     def _read(self) -> None:
         path, root = self.path, self._file
-        if _texts(root.attrs.get("format")) != [FORMAT]:
+        if list_of_texts(root.attrs.get("format")) != [FORMAT]:
             raise UserError(
                 f"{path}: is not a stamp store (its attribute 'format' is not '{FORMAT}'); "
                 "make one with rotinv pack"
             )
-        self.channels = _texts(root.attrs.get("channels"))
-        self.kinds = _texts(root.attrs.get("kinds"))
-        self.normalisation = "".join(_texts(root.attrs.get("normalisation")))
+        self.channels = list_of_texts(root.attrs.get("channels"))
+        self.kinds = list_of_texts(root.attrs.get("kinds"))
+        self.normalisation = "".join(list_of_texts(root.attrs.get("normalisation")))
         if self.normalisation not in NORMALISATIONS:
             raise UserError(
                 f"{path}: normalisation '{self.normalisation}' is unknown; "
@@ -135,19 +136,19 @@ class StampStore:
         group, where = self._file[name], f"{self.path}: {name}"
         if not isinstance(group, h5py.Group):
             raise UserError(f"{where} is not a group; make the store with rotinv pack")
-        stamps = _dataset(where, group, "stamps", "fiu")
+        stamps = read_dataset(where, group, "stamps", "fiu")
         if stamps.ndim != 4 or stamps.shape[1] != stamps.shape[2] or 0 in stamps.shape[1:]:
             raise UserError(f"{where}/stamps has the shape {stamps.shape}; it must be (N, S, S, C)")
         columns: dict[str, Any] = {}
         alerts = {key: alert_column(where, group, key, len(stamps)) for key in ALERT_COLUMNS if key in group}
         if "label" in group or not alerts:
-            label = _column(where, group, "label", "iub", len(stamps))
+            label = read_column(where, group, "label", "iub", len(stamps))
             columns["label"] = check_labels(f"{where}/label", label)
         for key, dtype in _NUMBERS.items():
             if key in group:
-                columns[key] = _column(where, group, key, "fiu" if key == "snr" else "iu", len(stamps))
+                columns[key] = read_column(where, group, key, "fiu" if key == "snr" else "iu", len(stamps))
                 if key == "kind":
-                    _check_kinds(f"{where}/kind", columns[key], len(self.kinds))
+                    check_kinds(f"{where}/kind", columns[key], len(self.kinds))
                 columns[key] = columns[key].astype(dtype)
         columns |= {"channels": tuple(self.channels), "kinds": tuple(self.kinds), "alerts": alerts}
         return Split(self.path, name, stamps, self.normalisation, **columns)
@@ -289,42 +290,9 @@ def open_stamps(
     return split_of_arrays(path, arrays, channels, size)
 
 
-def _check_kinds(where: str, kind: NDArray[Any], count: int) -> None:
-    wrong = np.flatnonzero((kind < 0) | (kind >= max(count, 1)))
-    if len(wrong):
-        raise UserError(
-            f"{where}: {kind[wrong[0]]} at index {wrong[0]} is no index into the {count} names "
-            "of the attribute 'kinds'; name every kind there"
-        )
-
-
 def _create_split(group: h5py.Group, shape: tuple[int, int, int], columns: Sequence[str]) -> None:
     block = max(1, min(CHUNK, (1 << 20) // (4 * int(np.prod(shape)))))  # a block fits HDF5's cache
     group.create_dataset("stamps", (0, *shape), np.float32, maxshape=(None, *shape), chunks=(block, *shape))
     dtypes = {"label": np.uint8, **_NUMBERS, **MEASURES, **dict.fromkeys(TEXTS, h5py.string_dtype())}
     for name in columns:
         group.create_dataset(name, (0,), dtypes[name], maxshape=(None,), chunks=(8192,))
-
-
-def _dataset(where: str, group: h5py.Group, name: str, types: str) -> h5py.Dataset:
-    found = group.get(name)
-    if not isinstance(found, h5py.Dataset):
-        raise UserError(f"{where} has no dataset '{name}'; make the store with rotinv pack")
-    if found.dtype.kind not in types:
-        raise UserError(f"{where}/{name} holds {found.dtype}, not numbers; make the store with rotinv pack")
-    return found
-
-
-def _column(where: str, group: h5py.Group, name: str, types: str, count: int) -> NDArray[Any]:
-    found = _dataset(where, group, name, types)
-    if found.shape != (count,):
-        raise UserError(f"{where}/{name} has the shape {found.shape}, but there are {count} stamps")
-    return np.asarray(found[()])
-
-
-def _texts(value: Any) -> list[str]:
-    """A text attribute as a list of texts: h5py gives one or an array, text or bytes."""
-    if value is None or isinstance(value, h5py.Empty):
-        return []
-    items = np.ravel(np.asarray(value, dtype=object))
-    return [item.decode() if isinstance(item, bytes) else str(item) for item in items]
