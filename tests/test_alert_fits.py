@@ -246,3 +246,21 @@ def test_one_damaged_extension_costs_its_own_channel(tmp_path):
     assert flags & BIT["unreadable"] and not flags & BIT["missing_cutout"]
     assert "its science cut-out" in files.problems[0]
     assert packet.template is not None and packet.difference is not None
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_bytes_of_a_fits_file_in_a_column_of_lists_are_not_taken_for_pixels(tmp_path, zipped):
+    """A variable-length column of bytes, one of which has as many as a square."""
+    columns = []
+    for name, pixels in star().items():
+        data = np.frombuffer(image_bytes(pixels, zipped=zipped), np.uint8)
+        if not zipped:
+            data = np.concatenate([data, np.zeros(145**2 - len(data), np.uint8)])
+        columns.append(fits.Column(name.lower(), "PB()", array=np.array([data, data[:0]], dtype=object)))
+    path = tmp_path / "a.fits"
+    fits.BinTableHDU.from_columns(columns).writeto(path)
+    files = Alerts([path])
+    first, second = files.packets(0, 2)
+    assert not files.problems
+    np.testing.assert_array_equal(first.difference, sky()[2])
+    assert second.difference is None

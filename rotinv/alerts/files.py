@@ -150,9 +150,11 @@ def _instead(start: bytes) -> str:
         return "it is a Mac's hidden file, which tells of another one and has no alerts; leave it out"
     if start[0] == 0 and len(start) > _FRAME:
         number = int.from_bytes(start[1:_FRAME], "big")
+        major, minor = divmod(number, 100)  # Rubin numbers its schemas so
+        rubin = f": Rubin's {major}.{minor} is in lsst-alert-packet" if 3 <= major < 100 else ""
         return (
             f"it begins as a Kafka message framed for a schema registry does (schema {number}), which has no "
-            "schema within; decode it with its schema and write a container with fastavro.writer"
+            f"schema within; decode it with its schema{rubin}, and write a container with fastavro.writer"
         )
     if start.startswith(_SINGLE_OBJECT):
         return "it is one Avro object without its schema; write a container with fastavro.writer"
