@@ -31,6 +31,7 @@ from rotinv.metrics.significance import Interval
 from rotinv.paper import claims, place, plan, published, sheets, table1_fig1, table2_fig2, table3_figs3to5
 from rotinv.paper import figures as paper_figures
 from rotinv.paper.place import ARCHS, Place
+from rotinv.runs.model import open_stamps_for
 from rotinv.runs.protocol import Schedule
 from rotinv.system import pipeline
 from rotinv.system.errors import UserError
@@ -408,6 +409,32 @@ def test_it_works_in_a_browser(whole, browser):
     browser.click(f"{both}.find(e => e.innerText.includes('CAP, trial 1'))")
     after = browser.run("document.querySelector('.lrp-viewer').innerText")
     assert "Ledger of Deep-HiTS" in before and "Ledger of CAP" in after
+
+
+def test_figs_3_and_4_show_the_stamps_that_only_cap_gets_right(whole, store, tmp_path):
+    """Of each class the one on which the two differ most; the viewer takes the classes by turns."""
+    there, at = Place(whole, store), Place(tmp_path, store, caution="CAUTION")
+    for arch in table3_figs3to5.PAIR:
+        shutil.copytree(there.run(arch, 1), at.run(arch, 1))
+    label = scores.read(there.scores("cap", 1)).label
+    candidates, artifacts = np.flatnonzero(label == 1), np.flatnonzero(label == 0)
+    deep = np.where(label == 1, 0.9, 0.1)
+    deep[candidates[[2, 4]]], deep[artifacts[3]] = (0.4, 0.2), 0.7
+    for arch, p in zip(table3_figs3to5.PAIR, (deep, np.where(label == 1, 0.9, 0.1)), strict=True):
+        scores.write(at.scores(arch, 1), Scores(label, p))
+    for name, figure, stamp in (
+        ("fig3", table3_figs3to5.fig_3, candidates[4]),
+        ("fig4", table3_figs3to5.fig_4, artifacts[3]),
+    ):
+        figure(at, told)
+        found = sheets.read(at.sheet(name))
+        assert found.data["stamp"] == stamp and found.caution == "CAUTION"
+        assert sorted(found.data["disagreements"]) == sorted([*candidates[[2, 4]], artifacts[3]])
+        assert (at.sheets / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    split = open_stamps_for(at.model("cap"), store, "test")
+    first, second, *others = table3_figs3to5._dozen(at, split, 5)
+    assert [first, second] == [candidates[4], artifacts[3]]
+    assert others == [i for i in range(len(label)) if i not in (first, second)][:3]
 
 
 @pytest.mark.parametrize("width", [400, 1280])

@@ -26,7 +26,7 @@ _PARAMETERS = ("df", "nc", "loc", "scale", "log_likelihood", "distance")
 
 @dataclass(frozen=True)
 class Group:
-    """The sigma-bars (n,) of one model, channel and class, and what they come to."""
+    """The sigma-bars (n,) of one model, channel and class, with their moments and their fit."""
 
     model: str
     channel: str

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SNR_EDGES = (-np.inf, 0, 6.5, 7, 7.5, 8, 9, 10, 12, 15, 20, 30, 50, 100, np.inf)
 CALIBRATION_BINS = 10
-_DENOMINATORS = {  # of which counts a figure is a share
+_DENOMINATORS = {  # a figure is the first counts' sum, divided by the sum of all its counts
     "accuracy": (("true_positives", "true_negatives"), ("false_positives", "false_negatives")),
     "precision": (("true_positives",), ("false_positives",)),
     "recall": (("true_positives",), ("false_negatives",)),
@@ -263,7 +263,7 @@ def _snr_lines(rows: Sequence[Found]) -> Iterator[str]:
 
 
 def span(row: Found) -> str:
-    """A bin's ends."""
+    """The ends of a bin of SNR, as text."""
     if row["from"] is None:
         return f"below {row['to']:g}"
     return f"from {row['from']:g}" if row["to"] is None else f"{row['from']:g} to {row['to']:g}"

@@ -1,7 +1,7 @@
-"""Ensembles of networks: the rules that join their probabilities, and what each size and rule comes to.
+"""Ensembles of networks: the rules that join their probabilities, and how good each size and rule is.
 
-A rule gives a score (n,) of the models' p(candidate) (m, n). The ensemble says candidate where the score is
-at least 0.5; its DET curve is the score's.
+A rule makes one score (n,) from the p(candidate) (m, n) that m models give n stamps. The ensemble says
+"candidate" where the score is at least 0.5, and its DET curve is that of the score.
 """
 
 import itertools
@@ -16,12 +16,15 @@ from rotinv.metrics import rates
 from rotinv.metrics.significance import mean_std
 
 Rule = Callable[[NDArray], NDArray]
-_LEAST = 2.0**-24  # float32 has no number between 1 and 1 less this: nearer, a logit would be infinite
+_LEAST = 2.0**-24  # the float32 next below 1 is 1 - 2^-24; the logit of 1 itself is infinite
 
 
 def majority(each: NDArray) -> NDArray:
-    """The median. At any threshold that of an odd number of models is the majority's vote (the paper's
-    CAPE); an even number that is split goes by the mean of the two middle ones."""
+    """The median of the probabilities.
+
+    With an odd number of models it is at least a threshold exactly where most of the models are: it is the
+    majority's vote (the paper's CAPE) at any threshold. With an even number it is the mean of the middle two.
+    """
     return np.median(each, axis=0)
 
 
@@ -31,18 +34,18 @@ def mean_probability(each: NDArray) -> NDArray:
 
 
 def mean_logit(each: NDArray) -> NDArray:
-    """The probability of the mean of the logits; a probability of 0 or 1 counts as 2^-24 from there."""
+    """The probability whose logit is the mean of the logits; 0 and 1 count as 2^-24 and 1 - 2^-24."""
     logits = special.logit(np.clip(np.asarray(each, np.float64), _LEAST, 1 - _LEAST))
     return special.expit(logits.mean(axis=0))
 
 
 def any_of(each: NDArray) -> NDArray:
-    """The largest: a candidate where any model says so."""
+    """The largest probability: a candidate where any model says so."""
     return np.max(each, axis=0)
 
 
 def all_of(each: NDArray) -> NDArray:
-    """The least: a candidate where all models say so."""
+    """The least probability: a candidate where all models say so."""
     return np.min(each, axis=0)
 
 
@@ -56,9 +59,10 @@ RULES: dict[str, Rule] = {
 
 
 class Row(NamedTuple):
-    """Means and stds (ddof 1) of an ensemble's figures over all choices of `size` models, which overlap.
+    """How good ensembles of `size` models are by one rule.
 
-    Figures are fractions, None where they do not exist; so is the std of a single choice.
+    `figures` has the mean and the std (ddof 1) of each figure over all choices of so many models; the choices
+    share models. Figures are fractions; what does not exist is None, as the std of a single choice.
     """
 
     size: int
@@ -68,13 +72,16 @@ class Row(NamedTuple):
 
 
 def choices(models: int, size: int) -> list[tuple[int, ...]]:
-    """All sets of `size` of so many models, by their places."""
+    """All sets of `size` out of so many models, each as the models' numbers from 0."""
     return list(itertools.combinations(range(models), size))
 
 
 def table(label: NDArray, each: NDArray, sizes: Sequence[int], fpr: float = 1e-2) -> list[Row]:
-    """What each size and rule comes to, from p(candidate) of each model (m, n): accuracy, precision, recall,
-    F1 and FNR at `fpr`. Raises ValueError if a class is absent."""
+    """Accuracy, precision, recall, F1 and FNR at `fpr` of ensembles of each size, by each rule.
+
+    `label` (n,) is 1 for candidates, `each` (m, n) is p(candidate) by each model. Raises ValueError if a
+    class is absent.
+    """
     rows = []
     for size in sizes:
         for name, rule in RULES.items():

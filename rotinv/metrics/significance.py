@@ -1,7 +1,7 @@
 """How sure a figure is, and whether two differ: Wilson's interval, bootstrap, Welch's and McNemar's tests.
 
-Intervals are of 95% unless said otherwise. The bootstrap resamples the stamps, candidates and artifacts each
-on their own: how many there are of each was chosen, not found.
+Intervals are of 95% unless said otherwise. The bootstrap draws as many candidates and as many artifacts as
+there are, because the number of each was chosen when the test set was made.
 """
 
 import warnings
@@ -64,11 +64,11 @@ def wilson(part: int, whole: int, level: float = LEVEL) -> Interval | None:
     middle = (share + reach / 2) / (1 + reach)
     half = z / (1 + reach) * np.sqrt(share * (1 - share) / whole + reach / whole / 4)
     low, high = float(middle - half), float(middle + half)
-    return Interval(low if part else 0.0, high if part < whole else 1.0)  # where rounding would not say so
+    return Interval(low if part else 0.0, high if part < whole else 1.0)  # exactly, in spite of rounding
 
 
 def percentiles(draws: NDArray, level: float = LEVEL) -> Interval:
-    """The interval that leaves (1 - level) / 2 of a bootstrap's draws (n,) out on each side."""
+    """The interval that holds the share `level` of a bootstrap's draws (n,), as many below it as above."""
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high))
 
@@ -175,8 +175,10 @@ def paired(first: ArrayLike, second: ArrayLike) -> Difference | None:
 
 
 def mcnemar(label: NDArray, first: NDArray, second: NDArray) -> McNemar:
-    """McNemar's exact test of two models' classes (n,) (McNemar 1947): a binomial's of the stamps that only
-    one gets right."""
+    """McNemar's exact test (1947) of the classes (n,) that two models give the same stamps.
+
+    Of the stamps that only one of them gets right, it tests whether each gets half, by the binomial.
+    """
     one, other = np.asarray(first) == label, np.asarray(second) == label
     only_first, only_second = int(np.sum(one & ~other)), int(np.sum(other & ~one))
     differ, n = only_first + only_second, len(label)

@@ -55,7 +55,7 @@ def train_trial(at: Place, schedule: Schedule, arch: str, trial: int, tell: Tell
 
 
 class _Observer:
-    """Tells how far a training is."""
+    """Tells which share of its iterations a training has done."""
 
     def __init__(self, tell: Tell) -> None:
         self._tell = tell

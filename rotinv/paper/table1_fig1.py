@@ -14,7 +14,7 @@ from rotinv.paper.place import ARCHS, Place
 from rotinv.paper.sheets import Sheet, Table
 from rotinv.stamps.store import CHANNELS, StampStore
 from rotinv.survey.detection import STAMP
-from rotinv.system.files import written_whole
+from rotinv.system import pictures
 from rotinv.system.workers import Progress
 
 if TYPE_CHECKING:
@@ -69,7 +69,12 @@ def _networks(at: Place, simulated: bool) -> dict[str, architectures.Network]:
 
 _STEP = 1.45  # from a box to the next, in units of the axes
 _LIFT = 0.07  # from a rotation's outline to the next
-_COLOURS = {"convolution": "tab:blue", "max-pooling": "tab:cyan", "dense": "tab:orange", "cyclic": "tab:red"}
+_COLOURS = {
+    "convolution": pictures.BLUE,
+    "max-pooling": pictures.SKY,
+    "dense": pictures.ORANGE,
+    "cyclic": pictures.VERMILION,
+}
 
 
 def diagram(path: str | Path, networks: Mapping[str, Network]) -> None:
@@ -78,11 +83,9 @@ def diagram(path: str | Path, networks: Mapping[str, Network]) -> None:
     A map's box is as high as its side and as wide as its channels, a vector's as high as the logarithm of its
     length; the outlines behind a box are the other three rotations.
     """
-    from matplotlib.figure import Figure
-
     tables = {name: _rows(network) for name, network in networks.items()}
     across = max(map(len, tables.values()))
-    figure = Figure(figsize=(0.9 * across + 0.6, 3.1 * len(tables)), layout="constrained")
+    figure = pictures.new_figure(3.1 * len(tables), width=0.9 * across + 0.6)
     for axes, (name, rows) in zip(
         figure.subplots(len(tables), squeeze=False)[:, 0], tables.items(), strict=True
     ):
@@ -90,8 +93,7 @@ def diagram(path: str | Path, networks: Mapping[str, Network]) -> None:
         axes.set_axis_off()
         axes.set_title(f"{name}: {networks[name].size:,} parameters", loc="left", size=11)
         _draw(axes, rows)
-    with written_whole(path, overwrite=True) as temporary:
-        figure.savefig(temporary, format="png", dpi=130)
+    pictures.save(figure, path, overwrite=True)
 
 
 def _rows(network: Network) -> list[tuple[str, int, Shape]]:

@@ -144,7 +144,7 @@ def _only_cap_right(at: Place, split: Split) -> tuple[NDArray[np.int64], NDArray
 
 
 def _dozen(at: Place, split: Split, count: int) -> list[int]:
-    """Half of `count` stamps where only CAP is right, of both classes by turns, then the first others."""
+    """`count` stamps for the viewer: up to half where only CAP is right, classes by turns; then the first."""
     indices, found = _only_cap_right(at, split)
     assert split.label is not None  # a store's splits have labels
     label = split.label[indices]
@@ -155,7 +155,7 @@ def _dozen(at: Place, split: Split, count: int) -> list[int]:
 
 
 def _rank(label: NDArray) -> NDArray[np.int64]:
-    """Of each the number of those before it that are alike."""
+    """For each label, how many of the same class stand before it."""
     rank = np.zeros(len(label), np.int64)
     for kind in (0, 1):
         rank[label == kind] = np.arange(np.sum(label == kind))
