@@ -14,10 +14,10 @@ from tqdm import tqdm
 from rotinv import cli, survey
 from rotinv.nn import architectures
 from rotinv.nn.devices import DEVICES, get_kernels
-from rotinv.runs import training, trials
+from rotinv.runs import finetuning, training, trials
 from rotinv.runs.folder import Config, check_folder_free, create_run_folder, read_config, write_config
 from rotinv.runs.history import Row
-from rotinv.runs.protocol import PAPER, QUICK, SCHEDULES, Progress, Schedule
+from rotinv.runs.protocol import SCHEDULES, Progress, Schedule
 from rotinv.stamps.store import StampStore
 from rotinv.system import locks, scratch
 from rotinv.system.errors import UserError
@@ -179,12 +179,13 @@ def _validation(row: Row, progress: Progress) -> str:
 
 def _config(options: argparse.Namespace) -> Config:
     """The configuration of a new run; simulates the survey where no data is given."""
-    schedule = SCHEDULES[options.schedule]
+    arch = finetuning.architecture(options.arch, options.init_from)
+    schedule = SCHEDULES[finetuning.schedule_name(options.schedule, options.init_from)]
     given = {f.name: getattr(options, f.name) for f in fields(Schedule)}
     schedule = replace(schedule, **{name: value for name, value in given.items() if value is not None})
     if options.iterations is not None and options.extend_by is None:
         schedule = replace(schedule, extend_by=0)
-    architectures.build(options.arch)  # an unknown name is told before any data is made
+    architectures.build(arch)  # an unknown name is told before any data is made
     if options.out is not None:
         numbers = [""] if options.trials == 1 else [f"-{i}" for i in range(1, options.trials + 1)]
         for number in numbers:
@@ -193,12 +194,14 @@ def _config(options: argparse.Namespace) -> Config:
     with StampStore(data) as store:
         return trials.new_config(
             store,
-            options.arch,
+            arch,
             schedule=schedule,
             seed=options.seed,
-            init=options.init,
+            init=options.init or "he",
             crop=options.crop,
             on_bad=options.on_bad,
+            init_from=options.init_from,
+            freeze=options.freeze,
         )
 
 
@@ -242,7 +245,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _parser() -> cli.Parser:
     parser = cli.Parser("train", "Train a network on a stamp store (or a simulated survey) and test it.")
-    parser.add_argument("--arch", default="cap", help=f"one of {', '.join(architectures.ARCHITECTURES)}")
+    names = ", ".join(architectures.ARCHITECTURES)
+    parser.add_argument("--arch", help=f"one of {names} (default: cap, or that of the run of --init-from)")
     parser.add_argument(
         "--data",
         type=Path,
@@ -256,19 +260,35 @@ def _parser() -> cli.Parser:
     parser.add_argument("--seed", type=cli.integer(0, 2**63 - 1), default=0, help="weights, order, dropout")
     text = "train so many models, of seeds that follow one another: at once on a GPU"
     parser.add_argument("--trials", type=cli.integer(1), default=1, metavar="N", help=text)
-    parser.add_argument("--init", choices=("he", "authors"), default="he", help="initial weights (paper: he)")
+    _add_initial(parser)
     parser.add_argument("--crop", type=cli.integer(1), help="cut the stamps' centre to CROP x CROP pixels")
     parser.add_argument("--on-bad", choices=("error", "drop"), default="error", help="NaN or infinite pixels")
     parser.add_argument(
-        "--schedule", choices=SCHEDULES, default="quick", help="paper: the paper's protocol; quick: minutes"
+        "--schedule",
+        choices=SCHEDULES,
+        help="paper: the paper's protocol; quick: minutes; finetune: for weights that are good already "
+        "(default: quick, or finetune with --init-from)",
     )
     _add_numbers(parser.add_argument_group("numbers of the protocol (each overrides the schedule's)"))
     return parser
 
 
+def _add_initial(parser: cli.Parser) -> None:
+    """The options of a run's initial weights."""
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(
+        "--init", choices=("he", "authors"), help="initial weights (default: he, the paper's)"
+    )
+    text = "begin with the weights of the run in DIR, which was trained on the same channels"
+    either.add_argument("--init-from", type=Path, metavar="DIR", help=text)
+    text = "the first N layers with weights keep those of --init-from"
+    parser.add_argument("--freeze", type=cli.integer(0), default=0, metavar="N", help=text)
+
+
 def _add_numbers(group: argparse._ArgumentGroup) -> None:
     def add(option: str, kind: Callable[[str], object], field: str, text: str) -> None:
-        text = f"{text} (paper {getattr(PAPER, field):g}, quick {getattr(QUICK, field):g})"
+        each = (f"{name} {getattr(schedule, field):g}" for name, schedule in SCHEDULES.items())
+        text = f"{text} ({', '.join(each)})"
         group.add_argument(option, type=kind, dest=field, help=text)
 
     whole = cli.integer(1)

@@ -13,11 +13,12 @@ from rotinv.classifier.inputs import ARRAY, store_of_arrays
 from rotinv.nn import architectures
 from rotinv.nn.contract import Kernels
 from rotinv.nn.devices import PRECISIONS, get_kernels
-from rotinv.runs import training, trials
-from rotinv.runs.folder import Config, create_run_folder
+from rotinv.runs import finetuning, training, trials
+from rotinv.runs.folder import Config, create_run_folder, read_config
 from rotinv.runs.history import Row
 from rotinv.runs.protocol import SCHEDULES, Progress, Schedule
 from rotinv.stamps.arrays import arrays_in_memory, channels_last
+from rotinv.stamps.packing import channel_names
 from rotinv.stamps.pixels import check_side
 from rotinv.stamps.store import StampStore
 from rotinv.system import locks
@@ -30,9 +31,9 @@ def fit(
     stamps: ArrayLike | str | Path,
     label: ArrayLike | None = None,
     *,
-    arch: str = "cap",
+    arch: str | None = None,
     out: str | Path | None = None,
-    schedule: str | Schedule = "quick",
+    schedule: str | Schedule | None = None,
     channels: Sequence[str] | None = None,
     snr: ArrayLike | None = None,
     image: ArrayLike | None = None,
@@ -40,6 +41,8 @@ def fit(
     crop: int | None = None,
     seed: int = 0,
     on_bad: Literal["error", "drop"] = "error",
+    init_from: str | Path | None = None,
+    freeze: int = 0,
     device: str = "cpu",
     threads: int | None = None,
     precision: str = PRECISIONS[0],
@@ -56,14 +59,15 @@ def fit(
         Pixels; a store has its own labels, channels and splits.
     label : array (n,)
         1 candidate, 0 artifact.
-    arch : str
-        "cap", "deephits", "deephits-relu" or "cap-mini".
+    arch : str, optional
+        "cap", "deephits", "deephits-relu" or "cap-mini"; by default that of the run `init_from`, or "cap".
     out : str or Path, optional
         The run's folder, which must be new or empty; by default the next free runs/ARCH-N.
-    schedule : str or Schedule
-        "quick" (minutes), "paper" (hours), or the numbers of the protocol.
+    schedule : str or Schedule, optional
+        "quick" (minutes), "paper" (hours), "finetune" (for weights that are good already), or the numbers of
+        the protocol; by default "finetune" with `init_from`, and "quick" without.
     channels : sequence of str, optional
-        What the channels of an array are, in their order.
+        What the channels of an array are, in their order; by default those of the run `init_from`.
     snr, image : arrays (n,), optional
         The signal-to-noise ratios, and the number of each stamp's image: the stamps of an image stay
         together, so that none is tested on an image that it was trained with.
@@ -75,6 +79,10 @@ def fit(
         Of the weights, the order of the batches, dropout, and the division into splits.
     on_bad : "error" or "drop"
         What to do about stamps with NaN or infinite pixels: refuse them, or leave them out.
+    init_from : str or Path, optional
+        The folder of a run with whose weights to begin; it was trained on the same channels.
+    freeze : int
+        How many of the first layers with weights keep those of `init_from`.
     device, threads, precision
         As of `load`.
 
@@ -98,11 +106,21 @@ def fit(
     >>> rotinv.fit(stamps, label, arch="cap-mini", out="runs/mine", schedule=few)
     <Classifier mine, 13x13 pixels of channel0, on cpu>
     """
-    plan = _schedule(schedule)
+    arch = finetuning.architecture(arch, init_from)
+    plan = _schedule(schedule, init_from)
     architectures.build(arch)  # an unknown name is told before a folder is made
     k = get_kernels(device, threads, precision)
     place = None if out is None else Path(out)
-    configure = partial(trials.new_config, arch=arch, schedule=plan, seed=seed, crop=crop, on_bad=on_bad)
+    configure = partial(
+        trials.new_config,
+        arch=arch,
+        schedule=plan,
+        seed=seed,
+        crop=crop,
+        on_bad=on_bad,
+        init_from=init_from,
+        freeze=freeze,
+    )
     if isinstance(stamps, str | Path):
         if any(given is not None for given in (label, channels, snr, image)) or normalised:
             raise UserError(f"{stamps}: a store has its own labels, channels and scaling; leave these out")
@@ -113,10 +131,14 @@ def fit(
         if label is None:
             raise UserError("fit: arrays need labels: 1 candidate, 0 artifact")
         arrays = arrays_in_memory(ARRAY, stamps, label=label, snr=snr, image=image)
+        if channels is None and init_from is not None:
+            channels = read_config(init_from).channels
         named = None if channels is None else len(channels)
         shape = channels_last(Path(ARRAY), arrays["stamps"], named).shape
         check_side(shape[1], crop or shape[1])
-        architectures.build(arch, crop or shape[1], shape[3])
+        planned = Config(arch, crop or shape[1], list(channels or channel_names(shape[3])))
+        planned.network()  # what cannot be is told before a folder is made
+        finetuning.begun_with(planned, init_from, freeze)
         folder = create_run_folder(place, arch)
         data = store_of_arrays(
             folder, arrays, channels=channels, normalised=normalised, on_bad=on_bad, seed=seed
@@ -126,9 +148,10 @@ def fit(
     return load(folder, device=device, threads=threads, precision=precision)
 
 
-def _schedule(schedule: str | Schedule) -> Schedule:
+def _schedule(schedule: str | Schedule | None, init_from: str | Path | None) -> Schedule:
     if isinstance(schedule, Schedule):
         return schedule
+    schedule = finetuning.schedule_name(schedule, init_from)
     if schedule not in SCHEDULES:
         raise UserError(f"schedule {schedule!r} is not known; choose one of {', '.join(SCHEDULES)}")
     return SCHEDULES[schedule]

@@ -66,6 +66,19 @@ class Network:
             views.append(layer)
         return views
 
+    @property
+    def weighted(self) -> list[int]:
+        """The places of the layers that have parameters."""
+        return [i for i, shapes in enumerate(self.param_shapes) if shapes]
+
+    def first_trained(self, frozen: int) -> tuple[int, int]:
+        """The first layer that is trained, where the first `frozen` of those with parameters are not.
+
+        Gives its place, and where its parameters begin in the flat array; the ends of both if none is left.
+        """
+        place = [*self.weighted, len(self.layers)][frozen]
+        return place, sum(math.prod(s) for params in self.param_shapes[:place] for s in params.values())
+
     def forward(self, k: Kernels, params: Array, x: Array, mode: Mode = SCORE) -> Array:
         """The logits (n, classes) of stamps (n, h, w, c) as the network reads them: scaled, on the device.
 
@@ -111,15 +124,22 @@ class Network:
                 )
 
     def backward(
-        self, k: Kernels, params: Array, grads: Array, tape: Tape, dy: Array, *, to_input: bool = False
+        self,
+        k: Kernels,
+        params: Array,
+        grads: Array,
+        tape: Tape,
+        dy: Array,
+        *,
+        to_input: bool = False,
+        frozen: int = 0,
     ) -> Array | None:
-        """Write the gradients of all parameters into `grads`, given dy at the logits.
+        """Write the gradients of the parameters into `grads`, given dy at the logits.
 
-        Goes down to the first layer that has parameters, or, with `to_input`, to the stamps, whose
-        gradient it then returns.
+        Goes down to the first layer that is trained (see first_trained), or, with `to_input`, to the stamps,
+        whose gradient it then returns.
         """
-        weighted = (i for i, shapes in enumerate(self.param_shapes) if shapes)
-        last = 0 if to_input else next(weighted, len(self.layers))
+        last = 0 if to_input else self.first_trained(frozen)[0]
         if grads.shape != (self.size,) or not (_is_of(k, grads) and _is_of(k, params)):
             raise UserError(f"gradients {_described(grads)}: the network has {self.size:,} of {k.dtype}")
         p, g = self.views(params), self.views(grads)

@@ -30,6 +30,9 @@ class Config:
     schedule: Schedule = PAPER
     version: str = __version__
     data_sha256: str = ""  # of the data (trials.digest); empty in runs of before it was kept
+    init_from: str = ""  # the run whose weights are the initial ones; empty where they are drawn by `init`
+    init_sha256: str = ""  # of those weights (model.weights_digest)
+    freeze: int = 0  # so many of the first layers with weights keep them
 
     def network(self) -> Network:
         """The network of this run."""

@@ -18,7 +18,7 @@ from rotinv.metrics import rates
 from rotinv.nn.contract import Array, Kernels
 from rotinv.nn.layers import Train
 from rotinv.nn.network import Network
-from rotinv.runs import checkpoints, history, model
+from rotinv.runs import checkpoints, finetuning, history, model
 from rotinv.runs.checkpoints import Checkpoint
 from rotinv.runs.folder import BEST_FILE, HISTORY_FILE, LAST_FILE, Config, write_config
 from rotinv.runs.history import Row
@@ -54,11 +54,13 @@ class Run:
     grads: Array
     iteration: int
     progress: Progress
+    frozen: int = 0  # layers with weights, the first ones, that keep them
     seconds: float = 0.0
     arithmetic: Callable[..., Array] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.arithmetic = self.k.repeated(partial(_step, self.k, self.network, self.params, self.grads))
+        parts = self.k, self.network, self.params, self.grads, self.frozen
+        self.arithmetic = self.k.repeated(partial(_step, *parts))
 
     def checkpoint(self) -> Checkpoint:
         """The run's state on the host."""
@@ -66,10 +68,13 @@ class Run:
 
 
 def begin(k: Kernels, config: Config, folder: str | Path) -> Run:
-    """A new run with fresh parameters; writes its configuration, history and first checkpoint."""
+    """A new run with its initial parameters; writes its configuration, history and first checkpoint.
+
+    Raises UserError if they are to be those of another run, and it has others by now.
+    """
     folder = Path(folder)
     network = config.network()
-    params = network.initial(config.init, config.seed)
+    params = finetuning.initial(config, network)
     run = _run(k, config, folder, network, Checkpoint(params, 0, Progress(config.schedule.iterations)))
     write_config(folder, config)
     history.restart(folder / HISTORY_FILE, [])
@@ -118,6 +123,7 @@ def _step(
     network: Network,
     params: Array,
     grads: Array,
+    frozen: int,
     stamps: Array,
     label: Array,
     seed: int,
@@ -127,8 +133,9 @@ def _step(
     """The arithmetic of a step: nothing but kernels."""
     logits, tape = network.record(k, params, stamps, Train(seed, step))
     loss, dz = k.softmax.cross_entropy(logits, label)
-    network.backward(k, params, grads, tape, dz)
-    k.sgd.update(params, grads, rate)
+    network.backward(k, params, grads, tape, dz, frozen=frozen)
+    _, start = network.first_trained(frozen)
+    k.sgd.update(params[start:], grads[start:], rate)
     return loss
 
 
@@ -222,6 +229,7 @@ def _run(k: Kernels, config: Config, folder: Path, network: Network, start: Chec
         grads=k.zeros((network.size,)),
         iteration=start.iteration,
         progress=start.progress,
+        frozen=config.freeze,
     )
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rotinv.metrics import curves, rates
 from rotinv.metrics.scores import Scores
 from rotinv.nn.contract import Array, Kernels
-from rotinv.runs import history, thresholds, training
+from rotinv.runs import finetuning, history, thresholds, training
 from rotinv.runs.batches import Batches
 from rotinv.runs.folder import HISTORY_FILE, METRICS_FILE, Config
 from rotinv.runs.model import labelled_scores, load_model
@@ -50,9 +50,14 @@ def new_config(
     init: str = "he",
     crop: int | None = None,
     on_bad: str = "error",
+    init_from: str | Path | None = None,
+    freeze: int = 0,
 ) -> Config:
-    """The configuration of a new run on an open store. Raises UserError if the architecture is unknown, or
-    the stamps are too small for it or cannot be cut so."""
+    """The configuration of a new run on an open store.
+
+    Raises UserError if the architecture is unknown, the stamps are too small for it or cannot be cut so, or
+    the weights of the run `init_from` do not fit.
+    """
     size = crop or store.size
     check_side(store.size, size)
     config = Config(
@@ -68,7 +73,7 @@ def new_config(
         data_sha256=digest(store),
     )
     config.network()
-    return config
+    return finetuning.begun_with(config, init_from, freeze)
 
 
 def digest(store: StampStore) -> str:
