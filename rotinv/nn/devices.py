@@ -135,7 +135,7 @@ def _checked(families: dict[str, Any], dtype: np.dtype) -> dict[str, Any]:
 def _fractions(array: Any) -> np.ndarray:
     values = np.asarray(array)
     values = values if values.dtype == object else values.astype(np.float64)
-    return np.asarray(np.frompyfunc(Fraction, 1, 1)(values), dtype=object)
+    return np.ascontiguousarray(np.frompyfunc(Fraction, 1, 1)(values), dtype=object)
 
 
 def _set_threads(threads: int | None) -> None:

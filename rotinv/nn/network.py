@@ -190,7 +190,7 @@ def _described(array: Any) -> str:
     """An argument's shape and dtype, for a message."""
     if not hasattr(array, "shape"):
         return f"as a {type(array).__name__}"
-    return f"{array.dtype} {tuple(array.shape)}{'' if array.flags.c_contiguous else ', not contiguous,'}"
+    return f"{array.dtype} {tuple(array.shape)}{'' if array.flags.c_contiguous else ' (not contiguous)'}"
 
 
 def _is_of(k: Kernels, array: Any) -> bool:
