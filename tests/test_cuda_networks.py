@@ -183,7 +183,7 @@ def test_a_batch_that_does_not_fit_is_told_with_one_that_does(tmp_path, monkeypa
     store = toy_store(tmp_path, 60)
     most = 25_000_000
     monkeypatch.setattr(devices, "_gpu", lambda precision: SmallDevice(precision, most))
-    arguments = "--data", store, "--iterations", 2, "--device", "cuda", "--precision", "fp32"
+    arguments = "--data", store, "--iterations", 2, "--device", "cuda", "--precision", "fp32", "--quiet"
     told = call("train", *arguments, "--out", tmp_path / "run", "--batch", 64)
     assert_refused(told, "--batch 64", " does")
     batch = int(told.stderr.split("; ")[1].split()[0])
