@@ -10,28 +10,25 @@
 # `pip install 'rotinv[plot]'`. The files go to the folder that the environment variable `ROTINV_OUT` names,
 # or to a temporary one; what is there already is used again.
 
-# %%
+# %% tags=["remove-output"]
 import os
 import tempfile
 from fractions import Fraction
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import Figure
 
 import rotinv
 from rotinv.lrp import heatmaps, rules
-from rotinv.lrp.attribution import Question
 from rotinv.lrp.ledger import LINES, audit_exactly, ledger
-from rotinv.lrp.ledger_report import audits
 from rotinv.lrp.relevance import relevance
-from rotinv.runs import training, trials
-from rotinv.runs.folder import METRICS_FILE, Config, create_run_folder
 from rotinv.runs.model import channel_title, open_stamps_for, stamps_as_read
 from rotinv.runs.protocol import Schedule
 
 out = Path(os.environ.get("ROTINV_OUT") or tempfile.mkdtemp(prefix="rotinv-")).resolve()
 out.mkdir(parents=True, exist_ok=True)
+os.chdir(out)
 print(f"all files go to {out}")
 
 # %% [markdown]
@@ -41,34 +38,23 @@ print(f"all files go to {out}")
 # pixels of simulated stamps with four channels.
 
 # %%
-store_path = out / "survey.h5"
-if not store_path.exists():
+store = Path("survey.h5")
+if not store.exists():
     counts = {"train": 1200, "validate": 200, "test": 400}
-    rotinv.make_survey(store_path, counts, seed=1, workers=1, size=512, pilot_images=4)
+    rotinv.make_survey(store, counts, seed=1, workers=1, size=512, pilot_images=4)
+schedule = Schedule(iterations=400, halve_every=200, extend_by=0, validate_every=100, dropout=0.0)
+if not Path("cap-mini/metrics.json").exists():
+    rotinv.fit(store, arch="cap-mini", out="cap-mini", crop=13, schedule=schedule)
+clf = rotinv.load("cap-mini")
+test = rotinv.open_stamps(store, "test")
+print(f"accuracy on the test stamps: {clf.evaluate(test)['accuracy']:.1%}")
 
+# %% [markdown]
+# `clf.explain` and `clf.audit` do all that follows in one call each. To see how, we take the network apart:
+# its layers, its parameters on the device, and the kernels that compute.
 
-class Quiet:
-    """Who watches the training: nobody."""
-
-    def stepped(self, row, limit):
-        pass
-
-    def validated(self, row, progress):
-        pass
-
-
-k = rotinv.get_kernels("cpu")
-folder = out / "cap-mini"
-if not (folder / METRICS_FILE).exists():
-    with rotinv.StampStore(store_path) as store:
-        schedule = Schedule(iterations=400, halve_every=200, extend_by=0, validate_every=100, dropout=0.0)
-        config = Config("cap-mini", 13, store.channels, data=str(store_path), crop=13, schedule=schedule)
-        data = trials.check(store, config)
-        run = training.begin(k, config, create_run_folder(folder, "cap-mini"))
-        trials.train_to_end(run, data, config, Quiet())
-        print(f"accuracy on the test stamps: {trials.test(k, folder, data)['accuracy']:.1%}")
-
-model = rotinv.load_model(folder)
+# %%
+model, k = rotinv.load_model("cap-mini"), rotinv.get_kernels("cpu")
 network, params = model.network, k.asarray(model.params)
 for name, shape in zip(network.names, network.out_shapes, strict=True):
     print(f"{name:<26}{' x '.join(map(str, shape))}")
@@ -80,7 +66,7 @@ for name, shape in zip(network.names, network.out_shapes, strict=True):
 # class, and 0 for the other class.
 
 # %%
-split = open_stamps_for(model, store_path, "test")
+split = open_stamps_for(model, store, "test")
 candidates = np.flatnonzero(split.label == 1)
 stamps = stamps_as_read(model, split, candidates)  # as the network reads them: each channel scaled to 0-1
 logits = network.forward(k, params, k.asarray(stamps))
@@ -118,8 +104,8 @@ def average_map(stamp, rule):
 def draw(path, rows):
     """The stamp, and below it maps (h, h, c) by name, a scale each: red is positive, blue negative."""
     channels = model.config.channels
-    figure = Figure(figsize=(1.5 * len(channels) + 1.4, 1.55 * (len(rows) + 1)), layout="constrained")
-    axes = figure.subplots(len(rows) + 1, len(channels), squeeze=False)
+    size = (1.5 * len(channels) + 1.4, 1.55 * (len(rows) + 1))
+    figure, axes = plt.subplots(len(rows) + 1, len(channels), figsize=size, layout="constrained")
     for c, channel in enumerate(channels):
         axes[0, c].imshow(x[0, ..., c], cmap="gray")
         axes[0, c].set_title(channel_title(channel), size=9)
@@ -134,7 +120,7 @@ def draw(path, rows):
 
 
 mu = average_map(x, rule)
-draw(out / "map.png", {"alpha2beta1": mu})
+draw("map.png", {"alpha2beta1": mu})
 turned = average_map(np.ascontiguousarray(np.rot90(x, 1, axes=(1, 2))), rule)
 print("the turned stamp's map is the turned map, bit for bit:", np.array_equal(turned, np.rot90(mu)))
 assert np.array_equal(turned, np.rot90(mu))
@@ -184,8 +170,13 @@ left = top - sum(taken.values()) - bottom
 print(f"not accounted for: {left:.1e}")
 assert abs(left) < 1e-9 * max(abs(entry.received[0]) for entry in entries)
 
-(audit,) = audits(k, model, x, Question(rule="alpha2beta1"))
-audit.save_picture(out / "waterfall.png")
+# %% [markdown]
+# `clf.audit` makes this account, and draws it.
+
+# %%
+audit = clf.audit(x[0], normalised=True)
+axes = audit.plot()
+axes.figure.savefig("waterfall.png")
 
 # %% [markdown]
 # ## Other rules, other accounts
@@ -221,7 +212,7 @@ for name in ("zero", "alpha1beta0", "alpha2beta1", "flat"):
     worst = max(abs(entry.closing_error[0]) for entry in entries)
     print(f"{name:<14}{at_stamp:14.4f}{biases:10.4f}{rest}   {worst:.1e}")
     maps[name] = average_map(x, rules.named(name))
-draw(out / "rules.png", maps)
+draw("rules.png", maps)
 
 # %% [markdown]
 # Units with one side only are rarer. We look for them in the whole test split, and take the stamp that has

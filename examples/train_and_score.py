@@ -12,28 +12,25 @@
 # Run it as a script, or cell by cell in an editor that knows `# %%`. It needs `pip install 'rotinv[plot]'`.
 # The files go to the folder that the environment variable `ROTINV_OUT` names, or to a temporary one.
 
-# %%
-import csv
+# %% tags=["remove-output"]
+import logging
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import Figure
 
 import rotinv
-from rotinv.catalogue import formats, sources
-from rotinv.catalogue.scorer import Scorer, Threshold
-from rotinv.metrics import classification_report, curves, rates
-from rotinv.metrics.scores import Scores
 from rotinv.nn import architectures
-from rotinv.runs import training, trials
-from rotinv.runs.folder import METRICS_FILE, Config, create_run_folder
-from rotinv.runs.model import channel_title, score_stamps, score_with_rotation_std
+from rotinv.runs.model import channel_title
 from rotinv.runs.protocol import Schedule
 
 out = Path(os.environ.get("ROTINV_OUT") or tempfile.mkdtemp(prefix="rotinv-")).resolve()
 out.mkdir(parents=True, exist_ok=True)
+os.chdir(out)
 print(f"all files go to {out}")
 
 # %% [markdown]
@@ -45,15 +42,14 @@ print(f"all files go to {out}")
 # candidates (label 1), half artifacts (label 0), and no image gives stamps to two splits.
 
 # %%
-store_path = out / "survey.h5"
-if not store_path.exists():
+store = Path("survey.h5")
+if not store.exists():
     counts = {"train": 1200, "validate": 200, "test": 400}
-    rotinv.make_survey(store_path, counts, seed=1, workers=1, size=512, pilot_images=4)
-with rotinv.StampStore(store_path) as store:
-    print(store.sizes, store.size, store.channels)
-    test = store.split("test")
-    chosen = np.concatenate([np.flatnonzero(test.label == label)[:4] for label in (1, 0)])
-    examples, labels = test.raw(chosen), test.label[chosen]
+    rotinv.make_survey(store, counts, seed=1, workers=1, size=512, pilot_images=4)
+with rotinv.StampStore(store) as opened:
+    print(opened.sizes, opened.size, opened.channels)
+test = rotinv.open_stamps(store, "test")
+stamps, label = test.raw(np.arange(len(test))), test.label  # raw pixels (400, 21, 21, 4), and (400,)
 
 # %% [markdown]
 # Four candidates, then four artifacts, a row each, each channel from its least pixel to its largest. All have
@@ -61,15 +57,17 @@ with rotinv.StampStore(store_path) as store:
 # a cosmic ray, a bad pixel, or what is left of a star that was subtracted badly.
 
 # %%
-names = ("artifact", "candidate")
-figure = Figure(figsize=(5, 9.6), layout="constrained")
-for row, (stamp, label) in enumerate(zip(examples, labels, strict=True)):
-    for c, channel in enumerate(store.channels):
-        axes = figure.add_subplot(len(examples), len(store.channels), 4 * row + c + 1, xticks=[], yticks=[])
-        axes.imshow(stamp[..., c], cmap="gray")
-        axes.set_title(channel_title(channel) if row == 0 else "", size=9)
-        axes.set_ylabel(names[label] if c == 0 else "", size=9)
-figure.savefig(out / "stamps.png", dpi=100)
+examples = [*np.flatnonzero(label == 1)[:4], *np.flatnonzero(label == 0)[:4]]
+figure, axes = plt.subplots(
+    8, 4, figsize=(5, 9.6), layout="constrained", subplot_kw={"xticks": [], "yticks": []}
+)
+for row, i in zip(axes, examples, strict=True):
+    row[0].set_ylabel(("artifact", "candidate")[label[i]], size=9)
+    for c, channel in enumerate(row):
+        channel.imshow(stamps[i, ..., c], cmap="gray")
+for top, channel in zip(axes[0], test.channels, strict=True):
+    top.set_title(channel_title(channel), size=9)
+figure.savefig("stamps.png", dpi=100)
 
 # %% [markdown]
 # ## The network
@@ -97,54 +95,37 @@ print(f"{network.size:,} parameters in all")
 # shorter. The weights with the lowest validation error are kept. A run is a function of its configuration,
 # its seed and its data: run this twice, and the weights are the same, bit for bit.
 
-
 # %%
-class Lines:
-    """Who watches the run: prints each validation."""
-
-    def stepped(self, row, limit):
-        pass
-
-    def validated(self, row, progress):
-        print(
-            f"iteration {row.iteration:4}: loss {row.loss:.3f}, validation error {row.validation_error:.1%}"
-        )
-
-
-k = rotinv.get_kernels("cpu")
+logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
 schedule = Schedule(iterations=100, halve_every=50, extend_by=0, validate_every=25)
-folder = out / "cap"
-if not (folder / METRICS_FILE).exists():
-    with rotinv.StampStore(store_path) as store:
-        config = Config("cap", store.size, store.channels, data=str(store_path), schedule=schedule)
-        data = trials.check(store, config)
-        run = training.begin(k, config, create_run_folder(folder, "cap"))
-        trials.train_to_end(run, data, config, Lines())
-        trials.test(k, folder, data)
-print(sorted(path.name for path in folder.iterdir()))
+if not Path("cap/metrics.json").exists():
+    rotinv.fit(store, arch="cap", out="cap", schedule=schedule)
+clf = rotinv.load("cap")
+print(clf)
 
 # %% [markdown]
 # The command line does the same, with a progress bar:
 #
 #     rotinv train --arch cap --data survey.h5 --out cap --iterations 100 --halve-every 50 --validate-every 25
 #
-# ## A catalogue
+# ## Scores
 #
-# A `Source` reads stamps (or alerts) ahead of the network; a `Scorer` makes the catalogue's rows of them. The
-# command line: `rotinv score cap survey.h5 --out scores.csv`. The column `rotation_std` tells by how much the
-# four orientations of a stamp disagreed *before* they were averaged.
+# The network reads raw pixels: rotinv scales each channel of each stamp to 0-1 itself.
 
 # %%
-model = rotinv.load_model(folder)
-catalogue = out / "scores.csv"
-source = sources.open_source(model, [store_path], "test")
-scorer = Scorer(k, [model], Threshold(0.5))
-if not catalogue.exists():
-    columns, facts = scorer.columns(source.known), scorer.facts(source.normalisation)
-    with formats.create(catalogue, columns, facts) as write:
-        for block in source.blocks(0, len(source)):
-            write(scorer.rows(block))
-print("".join(catalogue.read_text().splitlines(keepends=True)[:4]))
+p = clf.predict_proba(stamps)[:, 1]
+print("p(candidate) of the four candidates:", p[examples[:4]])
+print("              of the four artifacts:", p[examples[4:]])
+
+# %% [markdown]
+# For files there is a program. The column `rotation_std` of its catalogue tells by how much the four
+# orientations of a stamp disagreed *before* they were averaged.
+
+# %%
+if not Path("scores.csv").exists():
+    command = "-m rotinv.score cap survey.h5 --out scores.csv --quiet"
+    subprocess.run([sys.executable, *command.split()], check=True)
+print("".join(Path("scores.csv").read_text().splitlines(keepends=True)[:4]))
 
 # %% [markdown]
 # ## How good is it?
@@ -154,17 +135,26 @@ print("".join(catalogue.read_text().splitlines(keepends=True)[:4]))
 # are rough, and the intervals (95%) say how rough.
 
 # %%
-with catalogue.open() as file:
-    rows = list(csv.DictReader(file))
-label = np.array([int(row["label"]) for row in rows])
-p = np.array([float(row["probability"]) for row in rows])
-found = classification_report.evaluate(Scores(label, p))
-for figure_name in ("accuracy", "precision", "recall"):
-    low, high = found["intervals"][figure_name]
-    print(f"{figure_name:<10}{found[figure_name]:7.1%}   ({low:.1%} to {high:.1%})")
+found = clf.evaluate(stamps, label)
+for name in ("accuracy", "precision", "recall"):
+    low, high = found["intervals"][name]
+    print(f"{name:<10}{found[name]:7.1%}   ({low:.1%} to {high:.1%})")
 print(found["confusion"])
-point = {model.name: curves.working_point(found["confusion"])}
-curves.det_picture(out / "det.png", {model.name: rates.det_curve(label, p)}, point)
+axes = found.plot()
+axes.figure.savefig("det.png")
+
+# %% [markdown]
+# ## What does a decision rest on?
+#
+# `explain` shares the network's answer out over the pixels: red ones speak for it, blue ones against it. The
+# other notebook tells how, and checks that nothing of the answer is lost.
+
+# %%
+study = clf.explain(stamps[examples[:1]])
+figure, axes = plt.subplots(1, 4, figsize=(9, 2.8), layout="constrained")
+for ax, channel in zip(axes, study.channels, strict=True):
+    study.plot(0, ax, channel=channel)
+    ax.set_title(channel_title(channel), size=9)
 
 # %% [markdown]
 # ## Turn the stamps
@@ -180,28 +170,25 @@ curves.det_picture(out / "det.png", {model.name: rates.det_curve(label, p)}, poi
 # computed alike wherever it stands in a batch. So the test below asks for the same *bits*.
 
 # %%
-stamps = next(source.blocks(0, 200)).stamps  # as the network reads them: each channel scaled to 0-1
-params = k.asarray(model.params)
-turned = [np.ascontiguousarray(np.rot90(stamps, turn, axes=(1, 2))) for turn in range(4)]
-scores = [score_stamps(k, model.network, params, one) for one in turned]
-for turn, score in enumerate(scores):
-    print(f"{90 * turn:3} degrees: {score[:4]}  equal bits: {score.tobytes() == scores[0].tobytes()}")
-assert all(score.tobytes() == scores[0].tobytes() for score in scores)
+turned = [np.rot90(stamps, turn, axes=(1, 2)) for turn in range(4)]
+scores = [clf.predict_proba(one)[:, 1] for one in turned]
+for turn, one in enumerate(scores):
+    print(f"{90 * turn:3} degrees: {one[:4]}  equal bits: {one.tobytes() == scores[0].tobytes()}")
+assert all(one.tobytes() == scores[0].tobytes() for one in scores)
 
 # %% [markdown]
 # Is that worth anything? Deep-HiTS, the network that CAP improves on, sees the four orientations too, but
 # puts the four vectors side by side (*concatenation*) and lets the next layer sort them out. Its weights
-# treat the four differently, so its score changes with the turn. Here is one with fresh weights:
+# treat the four differently, so its score changes with the turn. Here is one after a few steps of training:
 
 # %%
-other = rotinv.build("deephits")
-fresh = k.asarray(other.initial("he", seed=0))
-theirs = np.array([score_stamps(k, other, fresh, one) for one in turned])
-ours = np.array(scores)
-print(f"largest change of a score by turning: CAP {np.ptp(ours, axis=0).max():.3g}, ", end="")
+few = Schedule(iterations=25, extend_by=0, validate_every=25)
+if not Path("deephits/metrics.json").exists():
+    rotinv.fit(store, arch="deephits", out="deephits", schedule=few)
+deephits = rotinv.load("deephits")
+theirs = [deephits.predict_proba(one)[:, 1] for one in turned]
+print(f"largest change of a score by turning: CAP {np.ptp(scores, axis=0).max():.3g}, ", end="")
 print(f"Deep-HiTS {np.ptp(theirs, axis=0).max():.3g}")
-_, disagreement = score_with_rotation_std(k, model.network, params, stamps)
-print(f"CAP's four orientations before their mean: margins with a std of {disagreement.mean():.2g}")
 
 # %% [markdown]
 # The second notebook, `audit_lrp.py`, asks what such a decision rests on.
