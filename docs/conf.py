@@ -45,7 +45,7 @@ myst_heading_anchors = 3
 # The notebooks are run where the site is built. One that has not changed is not run again.
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(ROOT / "build" / "notebooks")
-nb_execution_timeout = 300
+nb_execution_timeout = 900
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 
