@@ -57,6 +57,8 @@ numpydoc_show_class_members = False
 
 PLACE = re.compile(r"((?:rotinv|kernels)/[\w/]+)\.py(?:::([\w.]+))?")
 
+ARRAY_LIKE = re.compile(r"[\w.~]*_Buffer \|.*?\[complex \| bytes \| str\]")
+
 
 def notebooks(app: Sphinx) -> None:
     """Make tutorial/NAME.ipynb of each examples/NAME.py."""
@@ -74,13 +76,29 @@ def notebooks(app: Sphinx) -> None:
 
 
 def plain(app: Sphinx, what: str, name: str, of: object, options: object, lines: list[str]) -> None:
-    """Read a docstring as it is meant: |R| is a magnitude, and what is indented after a colon stays so."""
+    """Read a docstring as meant: |R| is a magnitude, and an indented block below a sentence stays so."""
     for number, line in enumerate(lines):
-        if "`" not in line and not line.startswith("    "):
-            lines[number] = line.replace("|", "\\|")
-        below = [*lines[number + 1 : number + 3], ""]
-        if line.endswith(":") and not line.endswith("::") and not below[0] and below[1].startswith("    "):
-            lines[number] += ":"
+        if not line.startswith("    "):
+            pieces = line.split("`")
+            pieces[::2] = [text.replace("|", "\\|") for text in pieces[::2]]  # the others are code
+            lines[number] = line = "`".join(pieces)
+        blank, block = [*lines[number + 1 : number + 3], "", ""][:2]
+        starts_block = not blank and block.startswith("    ")
+        if starts_block and line and not line.startswith((" ", ":", "..")) and not line.endswith("::"):
+            lines[number] += ":" if line.endswith(":") else " ::"
+
+
+def short_signature(
+    app: Sphinx,
+    what: str,
+    name: str,
+    of: object,
+    options: object,
+    signature: str | None,
+    returned: str | None,
+) -> tuple[str | None, str | None] | None:
+    """Write NumPy's ArrayLike as such, not as the dozen types that it stands for."""
+    return (ARRAY_LIKE.sub("ArrayLike", signature), returned) if signature else None
 
 
 def link_code(app: Sphinx, doctree: nodes.document, page: str) -> None:
@@ -102,4 +120,5 @@ def setup(app: Sphinx) -> None:
     app.add_lexer("worked", TextLexer)  # the working in lrp.md
     app.connect("builder-inited", notebooks)
     app.connect("autodoc-process-docstring", plain)
+    app.connect("autodoc-process-signature", short_signature)
     app.connect("doctree-resolved", link_code)

@@ -146,15 +146,16 @@ axes.figure.savefig("det.png")
 # %% [markdown]
 # ## What does a decision rest on?
 #
-# `explain` shares the network's answer out over the pixels: red ones speak for it, blue ones against it. The
-# other notebook tells how, and checks that nothing of the answer is lost.
+# `explain` shares the network's answer out over the pixels: red ones speak for it, blue ones against it. Here
+# is the stamp that is most surely a candidate, and the map, summed over the channels. The other notebook
+# tells how such maps are made, and checks that nothing of the answer is lost.
 
 # %%
-study = clf.explain(stamps[examples[:1]])
-figure, axes = plt.subplots(1, 4, figsize=(9, 2.8), layout="constrained")
-for ax, channel in zip(axes, study.channels, strict=True):
-    study.plot(0, ax, channel=channel)
-    ax.set_title(channel_title(channel), size=9)
+best = np.argmax(p)
+figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained")
+left.imshow(stamps[best, ..., test.channels.index("science")], cmap="gray")
+left.set(xticks=[], yticks=[], title="science image")
+clf.explain(stamps[best]).plot(0, right)
 
 # %% [markdown]
 # ## Turn the stamps
