@@ -14,7 +14,7 @@ from tqdm import tqdm
 from rotinv import cli, survey
 from rotinv.nn import architectures
 from rotinv.nn.devices import DEVICES, get_kernels
-from rotinv.runs import finetuning, training, trials
+from rotinv.runs import augmentation, finetuning, training, trials
 from rotinv.runs.folder import Config, check_folder_free, create_run_folder, read_config, write_config
 from rotinv.runs.history import Row
 from rotinv.runs.protocol import SCHEDULES, Progress, Schedule
@@ -202,6 +202,8 @@ def _config(options: argparse.Namespace) -> Config:
             on_bad=options.on_bad,
             init_from=options.init_from,
             freeze=options.freeze,
+            balance=options.balance,
+            augment=options.augment,
         )
 
 
@@ -269,6 +271,7 @@ def _parser() -> cli.Parser:
         help="paper: the paper's protocol; quick: minutes; finetune: for weights that are good already "
         "(default: quick, or finetune with --init-from)",
     )
+    _add_stamps(parser)
     _add_numbers(parser.add_argument_group("numbers of the protocol (each overrides the schedule's)"))
     return parser
 
@@ -283,6 +286,26 @@ def _add_initial(parser: cli.Parser) -> None:
     either.add_argument("--init-from", type=Path, metavar="DIR", help=text)
     text = "the first N layers with weights keep those of --init-from"
     parser.add_argument("--freeze", type=cli.integer(0), default=0, metavar="N", help=text)
+
+
+def _add_stamps(parser: cli.Parser) -> None:
+    """The options of what the stamps of a batch are."""
+    text = (
+        "batches: stamps of the smaller class are repeated, so that as many of each come (default: batches "
+        f"where it has below {trials.FEW:.0%} of the stamps to train with, or none)"
+    )
+    parser.add_argument("--balance", choices=trials.BALANCES, help=text)
+    text = "change the stamps of each batch at random: mirror them, shift them by up to a pixel"
+    names = ",".join(augmentation.KINDS)
+    parser.add_argument("--augment", type=_kinds, default=(), metavar=names, help=text)
+
+
+def _kinds(text: str) -> tuple[str, ...]:
+    """The names of augmentations."""
+    try:
+        return augmentation.checked(text.split(","))
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _add_numbers(group: argparse._ArgumentGroup) -> None:

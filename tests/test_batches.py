@@ -161,3 +161,61 @@ def test_stamps_without_labels_or_no_stamps_are_refused(split):
         Batches(Split(split.path, "stamps", np.zeros((3, 5, 5, 2), np.float32)))
     with pytest.raises(UserError, match="no stamps"):
         Batches(split, [])
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory):
+    """One candidate among each 10 stamps, all different."""
+    path = tmp_path_factory.mktemp("store") / "uneven.h5"
+    label = np.arange(COUNT) % 10 == 3
+    with create_store(path, channels=["a", "b"], size=5) as writer:
+        writer.append("train", np.random.default_rng(2).normal(size=(COUNT, 5, 5, 2)), label)
+    with StampStore(path) as store:
+        yield store.split("train")
+
+
+@pytest.mark.parametrize("hold", [False, True])
+def test_a_balanced_epoch_has_as_much_of_each_class(uneven, small_pools, hold):
+    """All of the larger class once, all of the smaller one nine times; another order in the next epoch."""
+    batches = take(uneven, 72, batch=50, balanced=True, hold=hold)
+    order = which(uneven, batches)
+    first, second = order[:1800], order[1800:]
+    for epoch in (first, second):
+        np.testing.assert_array_equal(np.bincount(epoch), np.where(uneven.label, 9, 1))
+    assert (first != second).mean() > 0.9
+    shares = [label.mean() for _, label in batches]
+    assert 0.25 < min(shares) < max(shares) < 0.75
+
+
+def test_what_is_left_over_of_a_repetition_is_drawn(uneven):
+    """Of 100 candidates and 250 artifacts: 50 candidates come three times, other ones each epoch."""
+    chosen = np.concatenate([np.flatnonzero(uneven.label), np.flatnonzero(uneven.label == 0)[:250]])
+    order = which(uneven, take(uneven, 20, chosen, batch=50, balanced=True))
+    one, two = (np.bincount(part, minlength=COUNT)[uneven.label == 1] for part in np.split(order, 2))
+    assert sorted(one) == sorted(two) == [2] * 50 + [3] * 50
+    assert not np.array_equal(one, two)
+
+
+AUGMENTED = {"balanced": True, "augment": ("flips", "shifts")}
+
+
+def test_balanced_and_changed_batches_are_the_same_bits_held_streamed_and_resumed(uneven, small_pools):
+    whole = take(uneven, 80, hold=True, **AUGMENTED)
+    assert same(take(uneven, 80, hold=False, **AUGMENTED), whole)
+    for first in (1, 20, 43):
+        for hold in (False, True):
+            assert same(take(uneven, 80 - first, first=first, hold=hold, **AUGMENTED), whole[first:])
+    assert not same(take(uneven, 80, seed=1, **AUGMENTED), whole)
+
+
+def test_streaming_balanced_stamps_reads_each_once_a_pool(uneven, small_pools, monkeypatch):
+    read = []
+    raw = Split.raw
+    monkeypatch.setattr(Split, "raw", lambda self, *where: read.append(len(where[0])) or raw(self, *where))
+    take(uneven, 36, batch=50, balanced=True, hold=False)
+    assert sum(read) <= COUNT + 12 * 128  # an epoch, and the pools that are read ahead
+
+
+def test_one_class_is_not_balanced(uneven):
+    with pytest.raises(UserError, match="one class only"):
+        Batches(uneven, np.flatnonzero(uneven.label), balanced=True)

@@ -13,7 +13,7 @@ from rotinv.classifier.inputs import ARRAY, store_of_arrays
 from rotinv.nn import architectures
 from rotinv.nn.contract import Kernels
 from rotinv.nn.devices import PRECISIONS, get_kernels
-from rotinv.runs import finetuning, training, trials
+from rotinv.runs import augmentation, finetuning, training, trials
 from rotinv.runs.folder import Config, create_run_folder, read_config
 from rotinv.runs.history import Row
 from rotinv.runs.protocol import SCHEDULES, Progress, Schedule
@@ -43,6 +43,8 @@ def fit(
     on_bad: Literal["error", "drop"] = "error",
     init_from: str | Path | None = None,
     freeze: int = 0,
+    balance: Literal["none", "batches"] | None = None,
+    augment: Sequence[str] = (),
     device: str = "cpu",
     threads: int | None = None,
     precision: str = PRECISIONS[0],
@@ -83,6 +85,11 @@ def fit(
         The folder of a run with whose weights to begin; it was trained on the same channels.
     freeze : int
         How many of the first layers with weights keep those of `init_from`.
+    balance : "none" or "batches", optional
+        "batches" repeats stamps of the smaller class, so that as many of each come; by default where it has
+        below 20% of the stamps to train with, which is told.
+    augment : sequence of str
+        Random changes of the stamps of each batch: "flips", "shifts" (by up to a pixel).
     device, threads, precision
         As of `load`.
 
@@ -120,6 +127,8 @@ def fit(
         on_bad=on_bad,
         init_from=init_from,
         freeze=freeze,
+        balance=balance,
+        augment=augmentation.checked(augment),
     )
     if isinstance(stamps, str | Path):
         if any(given is not None for given in (label, channels, snr, image)) or normalised:
@@ -139,6 +148,7 @@ def fit(
         planned = Config(arch, crop or shape[1], list(channels or channel_names(shape[3])))
         planned.network()  # what cannot be is told before a folder is made
         finetuning.begun_with(planned, init_from, freeze)
+        trials.balance_for(ARRAY, arrays["label"], balance)
         folder = create_run_folder(place, arch)
         data = store_of_arrays(
             folder, arrays, channels=channels, normalised=normalised, on_bad=on_bad, seed=seed

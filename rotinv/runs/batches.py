@@ -5,6 +5,9 @@ pools, each shuffled by a draw from (seed, e, pool), and the stream of all pools
 into batches of exactly B stamps. So batch t is known from (seed, t, stamps, B) alone: a run starts
 at any step without reading what came before, and stamps held in memory give the same batches as
 stamps streamed from disk, or gathered on a GPU.
+
+Where the classes are balanced, an epoch has each stamp of the larger class once, and those of the smaller
+one, repeated, as often: drawn from (seed, e) too.
 """
 
 import contextlib
@@ -12,7 +15,7 @@ import itertools
 import math
 import queue
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
@@ -21,6 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rotinv.nn.contract import Array, Kernels, Resident
+from rotinv.runs.augmentation import augmented
 from rotinv.stamps.pixels import Stamps, prepare
 from rotinv.stamps.splits import CHUNK, Split
 from rotinv.system.errors import UserError
@@ -40,6 +44,8 @@ class Batches:
 
     `indices` are the stamps to use (all by default; their order does not matter), `crop` the side
     of the centre to cut out. `hold` keeps all stamps in memory; by default, if they are below HELD.
+    `balanced` gives as many stamps of each class; `augment` names what runs/augmentation.py changes, which is
+    done on the host, so that the stamps come up from there.
     Of a device `on` with memory of its own the stamps live there, if they fit, and so do the batches.
     What goes wrong while reading is raised where the batches are consumed.
     """
@@ -56,6 +62,8 @@ class Batches:
         normalisation: str | None = None,
         hold: bool | None = None,
         on: Kernels | None = None,
+        balanced: bool = False,
+        augment: Sequence[str] = (),
     ) -> None:
         if split.label is None:
             raise UserError(f"{split.path}: has no labels to train with")
@@ -65,11 +73,13 @@ class Batches:
         self._split = split
         self._label = split.label[self._indices].astype(np.int32)
         self._batch, self._seed, self._first, self._crop = batch, seed, first, crop
+        self._augment = tuple(augment)
+        self._smaller = _smaller_class(split, self._label) if balanced else None
         self._normalisation = split.normalisation if normalisation is None else normalisation
         side = crop or split.shape[0]
         self._shape = (side, side, split.shape[2])
         whole = (len(self._indices), *self._shape)
-        self._there = None if on is None else on.resident(whole)
+        self._there = None if on is None or augment else on.resident(whole)
         self._hold = 4 * math.prod(whole) <= HELD if hold is None else hold
         self._queue: queue.Queue[Batch | BaseException] = queue.Queue(_QUEUE)
         self._stop = threading.Event()
@@ -124,7 +134,7 @@ class Batches:
 
     def _cut(self) -> Generator[Batch, None, None]:
         """Cut the stream of pools into batches; a batch may cross pools and epochs."""
-        filled = 0
+        filled, step = 0, self._first
         for pixels, rows, positions in self._pools():
             start = 0
             while start < len(positions):
@@ -137,8 +147,8 @@ class Batches:
                 label[there] = self._label[positions[here]]
                 start, filled = start + count, filled + count
                 if filled == self._batch:
-                    yield stamps, label
-                    filled = 0
+                    yield augmented(stamps, self._augment, self._seed, step), label
+                    filled, step = 0, step + 1
 
     def _pools(self) -> Iterator[_Pool]:
         if self._there is not None:
@@ -166,12 +176,17 @@ class Batches:
         plans = self._positions()
         with ThreadPoolExecutor(1) as reader:
             positions = next(plans)
-            future = reader.submit(self._load, positions)
+            future = reader.submit(self._load_distinct, positions)
             for upcoming in plans:
-                pixels = future.result()
-                future = reader.submit(self._load, upcoming)
-                yield pixels, np.arange(len(positions)), positions
+                pixels, rows = future.result()
+                future = reader.submit(self._load_distinct, upcoming)
+                yield pixels, rows, positions
                 positions = upcoming
+
+    def _load_distinct(self, positions: NDArray[np.int64]) -> tuple[Stamps, NDArray[np.int64]]:
+        """The prepared pixels of the stamps at `positions`, each once, and the row of each position."""
+        distinct, rows = np.unique(positions, return_inverse=True)
+        return self._load(distinct), rows
 
     def _load(self, positions: NDArray[np.int64]) -> Stamps:
         """The prepared pixels of the stamps at `positions`, in that order; read in the order of the file."""
@@ -187,12 +202,12 @@ class Batches:
 
     def _positions(self) -> Iterator[NDArray[np.int64]]:
         """The positions in `indices` of pool after pool, from the first stamp of step `first` on."""
-        block = self._indices // CHUNK
-        blocks = np.split(np.arange(len(block)), np.flatnonzero(np.diff(block)) + 1)
         stamp_bytes = 4 * int(np.prod(self._split.shape))
         per_pool = max(1, min(_POOL_STAMPS, _POOL_BYTES // stamp_bytes) // CHUNK)
-        epoch, skip = divmod(self._first * self._batch, len(block))
+        epoch, skip = divmod(self._first * self._batch, len(self._epoch(0)))
         for e in itertools.count(epoch):
+            every = self._epoch(e)
+            blocks = np.split(every, np.flatnonzero(np.diff(self._indices[every] // CHUNK)) + 1)
             order = self._rng(0, e, 0).permutation(len(blocks))
             for pool, start in enumerate(range(0, len(blocks), per_pool)):
                 positions = np.concatenate([blocks[b] for b in order[start : start + per_pool]])
@@ -200,5 +215,22 @@ class Batches:
                     yield self._rng(1, e, pool).permutation(positions)[skip:]
                 skip = max(0, skip - len(positions))
 
+    def _epoch(self, e: int) -> NDArray[np.int64]:
+        """The positions that epoch e has, sorted: each once, or as often as balances the classes."""
+        every = np.arange(len(self._indices))
+        if self._smaller is None:
+            return every
+        times, rest = divmod(len(every) - len(self._smaller), len(self._smaller))
+        some = self._rng(2, e, 0).choice(self._smaller, rest, replace=False)
+        return np.sort(np.concatenate([every, np.tile(self._smaller, times - 1), some]))
+
     def _rng(self, *key: Any) -> np.random.Generator:
         return np.random.default_rng([self._seed, *key])
+
+
+def _smaller_class(split: Split, label: NDArray[np.int32]) -> NDArray[np.int64]:
+    """The positions of the class that has fewer stamps. Raises UserError if it has none."""
+    smaller = np.flatnonzero(label == int(2 * label.sum() < len(label)))
+    if not len(smaller):
+        raise UserError(f"{split.path}: has one class only to train with: there is nothing to balance")
+    return smaller

@@ -1,7 +1,7 @@
 """A run's folder: config.json, history.csv, best.h5, last.h5, metrics.json, and how to load its network."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from rotinv.nn import architectures
@@ -33,6 +33,8 @@ class Config:
     init_from: str = ""  # the run whose weights are the initial ones; empty where they are drawn by `init`
     init_sha256: str = ""  # of those weights (model.weights_digest)
     freeze: int = 0  # so many of the first layers with weights keep them
+    balance: str = "none"  # "batches": the smaller class is repeated until an epoch has as much of each
+    augment: list[str] = field(default_factory=list)  # changes of the training stamps, of augmentation.KINDS
 
     def network(self) -> Network:
         """The network of this run."""
@@ -82,15 +84,15 @@ def read_config(folder: str | Path) -> Config:
         values["schedule"] = Schedule(**values["schedule"])
         config = Config(**values)
         for what in (config, config.schedule):
-            for field in fields(what):
-                value = getattr(what, field.name)
-                if field.type is int and (type(value) is not int or value < 0):
-                    raise ValueError(f"{field.name} is {value!r}, not a whole number")
+            for one in fields(what):
+                value = getattr(what, one.name)
+                if one.type is int and (type(value) is not int or value < 0):
+                    raise ValueError(f"{one.name} is {value!r}, not a whole number")
         if not min(config.schedule.batch, config.schedule.halve_every, config.schedule.validate_every):
             raise ValueError("batch, halve_every and validate_every are at least 1")
         return config
     except (OSError, ValueError, KeyError, TypeError) as error:
-        names = ", ".join(field.name for field in fields(Config))
+        names = ", ".join(one.name for one in fields(Config))
         raise UserError(f"{path}: is not a run's configuration ({error}); it has {names}") from error
 
 

@@ -210,12 +210,23 @@ def run_iterations(
 
 
 def validation_error(
-    k: Kernels, network: Network, params: Array, split: Split, indices: NDArray[np.int64], side: int | None
+    k: Kernels,
+    network: Network,
+    params: Array,
+    split: Split,
+    indices: NDArray[np.int64],
+    side: int | None,
+    balanced: bool = False,
 ) -> float:
-    """The share of stamps at `indices` that the network gets wrong."""
+    """The share of stamps at `indices` that the network gets wrong; if `balanced`, the mean of both classes'.
+
+    Where a class has few stamps, the share of all is least for a network that never gives it.
+    """
     assert split.label is not None  # a store's splits have labels
-    p = model.score_split(k, network, params, split, indices, side)
-    return float(np.mean(rates.classify(p) != split.label[indices]))
+    label = split.label[indices]
+    wrong = rates.classify(model.score_split(k, network, params, split, indices, side)) != label
+    parts = [wrong[label == one] for one in np.unique(label)] if balanced else [wrong]
+    return float(np.mean([part.mean() for part in parts]))
 
 
 def _run(k: Kernels, config: Config, folder: Path, network: Network, start: Checkpoint) -> Run:

@@ -26,8 +26,10 @@ from rotinv.stamps.pixels import check_side
 from rotinv.stamps.splits import Split, count_constant, usable
 from rotinv.stamps.store import StampStore
 from rotinv.system import files, pictures
-from rotinv.system.errors import UserError
+from rotinv.system.errors import UserError, not_known
 
+BALANCES = ("none", "batches")
+FEW = 0.2  # the share below which a class is made up for by repetition, unless the user says otherwise
 _SAMPLED = 100  # stamps of a split, for its digest
 
 
@@ -52,11 +54,16 @@ def new_config(
     on_bad: str = "error",
     init_from: str | Path | None = None,
     freeze: int = 0,
+    balance: str | None = "none",
+    augment: Sequence[str] = (),
 ) -> Config:
     """The configuration of a new run on an open store.
 
-    Raises UserError if the architecture is unknown, the stamps are too small for it or cannot be cut so, or
-    the weights of the run `init_from` do not fit.
+    `balance` is "none", "batches", or None, which balances where the smaller class is below FEW of the stamps
+    to train with.
+
+    Raises UserError if the architecture is unknown, the stamps are too small for it or cannot be cut so, the
+    weights of the run `init_from` do not fit, or there is one class only to balance.
     """
     size = crop or store.size
     check_side(store.size, size)
@@ -71,6 +78,8 @@ def new_config(
         on_bad=on_bad,
         schedule=schedule,
         data_sha256=digest(store),
+        balance=balance_for(store.path, store.split("train").label, balance),
+        augment=list(augment),
     )
     config.network()
     return finetuning.begun_with(config, init_from, freeze)
@@ -90,6 +99,23 @@ def digest(store: StampStore) -> str:
     return found.hexdigest()
 
 
+def balance_for(path: str | Path, label: NDArray | None, asked: str | None) -> str:
+    """One of BALANCES: that asked for, or the one that the sizes of the classes call for.
+
+    `label` are those of the stamps to train with, of `path`. Raises UserError if there is one class only to
+    balance.
+    """
+    candidates = 0.0 if label is None or not len(label) else float(label.mean())
+    smaller = min(candidates, 1 - candidates)
+    if asked is None:
+        return "batches" if 0 < smaller < FEW else "none"
+    if asked not in BALANCES:
+        raise not_known("balance", asked, BALANCES)
+    if asked != "none" and not smaller:
+        raise UserError(f"{path}: has one class only to train with: there is nothing to balance")
+    return asked
+
+
 def check(store: StampStore, config: Config, progress: bool = False) -> Data:
     """What a run needs of an open store.
 
@@ -106,7 +132,7 @@ def check(store: StampStore, config: Config, progress: bool = False) -> Data:
         raise UserError(f"{store.path}: holds other stamps than those that the run was begun with")
     splits = {name: store.split(name) for name in ("train", "validate", "test")}
     indices = {name: usable(split, config.on_bad, progress) for name, split in splits.items()}
-    notes = []
+    notes = _balance_notes(splits["train"], indices["train"], config)
     for name, split in splits.items():
         if dropped := len(split) - len(indices[name]):
             notes.append(f"{store.path}: {dropped} stamps of {name} left out, their pixels are not finite")
@@ -117,6 +143,18 @@ def check(store: StampStore, config: Config, progress: bool = False) -> Data:
     return Data(splits, indices, config.crop, notes)
 
 
+def _balance_notes(train: Split, indices: NDArray, config: Config) -> list[str]:
+    """What a user should know of classes that are balanced."""
+    if config.balance == "none" or train.label is None:
+        return []
+    candidates = int(train.label[indices].sum())
+    return [
+        f"{train.path}: {candidates:,} candidates and {len(indices) - candidates:,} artifacts to train with: "
+        "the fewer are repeated, so that as many of each come (--balance none leaves them as they are); "
+        "p(candidate) and the validation error are those of classes of like size"
+    ]
+
+
 def train_to_end(
     run: training.Run,
     data: Data,
@@ -125,6 +163,7 @@ def train_to_end(
     stopped: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Train on the data to the protocol's end, or until `stopped()`; says whether the end was reached."""
+    balanced = config.balance == "batches"
     batches = Batches(
         data.splits["train"],
         data.indices["train"],
@@ -133,11 +172,13 @@ def train_to_end(
         first=run.iteration,
         crop=config.crop,
         on=run.k,
+        balanced=balanced,
+        augment=config.augment,
     )
 
     def validation(params: Array) -> float:
         split, indices = data.splits["validate"], data.indices["validate"]
-        return training.validation_error(run.k, run.network, params, split, indices, data.side)
+        return training.validation_error(run.k, run.network, params, split, indices, data.side, balanced)
 
     with batches:
         return training.run_iterations(run, batches, validation, observer, stopped)

@@ -1,0 +1,140 @@
+"""Stamps mirrored and shifted, and classes of unequal size, in a training."""
+
+import json
+
+import numpy as np
+import pytest
+from programs import assert_refused, call, toy_arrays
+
+import rotinv
+from rotinv import pack
+from rotinv.runs import trials
+from rotinv.runs.augmentation import augmented
+from rotinv.runs.folder import read_config
+from rotinv.runs.protocol import Schedule
+from rotinv.system.errors import UserError
+
+
+def mirrored(stamp):
+    return [stamp, stamp[::-1], stamp[:, ::-1], stamp[::-1, ::-1]]
+
+
+def index_of(stamp, those):
+    (found,) = [i for i, one in enumerate(those) if np.array_equal(one, stamp)]
+    return found
+
+
+def test_stamps_are_mirrored_along_each_axis(rng):
+    stamps = rng.normal(size=(400, 5, 5, 3)).astype(np.float32)
+    changed = augmented(stamps.copy(), ["flips"], 1, 7)
+    found = [index_of(one, mirrored(stamp)) for one, stamp in zip(changed, stamps, strict=True)]
+    assert np.bincount(found).min() > 70
+
+
+def test_stamps_are_shifted_by_up_to_a_pixel_and_the_edge_repeated(rng):
+    stamps = rng.normal(size=(900, 5, 5, 2)).astype(np.float32)
+    changed = augmented(stamps.copy(), ["shifts"], 1, 7)
+    padded = np.pad(stamps, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+    found = [
+        index_of(one, [wide[y : y + 5, x : x + 5] for y in range(3) for x in range(3)])
+        for one, wide in zip(changed, padded, strict=True)
+    ]
+    assert np.bincount(found, minlength=9).min() > 60
+
+
+def test_the_seed_and_the_step_decide(rng):
+    stamps = rng.normal(size=(20, 5, 5, 1)).astype(np.float32)
+
+    def change(*where):
+        return augmented(stamps.copy(), ("flips", "shifts"), *where)
+
+    np.testing.assert_array_equal(change(1, 7), change(1, 7))
+    assert not np.array_equal(change(1, 7), change(1, 8))
+    assert not np.array_equal(change(1, 7), change(2, 7))
+    np.testing.assert_array_equal(augmented(stamps.copy(), (), 1, 7), stamps)
+
+
+def store_of(folder, share, n=600):
+    """A store of toy stamps, of which such a share are candidates."""
+    arrays = toy_arrays(n=n)
+    kept = np.flatnonzero((arrays["label"] == 0) | (np.arange(n) % (2 * round((1 - share) / share)) == 1))
+    np.savez(folder / "toy.npz", **{name: array[kept] for name, array in arrays.items()})
+    arguments = [folder / "toy.npz", "--out", folder / "toy.h5", "--channels", "difference"]
+    assert pack.main([str(one) for one in arguments]) == 0
+    return folder / "toy.h5"
+
+
+QUICK = ("--arch", "cap-mini", "--batch", 20)
+
+
+@pytest.mark.parametrize(
+    "share, asked, found",
+    [
+        (0.1, [], "batches"),
+        (0.1, ["--balance", "none"], "none"),
+        (0.25, [], "none"),
+        (0.25, ["--balance", "batches"], "batches"),
+    ],
+)
+def test_the_rule_is_a_fifth_and_told(tmp_path, share, asked, found):
+    data = store_of(tmp_path, share)
+    result = call("train", "--data", data, "--out", tmp_path / "run", "--iterations", 1, *QUICK, *asked)
+    assert result.returncode == 0 and read_config(tmp_path / "run").balance == found
+    assert ("--balance none" in result.stderr) == (found == "batches")
+
+
+def test_one_candidate_to_fifty_is_learned_where_batches_are_balanced(tmp_path):
+    """At the threshold 0.5, of 1,000 stamps of noise and 20 with a star."""
+    arrays = toy_arrays(n=2000)
+    kept = (arrays["label"] == 0) | (np.arange(2000) % 100 == 1)
+    stamps, label = arrays["stamps"][kept], arrays["label"][kept]
+    test = toy_arrays(n=200, seed=9)
+    few = Schedule(batch=20, iterations=60, extend_by=0, validate_every=30, dropout=0)
+    right = {}
+    for balance in trials.BALANCES:
+        clf = rotinv.fit(stamps, label, out=tmp_path / balance, schedule=few, balance=balance)
+        right[balance] = np.mean(clf.predict(test["stamps"]) == test["label"])
+    assert right["batches"] > 0.9 and right["none"] < 0.6, right
+
+
+def test_a_stopped_run_with_all_of_it_resumes_to_the_same_bits(tmp_path, monkeypatch):
+    data = store_of(tmp_path, 0.1)
+    numbers = ("--iterations", 20, "--validate-every", 10, "--augment", "shifts,flips", *QUICK)
+    assert call("train", "--data", data, "--out", tmp_path / "whole", *numbers).returncode == 0
+    config = json.loads((tmp_path / "whole" / "config.json").read_text())
+    assert (config["augment"], config["balance"]) == (["flips", "shifts"], "batches")
+    seen = iter(range(100))
+    end = trials.train_to_end
+    with monkeypatch.context() as patch:
+        patch.setattr(trials, "train_to_end", lambda *a: end(*a[:4], lambda: next(seen) > 0))
+        assert call("train", "--data", data, "--out", tmp_path / "run", *numbers).returncode == 130
+    assert call("train", "--resume", tmp_path / "run").returncode == 0
+    for name in ("best.h5", "last.h5"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "bad, words",
+    [
+        (["--augment", "flip"], ["'flip' is not known", "did you mean flips"]),
+        (["--balance", "weights"], ["weights", "none, batches"]),
+    ],
+)
+def test_what_is_not_known_is_refused_in_one_line(tmp_path, bad, words):
+    assert_refused(call("train", "--data", "absent.h5", "--out", tmp_path / "run", *bad), *words)
+    with pytest.raises(UserError, match=bad[1]):
+        name = bad[0].lstrip("-")
+        value = bad[1].split(",") if name == "augment" else bad[1]
+        arrays = toy_arrays(n=60)
+        rotinv.fit(arrays["stamps"], arrays["label"], out=tmp_path / "run", **{name: value})
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_class_is_not_balanced(tmp_path):
+    arrays = toy_arrays(n=60)
+    arrays["label"][:] = 0
+    np.savez(tmp_path / "toy.npz", **arrays)
+    pack.main([str(tmp_path / "toy.npz"), "--out", str(tmp_path / "toy.h5"), "--channels", "difference"])
+    result = call("train", "--data", tmp_path / "toy.h5", "--out", tmp_path / "run", "--balance", "batches")
+    assert_refused(result, "toy.h5", "one class only")
+    assert not (tmp_path / "run").exists()
