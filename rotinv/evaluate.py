@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.out:
         evaluation_picture(options.out, found.curves(), found["models"], title, overwrite=options.overwrite)
     kept = None
-    if models and options.keep:
+    if models and not options.no_keep:
         kept = _keep(folders, models, last, chosen, on, fitted, options)
     if kept is not None:
         tested = list(each.values())[-1]
@@ -133,7 +133,7 @@ def _chosen(
 
     It is the store's split validate, or, where it has none, the stamps that are evaluated.
     """
-    if not (options.keep or options.calibrate) or not has_splits(path) or split.name == _CHOSEN_ON:
+    if (options.no_keep and not options.calibrate) or not has_splits(path) or split.name == _CHOSEN_ON:
         return split.name, each
     with StampStore(path) as store:
         if not store.sizes[_CHOSEN_ON] and not options.calibrate:
@@ -164,8 +164,14 @@ def _keep(
         cli.warn(f"no thresholds are kept: '{chosen}' of {path} has stamps of one class only")
         return None
     label = list(on.values())[-1].label
+    artifacts = int(np.sum(label == 0))
     for fpr in options.fpr:
-        operating.check_fpr(fpr, int(np.sum(label == 0)))
+        operating.check_fpr(fpr, artifacts)
+    if few := [f"{fpr:g}" for fpr in rates.FPRS if fpr * artifacts < 1]:
+        cli.warn(
+            f"{path}: '{chosen}' has only {artifacts:,} artifacts, too few to fix a threshold for FPR "
+            f"{', '.join(few)}; the thresholds kept there accept none of them, and the true FPR may be higher"
+        )
     found = thresholds.keep(folders, models, on, about, sorted({*rates.FPRS, *options.fpr}))
     cli.note(f"thresholds are kept in {', '.join(f'{f / thresholds.FILE}' for f in folders)}")
     return {"split": chosen, "stamps": len(label), "at": found}
@@ -200,7 +206,7 @@ def _parser() -> cli.Parser:
         choices=calibrators.KINDS,
         help="fit a calibrator of p(candidate) on the store's validation split and keep it with the runs",
     )
-    add("--no-keep", dest="keep", action="store_false", help="do not keep the thresholds with the runs")
+    add("--no-keep", action="store_true", help="do not keep the thresholds with the runs")
     cli.add_split(parser)
     cli.add_overwrite(parser)
     add("--on-bad", choices=("error", "drop"), default="error", help="NaN or infinite pixels, or scores")

@@ -190,7 +190,17 @@ REFUSED = {
     "rule": (lambda clf, x: clf.explain(x, rule="alpha3"), "alpha3"),
     "method": (lambda clf, x: clf.explain(x, method="shap"), "shap"),
     "target": (lambda clf, x: clf.explain(x, target=2), "target 2"),
-    "layer": (lambda clf, x: clf.explain(x, layer="attention"), "convolution 1"),
+    "layer": (lambda clf, x: clf.explain(x, layer="attention"), "^layer 'attention': .*convolution 1"),
+    "a target that is True": (lambda clf, x: clf.explain(x, target=True), "target True"),
+    "no target": (lambda clf, x: clf.explain(x, target=None), "target None is not known; choose"),
+    "no rule": (lambda clf, x: clf.explain(x, rule=None), "rule None is not known; choose"),
+    "drop a score": (lambda clf, x: clf.predict_proba(x, on_bad="drop"), "choose one of error, flag"),
+    "drop a class": (lambda clf, x: clf.predict(x, on_bad="drop"), "choose one of error, flag"),
+    "flag a label": (lambda clf, x: clf.evaluate(x, np.arange(12) % 2, on_bad="flag"), "error, drop"),
+    "plot of no stamp": (lambda clf, x: clf.explain(x[:2]).plot(2), "no stamp 2: there are 2"),
+    "plot of no number": (lambda clf, x: clf.explain(x[:2]).plot("first"), "no stamp 'first'"),
+    "plot of no network": (lambda clf, x: clf.explain(x[:2]).plot(0, of=1), "no network 1"),
+    "page of no stamp": (lambda clf, x: clf.explain(x[:2]).page(2), "no stamp 2: there are 2"),
     "many": (lambda clf, x: clf.audit(x), "one stamp"),
     "labels": (lambda clf, x: clf.evaluate(x, np.full(12, 2)), "not 0 or 1"),
     "labels' number": (lambda clf, x: clf.evaluate(x, [0, 1]), "one for each stamp"),
@@ -207,6 +217,32 @@ def test_what_cannot_be_is_refused_in_one_line(clf, stamps, case):
     with pytest.raises(ValueError, match=word) as refused:
         ask(clf, stamps)
     assert refused.type is UserError and len(str(refused.value).splitlines()) == 1
+
+
+LOADS = {
+    "a number": (dict(runs=3), "3 names no run"),
+    "nothing": (dict(runs=None), "None names no run"),
+    "numbers": (dict(runs=[1, 2]), "names no run"),
+    "threads below 1": (dict(threads=-1), "threads -1: .* from 1 to"),
+    "no threads": (dict(threads=0), "threads 0: .* from 1 to"),
+    "threads in words": (dict(threads="all"), "threads 'all': .* from 1 to"),
+    "precision": (dict(precision="fp16"), "precision 'fp16' is not known.*tf32, fp32"),
+}
+
+
+@pytest.mark.parametrize("case", LOADS)
+def test_a_load_that_cannot_be_is_refused_in_one_line(folder, case):
+    given, word = LOADS[case]
+    with pytest.raises(UserError, match=word) as refused:
+        rotinv.load(**{"runs": folder / "runs" / "cap-1", **given})
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_target_may_be_a_label_of_an_array(clf, stamps, label):
+    """NumPy's integers are classes, too: label[0] is one."""
+    found = clf.explain(stamps[:2], target=label[1])
+    np.testing.assert_array_equal(found.maps, clf.explain(stamps[:2], target=1).maps)
+    assert str(clf.audit(stamps[0], target=label[1])) == str(clf.audit(stamps[0], target=1))
 
 
 def test_a_network_of_whole_stamps_takes_no_others(tmp_path, stamps):
@@ -245,6 +281,11 @@ FIT = {
     "crop": (dict(label=np.arange(12) % 2, crop=14), "no centre"),
     "small": (dict(label=np.arange(12) % 2, crop=11), "too small"),
     "channels": (dict(label=np.arange(12) % 2, channels=["a", "b"]), "wanted is"),
+    "channels that are text": (dict(label=np.arange(12) % 2, channels="a"), "a name of its own"),
+    "labels": (dict(label=np.full(12, 2)), "not 0 or 1"),
+    "not scaled": (dict(label=np.arange(12) % 2, normalised=True), "are not scaled"),
+    "one image": (dict(label=np.arange(12) % 2, image=np.zeros(12, int)), "too few"),
+    "on_bad": (dict(label=np.arange(12) % 2, on_bad="flag"), "choose one of error, drop"),
 }
 
 
@@ -253,6 +294,27 @@ def test_a_training_that_cannot_be_leaves_nothing(stamps, tmp_path, case):
     given, word = FIT[case]
     with pytest.raises(UserError, match=word):
         rotinv.fit(stamps, out=tmp_path / "run", **given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_training_refused_for_its_pixels_leaves_what_was_there(stamps, tmp_path):
+    stamps[3, 10, 10, 0] = np.nan
+    store = tmp_path / "stamps.h5"
+    with create_store(store, channels=["difference"], size=SIDE) as writer:
+        for name in ("train", "validate", "test"):
+            writer.append(name, stamps, np.arange(12) % 2)
+    (tmp_path / "mine").mkdir()  # made by the user: it stays
+    for given in ((stamps, np.arange(12) % 2), (store,)):
+        for name in ("new", "mine"):
+            with pytest.raises(UserError, match="NaN or infinite"):
+                rotinv.fit(*given, out=tmp_path / name, schedule=SHORT)
+    assert {one.name for one in tmp_path.iterdir()} == {"stamps.h5", "mine"}
+    assert not list((tmp_path / "mine").iterdir())
+
+
+def test_channels_need_names_of_their_own(stamps, tmp_path):
+    with pytest.raises(UserError, match="a name of its own"):
+        rotinv.fit(np.repeat(stamps, 2, 3), np.arange(12) % 2, channels=["a", "a"], out=tmp_path / "run")
     assert not list(tmp_path.iterdir())
 
 

@@ -125,6 +125,22 @@ def test_thresholds_may_be_left_alone(models, stamps):
     assert not (models[0] / thresholds.FILE).exists()
 
 
+def test_too_few_artifacts_for_a_threshold_are_told(models, stamps, tmp_path):
+    """With 40 artifacts, less than one lies above a threshold at FPR 0.01; the program says so, and keeps."""
+    result = call("evaluate", models[0], stamps)
+    artifacts = int((np.load(stamps)["label"] == 0).sum())
+    assert f"only {artifacts} artifacts, too few to fix a threshold for FPR 0.001, 0.002" in result.stderr
+    assert (models[0] / thresholds.FILE).exists()
+    np.savez(tmp_path / "many.npz", **toy_arrays(n=2400))
+    assert "too few" not in call("evaluate", models[0], tmp_path / "many.npz").stderr
+    assert "too few" not in call("evaluate", models[0], stamps, "--no-keep").stderr
+
+
+def test_help_gives_no_default_of_no_keep():
+    text = " ".join(call("evaluate", "--help").stdout.split())
+    assert "--no-keep do not keep the thresholds with the runs (default: False)" in text
+
+
 def test_a_threshold_that_accepts_nothing_is_told(models, stamps):
     model = load_model(models[0])
     thresholds.store([models[0]], [model], {0.01: np.inf}, {})

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rotinv.classifier.inputs import usable_stamps
+from rotinv.classifier.inputs import check_on_bad, usable_stamps
 from rotinv.lrp import rules, sigma_bar
 from rotinv.lrp.attribution import Question
 from rotinv.lrp.ledger_report import Audit, audits
@@ -42,10 +42,11 @@ class Classifier:
     """One trained network, or several whose median is the majority's vote (the paper's CAPE).
 
     Made by `rotinv.load` or `rotinv.fit`. Where a method takes `stamps`, these are one stamp (S, S, C) or n
-    of them, (n, S, S, C) or (n, C, S, S), raw pixels of any real type; they are cut to the network's size and
-    each channel of each stamp is scaled to 0-1, as in training. Pixels that are scaled already are said to be
-    so by `normalised=True`, and must then lie within 0-1. In place of an array they may be what
-    `rotinv.open_stamps` gives.
+    of them, (n, S, S, C) or (n, C, S, S), raw pixels of any real type. A network that was trained with `crop`
+    cuts the centre out of them; any other takes stamps of its own size only. Then each channel of each stamp
+    is scaled to 0-1, as in training. The arithmetic is float32, which keeps seven digits: subtract a large
+    constant background yourself. If the pixels are scaled to 0-1 already, say `normalised=True`. In place of
+    an array, `stamps` may be what `rotinv.open_stamps` gives.
 
     Attributes
     ----------
@@ -122,6 +123,7 @@ class Classifier:
         >>> np.isnan(p).all(axis=1)
         array([False, False,  True, False])
         """
+        check_on_bad(on_bad, "flag")
         split, indices = usable_stamps(self._models[0], stamps, normalised, on_bad)
         p = np.full(len(split), np.nan, self._k.dtype)
         p[indices] = self._vote(split, indices)
@@ -137,10 +139,10 @@ class Classifier:
     ) -> NDArray[np.int8]:
         """The class (n,) of stamps: 1 candidate, 0 artifact, and -1 for a stamp without a score.
 
-        A candidate has p(candidate) of at least 0.5, or, with `at_fpr`, of at least the threshold that is
-        kept with the runs for this false positive rate. `fit`, the program train, and evaluate keep
-        thresholds. Parameters and what is raised are else as of predict_proba; UserError, too, where no
-        threshold is kept.
+        A stamp is a candidate where p(candidate) is at least 0.5. With `at_fpr`, a false positive rate, it is
+        one where p(candidate) is at least the threshold for that rate, which `fit` and the programs train
+        and evaluate keep in the run's folder. The other parameters and errors are those of predict_proba; it
+        is a UserError, too, if no threshold is kept.
 
         Examples
         --------
@@ -213,8 +215,8 @@ class Classifier:
     ) -> Audit:
         """Where the relevance of one decision went, layer by layer, to the last unit.
 
-        `exact` computes in fractions, for very small networks. Of several networks, one must be chosen:
-        `clf["cap-1"].audit(stamp)`. Parameters and what is raised are else as of explain.
+        `exact` computes in fractions, for very small networks. If several networks are loaded, choose one:
+        `clf["cap-1"].audit(stamp)`. The other parameters and errors are those of explain.
 
         Examples
         --------
@@ -251,8 +253,9 @@ class Classifier:
     ) -> NDArray[np.float64]:
         """How far the maps of a stamp's four rotations disagree, (n, C): sigma-bar of Eqs. 5 and 6.
 
-        It is in shares of the stamp's largest |R|; `scale` "min-max" takes its range, "none" the unit of R.
-        Of several networks (networks, n, C). Parameters and what is raised are else as of explain.
+        By default it is a share of the largest |R| of the stamp's maps. With `scale` "min-max" it is a share
+        of their range, with "none" it has the unit of R. Several networks give (networks, n, C). The other
+        parameters and errors are those of explain.
 
         Examples
         --------
@@ -287,8 +290,8 @@ class Classifier:
         on_bad : "error" or "drop"
             What to do about stamps with NaN or infinite pixels: refuse them, or leave them out.
         keep : bool
-            Whether to keep the thresholds at fixed FPR with the runs, for `predict(at_fpr=)`. They should be
-            of other stamps than those of the test.
+            Whether to keep the thresholds at fixed FPR in the runs' folders, for `predict(at_fpr=…)`; they
+            replace those kept before. Choose them on other stamps than those that you test with.
 
         Returns
         -------
@@ -309,6 +312,7 @@ class Classifier:
         >>> found["stamps"], found["candidates"]
         (6, 3)
         """
+        check_on_bad(on_bad, "drop")
         split, indices = usable_stamps(self._models[0], stamps, normalised, on_bad, label)
         scores = labelled_scores(self._k, self._models, split, indices)
         found = Evaluation(str(split.path), scores)
@@ -382,7 +386,10 @@ def load(
     >>> rotinv.load("runs/cap-1")
     <Classifier cap-1, 13x13 pixels of difference, on cpu>
     """
-    folders = [Path(runs)] if isinstance(runs, str | Path) else [Path(one) for one in runs]
+    try:
+        folders = [Path(runs)] if isinstance(runs, str | Path) else [Path(one) for one in runs]
+    except TypeError:
+        raise UserError(f"{runs!r} names no run: give the path of a folder, or a list of several") from None
     if not folders:
         raise UserError("no run is named: give the folder of one, or a list of several")
     return Classifier(open_models(folders), folders, get_kernels(device, threads, precision))

@@ -1,7 +1,8 @@
 """Training a network on arrays or a stamp store, from Python."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -9,7 +10,7 @@ from typing import Literal
 from numpy.typing import ArrayLike
 
 from rotinv.classifier.classifier import Classifier, load
-from rotinv.classifier.inputs import ARRAY, store_of_arrays
+from rotinv.classifier.inputs import ARRAY, check_on_bad, store_of_arrays
 from rotinv.nn import architectures
 from rotinv.nn.contract import Kernels
 from rotinv.nn.devices import PRECISIONS, get_kernels
@@ -115,6 +116,9 @@ def fit(
     """
     arch = finetuning.architecture(arch, init_from)
     plan = _schedule(schedule, init_from)
+    check_on_bad(on_bad, "drop")
+    if channels is not None and (isinstance(channels, str) or len(set(channels)) < len(channels)):
+        raise UserError(f"channels {channels!r}: give a list in which every channel has a name of its own")
     architectures.build(arch)  # an unknown name is told before a folder is made
     k = get_kernels(device, threads, precision)
     place = None if out is None else Path(out)
@@ -135,7 +139,6 @@ def fit(
             raise UserError(f"{stamps}: a store has its own labels, channels and scaling; leave these out")
         with StampStore(stamps) as store:
             configure(store)
-        folder, data = create_run_folder(place, arch), Path(stamps)
     else:
         if label is None:
             raise UserError("fit: arrays need labels: 1 candidate, 0 artifact")
@@ -149,13 +152,30 @@ def fit(
         planned.network()  # what cannot be is told before a folder is made
         finetuning.begun_with(planned, init_from, freeze)
         trials.balance_for(ARRAY, arrays["label"], balance)
-        folder = create_run_folder(place, arch)
-        data = store_of_arrays(
-            folder, arrays, channels=channels, normalised=normalised, on_bad=on_bad, seed=seed
-        )
-    with StampStore(data) as store:
-        _train(k, configure(store), folder, store)
+    with _new_folder(place, arch) as folder:
+        if isinstance(stamps, str | Path):
+            data = Path(stamps)
+        else:
+            data = store_of_arrays(
+                folder, arrays, channels=channels, normalised=normalised, on_bad=on_bad, seed=seed
+            )
+        with StampStore(data) as store:
+            _train(k, configure(store), folder, store)
     return load(folder, device=device, threads=threads, precision=precision)
+
+
+@contextmanager
+def _new_folder(place: Path | None, arch: str) -> Iterator[Path]:
+    """Make a run's folder, and remove it where its stamps are refused: but for one that was there before."""
+    ours = place is None or not place.exists()
+    folder = create_run_folder(place, arch)
+    try:
+        yield folder
+    except BaseException:
+        if ours:
+            with suppress(OSError):  # it holds something: that is not thrown away
+                folder.rmdir()
+        raise
 
 
 def _schedule(schedule: str | Schedule | None, init_from: str | Path | None) -> Schedule:

@@ -17,6 +17,12 @@ from rotinv.system.errors import UserError
 ARRAY = "the array"  # what messages call stamps that are in no file
 
 
+def check_on_bad(on_bad: str, other: str) -> None:
+    """Raise UserError unless `on_bad` is "error" or the other choice that a method has."""
+    if on_bad not in ("error", other):
+        raise UserError(f"on_bad {on_bad!r} is not known here; choose one of error, {other}")
+
+
 def usable_stamps(
     model: Model, stamps: ArrayLike | Split, normalised: bool, on_bad: str, label: ArrayLike | None = None
 ) -> tuple[Split, NDArray[np.int64]]:
@@ -38,7 +44,7 @@ def store_of_arrays(
     on_bad: str,
     seed: int,
 ) -> Path:
-    """Pack arrays that training_arrays has checked into a store in a run's folder; gives its path."""
+    """Pack arrays that arrays_in_memory has checked into a store in a run's folder; gives its path."""
     split = _raw_or_scaled(arrays, None if channels is None else len(channels), None, normalised)
     columns = {name: array for name, array in arrays.items() if name != "stamps"}
     names = channels or channel_names(split.shape[2])
@@ -69,8 +75,6 @@ def _raw_or_scaled(
 
 def _finite(split: Split, on_bad: str) -> NDArray[np.int64]:
     bad = find_bad(split)
-    if on_bad not in ("error", "drop", "flag"):
-        raise UserError(f"on_bad {on_bad!r} is not known; it is 'error', or 'flag' or 'drop'")
     if len(bad) and on_bad == "error":
         raise UserError(
             f"{split.path}: {len(bad)} of {len(split)} stamps have NaN or infinite pixels (index "

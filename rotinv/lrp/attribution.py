@@ -137,7 +137,7 @@ def find_layer(model: Model, layer: str) -> int:
         f"{i} {name} ({'x'.join(map(str, s))})" for i, (name, s) in enumerate(zip(names, shapes, strict=True))
     )
     raise UserError(
-        f"--layer {layer}: {model.name} has no such layer; give a number or a name of {', '.join(known)}"
+        f"layer {layer!r}: {model.name} has no such layer; give a number or a name of {', '.join(known)}"
     )
 
 

@@ -96,8 +96,10 @@ class Study:
         Raises
         ------
         UserError
-            For a channel that the maps do not have, and without matplotlib.
+            For a stamp, a network or a channel that there is not, and without matplotlib.
         """
+        _check_number("stamp", i, len(self))
+        _check_number("network", of, len(self.answers))
         one = self.answers[of]
         if channel is not None and channel not in one.channels:
             known = ", ".join(one.channels) or "none by name"
@@ -110,7 +112,9 @@ class Study:
     def page(self, i: int = 0, scale: str = "max-abs", *, realign: bool = False) -> "Figure":
         """The page of the i-th stamp, as the paper's Figs. 3 and 4: the stamp, its maps at the four rotations
         and their average, a block for each network. `scale` is one of heatmaps.SCALES; with `realign` the
-        maps are turned back to the stamp's own orientation."""
+        maps are turned back to the stamp's own orientation. Raises UserError for a stamp that there is
+        not."""
+        _check_number("stamp", i, len(self))
         return map_figures.page(self, i, scale, realign)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
@@ -130,6 +134,12 @@ class Study:
         if len({array.shape for array in each}) > 1:
             raise UserError(f"the networks' {what} differ in shape; take each one's, answers[i].{what}")
         return np.stack(each)
+
+
+def _check_number(what: str, i: int, count: int) -> None:
+    """Raise UserError unless `i` counts one of `count` things, from 0 or, negative, from the end."""
+    if not isinstance(i, int | np.integer) or not -count <= i < count:
+        raise UserError(f"there is no {what} {i!r}: there are {count}, counted from 0")
 
 
 def study(

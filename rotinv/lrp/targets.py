@@ -10,6 +10,7 @@ the classes himself (OfClasses).
 """
 
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,19 +30,19 @@ class OfClasses:
     classes: NDArray[np.integer]
 
 
-Target = str | int | OfClasses
+Target = str | int | np.integer | OfClasses
 
 
 def explained_classes(k: Kernels, logits: Array, target: Target) -> NDArray[np.integer]:
     """The class (n,) that is explained of each stamp. Raises UserError for a target that the logits
     (n, classes) do not have."""
     count, classes = logits.shape
-    if isinstance(target, int) and 0 <= target < classes:
-        return np.full(count, target)
+    if _is_class(target) and 0 <= target < classes:
+        return np.full(count, target, np.int64)
     name = _name(target)
     if name not in TARGETS or (name == "difference" and classes < 2):
         known = ", ".join(map(str, range(classes)))
-        meant = did_you_mean(str(name), TARGETS)
+        meant = did_you_mean(name, TARGETS)
         raise UserError(
             f"target {name!r} is not known{meant}; choose one of {', '.join(TARGETS)}, or a class: {known}"
         )
@@ -55,7 +56,7 @@ def explained_classes(k: Kernels, logits: Array, target: Target) -> NDArray[np.i
 def of_same_classes(k: Kernels, logits: Array, target: Target) -> Target:
     """The target, of the classes that it means for these logits: another device's logits, a hair away, could
     mean another class where there is nearly a tie."""
-    if isinstance(target, int):
+    if _is_class(target):
         return target
     return OfClasses(str(_name(target)), explained_classes(k, logits, target))
 
@@ -77,7 +78,12 @@ def gradient(k: Kernels, logits: Array, target: Target) -> Array:
     return k.asarray(d)
 
 
-def _name(target: Target) -> str | int:
+def _is_class(target: Target) -> TypeGuard[int | np.integer]:
+    """Whether a target is a class's number. True and False are none: they would pass for 1 and 0."""
+    return isinstance(target, int | np.integer) and not isinstance(target, bool)
+
+
+def _name(target: Target) -> str | int | np.integer:
     return target.name if isinstance(target, OfClasses) else target
 
 

@@ -47,6 +47,8 @@ def get_kernels(device: str, threads: int | None = None, precision: str = "fp32"
     >>> k.device, k.dtype
     ('reference', dtype('float64'))
     """
+    if precision not in PRECISIONS:
+        raise not_known("precision", precision, PRECISIONS)
     if device == "cuda":
         return cuda_kernels("cuda", _gpu(precision))
     if device not in ("cpu", "reference"):
@@ -143,9 +145,11 @@ def _set_threads(threads: int | None) -> None:
     import numba
 
     most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # made at run time
-    if threads is not None and threads > most:
-        raise UserError(f"--threads {threads}: this machine has {most}; ask for at most so many")
-    numba.set_num_threads(threads or most)
+    if threads is None:
+        threads = most
+    elif not isinstance(threads, int | np.integer) or not 1 <= threads <= most:
+        raise UserError(f"threads {threads!r}: this machine has {most}; give a number from 1 to {most}")
+    numba.set_num_threads(threads)
 
 
 def _zero_pad(x: Array, pad: int) -> Array:

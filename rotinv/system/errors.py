@@ -23,7 +23,7 @@ class UserError(ValueError):
     """
 
 
-def not_known(what: str, name: str, known: Iterable[str]) -> UserError:
+def not_known(what: str, name: object, known: Iterable[str]) -> UserError:
     """The error of a name that is none of those known; it names the one that is spelled most like it."""
     names = list(known)
     return UserError(
@@ -31,9 +31,10 @@ def not_known(what: str, name: str, known: Iterable[str]) -> UserError:
     )
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The question to put behind an unknown name; empty if none of those known is like it."""
-    close = difflib.get_close_matches(name, list(known), n=1)
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """The question to put behind an unknown name; empty if none of those known is like it, or if it is no
+    text."""
+    close = difflib.get_close_matches(name, list(known), n=1) if isinstance(name, str) else []
     return f" (did you mean {close[0]}?)" if close else ""
 
 
