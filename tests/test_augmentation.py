@@ -89,10 +89,10 @@ def test_one_candidate_to_fifty_is_learned_where_batches_are_balanced(tmp_path):
     kept = (arrays["label"] == 0) | (np.arange(2000) % 100 == 1)
     stamps, label = arrays["stamps"][kept], arrays["label"][kept]
     test = toy_arrays(n=200, seed=9)
-    few = Schedule(batch=20, iterations=60, extend_by=0, validate_every=30, dropout=0)
+    few = Schedule(batch=20, iterations=40, extend_by=0, validate_every=20, dropout=0)
     right = {}
     for balance in trials.BALANCES:
-        clf = rotinv.fit(stamps, label, out=tmp_path / balance, schedule=few, balance=balance)
+        clf = rotinv.fit(stamps, label, out=tmp_path / balance, schedule=few, balance=balance, threads=1)
         right[balance] = np.mean(clf.predict(test["stamps"]) == test["label"])
     assert right["batches"] > 0.9 and right["none"] < 0.6, right
 

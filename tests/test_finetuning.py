@@ -217,3 +217,33 @@ def test_the_schedule_stops_early():
         iteration += FINETUNE.validate_every
         progress = progress.validated(FINETUNE, iteration, max(0.1 - 1e-4 * iteration, 0.07))
     assert (iteration, progress.best_iteration) == (500, 300)
+
+
+def other_survey(n, seed):
+    """Stamps of another recipe: fainter and wider stars, and noise that is correlated from row to row."""
+    rng = np.random.default_rng(seed)
+    label = np.arange(n) % 2
+    y, x = np.mgrid[-6:7, -6:7]
+    star = 3 * np.exp(-(y**2 + x**2) / 9)[:, :, None]
+    sky = rng.normal(size=(n, 13, 13, 1))
+    return (sky + np.roll(sky, 1, axis=1) + label[:, None, None, None] * star).astype(np.float32), label
+
+
+def test_few_stamps_of_another_survey_are_enough_to_tune(tmp_path):
+    """Ten steps on 80 of its stamps: above what the network was before, and far above one from scratch."""
+    learned = Schedule(batch=20, iterations=60, extend_by=0, validate_every=30, dropout=0)
+    arrays = toy_arrays(n=600)
+    source = tmp_path / "source"
+    rotinv.fit(arrays["stamps"], arrays["label"], out=source, schedule=learned, threads=1)
+    test, label = other_survey(400, 4)
+    few = Schedule(batch=20, rate=0.01, iterations=10, extend_by=0, validate_every=5)
+
+    def right(name, **options):
+        run = tmp_path / name
+        clf = rotinv.fit(*other_survey(100, 3), out=run, schedule=few, threads=1, **options)
+        return np.mean(clf.predict(test) == label)
+
+    before = np.mean(rotinv.load(source).predict(test) == label)
+    scratch, tuned = right("scratch"), right("tuned", init_from=source)
+    frozen = right("frozen", init_from=source, freeze=3)
+    assert min(tuned, frozen) > 0.95 and before < 0.9 and scratch < 0.7, (before, scratch, tuned, frozen)
