@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         store.note({**counts, "unreadable_files": len(files.unreadable)})
     cli.warn(*stamp.first_of(files.problems))
     cli.note(*tally.lines(options.out))
-    print(f"{options.out}: {len(files):,} alerts of {len(files.files):,} files")
+    print(f"{options.out}: {cli.counted(len(files), 'alert')} of {cli.counted(len(files.files), 'file')}")
     return 0
 
 

@@ -199,7 +199,8 @@ class _Import:
         """Print what became of everything."""
         for split, (artifacts, candidates) in self._labels.items():
             total = artifacts + candidates
-            print(f"{split}: {total:,} stamps ({candidates:,} candidates, {artifacts:,} artifacts)")
+            classes = f"{cli.counted(candidates, 'candidate')}, {cli.counted(artifacts, 'artifact')}"
+            print(f"{split}: {cli.counted(total, 'stamp')} ({classes})")
         print(f"{out}: {self._files:,} files, {self._read:,} rows read; skipped: {self._told() or 'nothing'}")
         if self._constant:
             print(

@@ -46,8 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         candidates = int(arrays["label"][chosen].sum())
         images = len(np.unique(image[chosen]))
         print(
-            f"{name}: {len(chosen)} stamps ({candidates} candidates, {len(chosen) - candidates} artifacts) "
-            f"of {images} images"
+            f"{name}: {cli.counted(len(chosen), 'stamp')} ({cli.counted(candidates, 'candidate')}, "
+            f"{cli.counted(len(chosen) - candidates, 'artifact')}) of {cli.counted(images, 'image')}"
         )
     return 0
 

@@ -191,3 +191,12 @@ def test_the_program_exits_with_status_2(tmp_path):
     command = [sys.executable, "-m", "rotinv.pack", "missing.npz", "--out", str(tmp_path / "out.h5")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "rotinv pack: missing.npz: no such file\n")
+
+
+def test_one_thing_is_not_told_in_the_plural(tmp_path, capsys):
+    """Ten stamps: a validation and a test split of one stamp each."""
+    stamps, label = np.random.default_rng(0).normal(size=(10, 5, 5, 1)), np.arange(10) % 2
+    with run(tmp_path, {"stamps": stamps, "label": label}):
+        told = capsys.readouterr().out
+    assert "test: 1 stamp (" in told and "of 1 image\n" in told and "of 8 images" in told
+    assert "1 stamps" not in told and "1 artifacts" not in told and "1 candidates" not in told

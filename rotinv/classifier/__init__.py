@@ -1,2 +1,2 @@
-"""The Python interface: classifier.py has what `rotinv.load` gives, fitting.py `rotinv.fit`, inputs.py reads
-arrays."""
+"""The Python interface: `rotinv.load` and its Classifier (classifier.py), `rotinv.fit` (fitting.py), and the
+checks of the arrays that they are given (inputs.py)."""

@@ -1,5 +1,4 @@
-"""Stamps that a caller hands over: arrays, or opened files, as networks read them, and as a store to train
-on."""
+"""Checks the arrays or opened files that a caller gives, for scoring or as a store to train on."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -2,7 +2,7 @@
 
     sum_i R_i = sum_j R_j                                                                        (Eq. 1)
 
-holds from each layer to the one below it, but for what ledger.py accounts for.
+holds between each layer and the one below it, except for the losses that ledger.py lists.
 
 The class that is explained is that of the scoring pass. Everything else comes from a second forward pass,
 which sums z as z+ + z-. Eqs. 2 to 4 divide by z+, z- and z: where these are nearly 0, the activations must be

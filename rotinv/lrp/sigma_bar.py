@@ -40,9 +40,11 @@ def measure(
     how: How,
     progress: Callable[[int], object] | None = None,
 ) -> tuple[NDArray[np.float64], int]:
-    """sigma-bar (n, c) of the stamps at `indices`, and of how many the maps are 0 everywhere.
+    """sigma-bar (n, c) of the stamps at `indices`, and the number of stamps whose maps are 0 everywhere.
 
-    `progress` is told how many stamps were done. Raises UserError if the maps are not numbers.
+    `progress` is called with the number of stamps done.
+
+    Raises UserError if the maps are not numbers.
     """
     found, blank = [np.zeros((0, len(model.config.channels)))], 0
     for maps in _maps(k, model, split, indices, how):

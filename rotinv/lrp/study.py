@@ -1,4 +1,4 @@
-"""What several networks answer for the same stamps: their maps, drawn, written, and as arrays."""
+"""The answers of one network, or several, for the same stamps: maps as arrays, as pictures and in files."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -152,8 +152,9 @@ def study(
 ) -> Study:
     """Ask each network about the stamps at `indices`; the networks read the same stamps in the same way.
 
-    `progress` is told how many stamps of a network were done. Raises UserError for an unknown method, rule,
-    target or layer, for pixels that are not finite, and if a logit or a map is not finite.
+    `progress` is called with the number of stamps of a network done.
+
+    Raises UserError for an unknown method, rule, target or layer, and if a pixel, a logit or a map is not finite.
     """
     stamps = stamps_as_read(models[0], split, indices)
     answers = attribution.answers(k, models, stamps, question, progress)

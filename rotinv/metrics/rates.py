@@ -60,7 +60,7 @@ def fnr_at_fpr(label: np.ndarray, probability: np.ndarray, fpr: float) -> float:
 
 
 def threshold_at_fpr(label: np.ndarray, probability: np.ndarray, fpr: float) -> float:
-    """The threshold of fnr_at_fpr; infinite where even the highest score is too often an artifact's."""
+    """The loosest threshold whose FPR is at most `fpr`; infinity, which accepts none, if no score is."""
     fprs, _, thresholds = operating_points(label, probability)
     return float(thresholds[np.searchsorted(fprs, fpr, side="right") - 1])
 
@@ -68,9 +68,11 @@ def threshold_at_fpr(label: np.ndarray, probability: np.ndarray, fpr: float) -> 
 def at_thresholds(
     label: np.ndarray, probability: np.ndarray, thresholds: dict[float, float]
 ) -> dict[str, dict[str, float | None]]:
-    """What thresholds that were found on other stamps come to on these: FPR and FNR, by the FPR that
-    each was found for. An infinite threshold, which accepts nothing, is None, as is a rate that does not
-    exist."""
+    """The FPR and FNR on these stamps of thresholds that were chosen on others.
+
+    `thresholds` has each threshold by the FPR that it was chosen for; so has the result. An infinite
+    threshold, which accepts nothing, becomes None, and so does a rate of a class without stamps.
+    """
     found: dict[str, dict[str, float | None]] = {}
     for fpr, threshold in thresholds.items():
         counts = confusion(label, classify(probability, threshold))

@@ -48,9 +48,9 @@ MeanShares = Literal["proportional", "equal"]
 
 
 class Taken(NamedTuple):
-    """Of each R_j, the part that is not in z+_j c+_j + z-_j c-_j, each line by its own formula.
+    """The parts of each R_j that a rule does not hand down in z+_j c+_j + z-_j c-_j, each by its own formula.
 
-    `rounding` is what the device's shares differ from the rule's equation.
+    `rounding` is the difference between the device's shares and the rule's equation in float64.
     """
 
     stabiliser: Array

@@ -1,7 +1,7 @@
-"""What is found out about trained networks and kept in their runs' folders, for other programs to use.
+"""Files in a run's folder in which evaluate keeps thresholds and calibrators for other programs.
 
-A file holds an entry for the model and for each ensemble that it is in. An entry belongs to weights, by their
-digest, and not to a folder's name: a model that is trained anew has none.
+A file has one entry for the network alone, and one for each ensemble that the network belongs to. An entry is
+found by the digest of the weights, so that a network that is trained anew has none.
 """
 
 import json

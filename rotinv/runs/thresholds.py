@@ -39,11 +39,11 @@ def keep(
     about: Mapping[str, Any],
     fprs: Sequence[float] = rates.FPRS,
 ) -> dict[float, float]:
-    """Keep the thresholds at FPRs with the runs: of each model, and, of several, of their vote. Gives
-    the last ones.
+    """Choose thresholds at FPRs and keep them in the runs' folders: each model's, then those of their vote.
 
-    `scores` are those of model.labelled_scores, `about` says of which stamps. Raises UserError if the stamps
-    are of one class only, or if a folder cannot be written.
+    `scores` are those of model.labelled_scores, `about` says of which stamps. Gives the thresholds by FPR of
+    the vote, or of the model if it is the only one. Raises UserError if the stamps are of one class only, or
+    if a folder cannot be written.
     """
     if not both_classes(scores):
         raise UserError("no thresholds are kept: the stamps are of one class only")
