@@ -154,7 +154,8 @@ def study(
 
     `progress` is called with the number of stamps of a network done.
 
-    Raises UserError for an unknown method, rule, target or layer, and if a pixel, a logit or a map is not finite.
+    Raises UserError for an unknown method, rule, target or layer, and if a pixel, a logit or a map is
+    not finite.
     """
     stamps = stamps_as_read(models[0], split, indices)
     answers = attribution.answers(k, models, stamps, question, progress)
