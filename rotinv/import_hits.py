@@ -199,8 +199,10 @@ class _Import:
         """Print what became of everything."""
         for split, (artifacts, candidates) in self._labels.items():
             total = artifacts + candidates
-            classes = f"{cli.counted(candidates, 'candidate')}, {cli.counted(artifacts, 'artifact')}"
-            print(f"{split}: {cli.counted(total, 'stamp')} ({classes})")
+            classes = (
+                f"{cli.counted(int(candidates), 'candidate')}, {cli.counted(int(artifacts), 'artifact')}"
+            )
+            print(f"{split}: {cli.counted(int(total), 'stamp')} ({classes})")
         print(f"{out}: {self._files:,} files, {self._read:,} rows read; skipped: {self._told() or 'nothing'}")
         if self._constant:
             print(

@@ -158,7 +158,7 @@ def _from_npz(path: Path, found: Any, keep: Sequence[str]) -> dict[str, NDArray[
 
 def _check(path: Path, name: str, array: NDArray[Any], count: int) -> None:
     if array.dtype.kind not in _TYPES[name]:
-        raise UserError(f"{path}: {name} holds {array.dtype}, not numbers; save a plain array of numbers")
+        raise UserError(f"{path}: {name} holds {array.dtype}, not numbers; make it a plain array of numbers")
     wanted = "(N, S, S, C) or (N, C, S, S)" if name == "stamps" else f"({count},), one for each stamp"
     if array.ndim != 4 if name == "stamps" else array.shape != (count,):
         raise UserError(f"{path}: {name} has the shape {array.shape}; wanted is {wanted}")
