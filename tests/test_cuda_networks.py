@@ -53,20 +53,21 @@ def test_training_steps_agree_with_the_cpu(shape, precision, tolerance, tmp_path
     np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
 
 
-def test_a_data_set_on_the_device_gives_the_same_batches(tmp_path, monkeypatch):
+@pytest.mark.parametrize("how", [{}, {"balanced": True}, {"balanced": True, "augment": ("shifts",)}], ids=str)
+def test_a_data_set_on_the_device_gives_the_same_batches(tmp_path, monkeypatch, how):
     """In whatever order it is read; one that is too large for the device is streamed."""
     rng = np.random.default_rng(3)
     stamps, k = rng.normal(size=(150, 5, 5, 2)), emulated()
     with create_store(tmp_path / "store.h5", channels=["a", "b"], size=5) as writer:
-        writer.append("train", stamps, rng.integers(0, 2, len(stamps)))
+        writer.append("train", stamps, rng.uniform(size=len(stamps)) < 0.3)
     with StampStore(tmp_path / "store.h5") as store:
         split, indices = store.split("train"), np.arange(3, 148)
         found = {}
         for name, on in (("host", None), ("device", k), ("cpu", get_kernels("cpu"))):
-            with Batches(split, indices, batch=40, seed=1, first=2, on=on) as source:
+            with Batches(split, indices, batch=40, seed=1, first=2, on=on, **how) as source:
                 found[name] = [(k.to_host(x), label) for x, label in islice(source, 9)]
         monkeypatch.setattr(EmulatedDevice, "room", lambda self: 4 * 145 * 50 - 1)
-        with Batches(split, indices, batch=40, seed=1, first=2, on=emulated()) as source:
+        with Batches(split, indices, batch=40, seed=1, first=2, on=emulated(), **how) as source:
             found["too large"] = [(k.to_host(x), label) for x, label in islice(source, 9)]
     for other in ("device", "cpu", "too large"):
         for (x, label), (same, as_label) in zip(found[other], found["host"], strict=True):
