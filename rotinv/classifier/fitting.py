@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Literal
 
@@ -117,6 +118,8 @@ def fit(
     arch = finetuning.architecture(arch, init_from)
     plan = _schedule(schedule, init_from)
     check_on_bad(on_bad, "drop")
+    if not isinstance(seed, Integral) or seed < 0:
+        raise UserError(f"seed {seed!r}: give a whole number, 0 or more")
     if channels is not None and (isinstance(channels, str) or len(set(channels)) < len(channels)):
         raise UserError(f"channels {channels!r}: give a list in which every channel has a name of its own")
     architectures.build(arch)  # an unknown name is told before a folder is made

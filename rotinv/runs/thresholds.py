@@ -3,6 +3,7 @@
 import math
 import shlex
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,10 @@ def both_classes(scores: Mapping[str, Scores]) -> bool:
 
 
 def find(folders: Sequence[str | Path], models: Sequence[Model], fpr: float) -> float:
-    """The threshold of a model, or of several together, at a FPR. Raises UserError if none is kept."""
+    """The threshold of a model, or of several together, at a FPR. Raises UserError if none is kept, or if the
+    FPR is no number above 0 and at most 1."""
+    if not isinstance(fpr, Real) or not 0 < fpr <= 1:
+        raise UserError(f"FPR {fpr!r}: give a number above 0 and at most 1")
     path = Path(folders[0]) / FILE
     entry = kept.find(FILE, folders, models)
     if entry is None:
