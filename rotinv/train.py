@@ -15,7 +15,14 @@ from rotinv import cli, survey
 from rotinv.nn import architectures
 from rotinv.nn.devices import DEVICES, get_kernels
 from rotinv.runs import augmentation, finetuning, training, trials
-from rotinv.runs.folder import Config, check_folder_free, create_run_folder, read_config, write_config
+from rotinv.runs.folder import (
+    BALANCES,
+    Config,
+    check_folder_free,
+    create_run_folder,
+    read_config,
+    write_config,
+)
 from rotinv.runs.history import Row
 from rotinv.runs.protocol import SCHEDULES, Progress, Schedule
 from rotinv.stamps.store import StampStore
@@ -294,7 +301,7 @@ def _add_stamps(parser: cli.Parser) -> None:
         "batches: stamps of the smaller class are repeated, so that as many of each come (default: batches "
         f"where it has below {trials.FEW:.0%} of the stamps to train with, or none)"
     )
-    parser.add_argument("--balance", choices=trials.BALANCES, help=text)
+    parser.add_argument("--balance", choices=BALANCES, help=text)
     text = "change the stamps of each batch at random: mirror them, shift them by up to a pixel"
     names = ",".join(augmentation.KINDS)
     parser.add_argument("--augment", type=_kinds, default=(), metavar=names, help=text)

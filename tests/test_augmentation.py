@@ -10,7 +10,7 @@ import rotinv
 from rotinv import pack
 from rotinv.runs import trials
 from rotinv.runs.augmentation import augmented
-from rotinv.runs.folder import read_config
+from rotinv.runs.folder import BALANCES, read_config
 from rotinv.runs.protocol import Schedule
 from rotinv.system.errors import UserError
 
@@ -91,7 +91,7 @@ def test_one_candidate_to_fifty_is_learned_where_batches_are_balanced(tmp_path):
     test = toy_arrays(n=200, seed=9)
     few = Schedule(batch=20, iterations=40, extend_by=0, validate_every=20, dropout=0)
     right = {}
-    for balance in trials.BALANCES:
+    for balance in BALANCES:
         clf = rotinv.fit(stamps, label, out=tmp_path / balance, schedule=few, balance=balance, threads=1)
         right[balance] = np.mean(clf.predict(test["stamps"]) == test["label"])
     assert right["batches"] > 0.9 and right["none"] < 0.6, right

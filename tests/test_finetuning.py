@@ -247,3 +247,13 @@ def test_few_stamps_of_another_survey_are_enough_to_tune(tmp_path):
     scratch, tuned = right("scratch"), right("tuned", init_from=source)
     frozen = right("frozen", init_from=source, freeze=3)
     assert min(tuned, frozen) > 0.95 and before < 0.9 and scratch < 0.7, (before, scratch, tuned, frozen)
+
+
+@pytest.mark.parametrize(
+    "field, value", [("freeze", 3), ("freeze", -1), ("balance", "weights"), ("augment", ["turns"])]
+)
+def test_a_damaged_configuration_is_refused(source, tmp_path, field, value):
+    run = shutil.copytree(source, tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, field: value}))
+    assert_refused(call("train", "--resume", run), "config.json", field)

@@ -6,11 +6,13 @@ from pathlib import Path
 
 from rotinv.nn import architectures
 from rotinv.nn.network import Network
+from rotinv.runs.augmentation import KINDS
 from rotinv.runs.protocol import PAPER, Schedule
 from rotinv.system import files, locks
 from rotinv.system.errors import UserError
 from rotinv.system.version import __version__
 
+BALANCES = ("none", "batches")  # what is done about classes of unequal size
 CONFIG_FILE, HISTORY_FILE, METRICS_FILE = "config.json", "history.csv", "metrics.json"
 BEST_FILE, LAST_FILE = "best.h5", "last.h5"
 
@@ -90,6 +92,10 @@ def read_config(folder: str | Path) -> Config:
                     raise ValueError(f"{one.name} is {value!r}, not a whole number")
         if not min(config.schedule.batch, config.schedule.halve_every, config.schedule.validate_every):
             raise ValueError("batch, halve_every and validate_every are at least 1")
+        if config.balance not in BALANCES or not set(config.augment) <= set(KINDS):
+            raise ValueError(f"balance is {config.balance!r} and augment {config.augment!r}")
+        if config.freeze and config.freeze >= len(config.network().weighted):
+            raise ValueError(f"freeze is {config.freeze}, and no layer is left to train")
         return config
     except (OSError, ValueError, KeyError, TypeError) as error:
         names = ", ".join(one.name for one in fields(Config))

@@ -19,7 +19,7 @@ from rotinv.metrics.scores import Scores
 from rotinv.nn.contract import Array, Kernels
 from rotinv.runs import finetuning, history, thresholds, training
 from rotinv.runs.batches import Batches
-from rotinv.runs.folder import HISTORY_FILE, METRICS_FILE, Config
+from rotinv.runs.folder import BALANCES, HISTORY_FILE, METRICS_FILE, Config
 from rotinv.runs.model import labelled_scores, load_model
 from rotinv.runs.protocol import Schedule
 from rotinv.stamps.pixels import check_side
@@ -28,7 +28,6 @@ from rotinv.stamps.store import StampStore
 from rotinv.system import files, pictures
 from rotinv.system.errors import UserError, not_known
 
-BALANCES = ("none", "batches")
 FEW = 0.2  # the share below which a class is made up for by repetition, unless the user says otherwise
 _SAMPLED = 100  # stamps of a split, for its digest
 
