@@ -299,7 +299,7 @@ def _add_stamps(parser: cli.Parser) -> None:
     """The options of what the stamps of a batch are."""
     text = (
         "batches: stamps of the smaller class are repeated, so that as many of each come (default: batches "
-        f"where it has below {trials.FEW:.0%} of the stamps to train with, or none)"
+        f"where it has below {100 * trials.FEW:.0f} in 100 of the stamps to train with, or none)"
     )
     parser.add_argument("--balance", choices=BALANCES, help=text)
     text = "change the stamps of each batch at random: mirror them, shift them by up to a pixel"
