@@ -163,6 +163,18 @@ def test_several_runs_vote(folder, stamps, label):
     assert "<table>" in vote._repr_html_() and "cap-3" in vote._repr_html_()
 
 
+@pytest.mark.parametrize("dtype, offset", [(np.float64, 1e9), (np.int64, 10**9), (np.uint32, 4 * 10**9)])
+def test_a_large_background_costs_no_digits(clf, stamps, dtype, offset):
+    """Pixels wider than float32 are scaled by their differences; float32 has seven digits."""
+    counts = np.round(1000 * np.float64(stamps))
+    lifted = (counts + offset).astype(dtype)
+    np.testing.assert_allclose(clf.predict_proba(lifted), clf.predict_proba(counts), atol=1e-5)
+    lifted[0, ..., 0] = offset  # a constant channel stays one
+    flat = counts.copy()
+    flat[0, ..., 0] = 0
+    np.testing.assert_allclose(clf.predict_proba(lifted), clf.predict_proba(flat), atol=1e-5)
+
+
 def test_pixels_that_are_no_numbers(clf, stamps):
     stamps[3, 0, 0, 0] = np.inf
     stamps[7] = np.nan

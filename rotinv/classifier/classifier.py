@@ -44,9 +44,8 @@ class Classifier:
     Made by `rotinv.load` or `rotinv.fit`. Where a method takes `stamps`, these are one stamp (S, S, C) or n
     of them, (n, S, S, C) or (n, C, S, S), raw pixels of any real type. A network that was trained with `crop`
     cuts the centre out of them; any other takes stamps of its own size only. Then each channel of each stamp
-    is scaled to 0-1, as in training. The arithmetic is float32, which keeps seven digits: subtract a large
-    constant background yourself. If the pixels are scaled to 0-1 already, say `normalised=True`. In place of
-    an array, `stamps` may be what `rotinv.open_stamps` gives.
+    is scaled to 0-1, as in training. If the pixels are scaled to 0-1 already, say `normalised=True`. In place
+    of an array, `stamps` may be what `rotinv.open_stamps` gives.
 
     Attributes
     ----------
