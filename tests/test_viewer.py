@@ -146,7 +146,7 @@ def test_ledgers_are_those_that_audit_prints(document, folder):
                 answer = document["answers"][i][("deephits", "cap").index(model)][RULES.index(rule)]
                 assert answer["ledger"] == cells
                 assert f"100% is {answer['output']}," in title
-                assert f"predicted {answer['predicted']} " in title
+                assert f"predicted {answer['predicted']}, " in title
 
 
 def test_equal_arrays_are_kept_once(document):
