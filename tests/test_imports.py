@@ -1,6 +1,7 @@
 """Who may import whom: packages in one direction, kernels know arrays only, one module loads a device."""
 
 import ast
+import graphlib
 import sys
 from pathlib import Path
 
@@ -104,6 +105,13 @@ def test_packages_import_in_one_direction(of):
         if package(name) == of:
             for found in of_rotinv(name):
                 assert package(found) in {of} | MAY_IMPORT[of], f"{name} imports {found}"
+
+
+def test_no_modules_import_each_other():
+    """Not by way of others either, nor within a function or for types alone."""
+    packages = {name for name, path in MODULES.items() if path.name == "__init__.py"}
+    graph = {name: of_rotinv(name) - packages for name in MODULES.keys() - packages}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ each stamp's maps are of (see Explanation), and the attributes `layer` and `chan
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import h5py
 import numpy as np
@@ -16,10 +16,6 @@ from numpy.typing import NDArray
 
 from rotinv.lrp.attribution import Explanation, Question
 from rotinv.system.hdf5 import create_hdf5, open_hdf5
-
-if TYPE_CHECKING:
-    from rotinv.lrp.study import Study
-
 
 _ARRAYS = ("logits", "probability", "explained", "maps")  # of an Explanation
 
@@ -52,17 +48,6 @@ def create(
         file.attrs.update(method=question.method, rule=rule, target=str(question.target), scale="none")
         file.attrs.update(about)
         yield Writer(file)
-
-
-def write(path: str | Path, study: "Study", *, overwrite: bool = False) -> None:
-    """The explanations of a study, with the labels and SNRs that are known. Raises UserError as `create`."""
-    split, columns = study.split, {"indices": study.indices}
-    for name in ("label", "snr"):
-        if (column := getattr(split, name)) is not None:
-            columns[name] = column[study.indices]
-    about = {"stamps": str(split.path), "split": split.name}
-    with create(path, study.question, about, overwrite=overwrite) as writer:
-        writer.append(columns, study.answers)
 
 
 def read(path: str | Path) -> tuple[dict[str, NDArray[Any]], list[Explanation]]:

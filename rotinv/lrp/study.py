@@ -118,9 +118,17 @@ class Study:
         return map_figures.page(self, i, scale, realign)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
-        """Write all maps, never scaled, as HDF5 (rotinv/lrp/map_files.py). Raises UserError if the file
-        exists, but for `overwrite`, or cannot be written."""
-        map_files.write(path, self, overwrite=overwrite)
+        """Write all maps, never scaled, and the labels and SNRs that are known, as HDF5 (lrp/map_files.py).
+
+        Raises UserError if the file exists, but for `overwrite`, or cannot be written.
+        """
+        columns = {"indices": self.indices}
+        for name in ("label", "snr"):
+            if (column := getattr(self.split, name)) is not None:
+                columns[name] = column[self.indices]
+        about = {"stamps": str(self.split.path), "split": self.split.name}
+        with map_files.create(path, self.question, about, overwrite=overwrite) as writer:
+            writer.append(columns, self.answers)
 
     def __repr__(self) -> str:
         names = ", ".join(one.name for one in self.answers)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rotinv.metrics import rates, significance
 from rotinv.metrics.calibrators import Calibrator
+from rotinv.metrics.curves import draw_det, span, working_point
 from rotinv.metrics.rates import FIGURES, FPRS
 from rotinv.metrics.scores import Scores
 from rotinv.metrics.significance import Interval, wilson
@@ -166,8 +167,6 @@ class Evaluation(dict[str, Any]):
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the models' DET curves and their working points at the threshold 0.5; gives the axes, which
         are new ones of pyplot without `ax`."""
-        from rotinv.metrics.curves import draw_det, working_point  # which draw this module's figures
-
         points = {name: working_point(found["confusion"]) for name, found in self["models"].items()}
         return draw_det(self.curves(), points, ax)
 
@@ -260,13 +259,6 @@ def _snr_lines(rows: Sequence[Found]) -> Iterator[str]:
             yield (
                 f"  {span(row):<12}{row['candidates']:>11,}  {complete:<27}{row['artifacts']:>10,}  {wrong}"
             ).rstrip()
-
-
-def span(row: Found) -> str:
-    """The ends of a bin of SNR, as text."""
-    if row["from"] is None:
-        return f"below {row['to']:g}"
-    return f"from {row['from']:g}" if row["to"] is None else f"{row['from']:g} to {row['to']:g}"
 
 
 def _kind_lines(rows: Sequence[Found]) -> Iterator[str]:

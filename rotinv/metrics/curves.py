@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rotinv.metrics.classification_report import span
 from rotinv.system import pictures
 
 if TYPE_CHECKING:
@@ -51,6 +50,13 @@ def evaluation_picture(
     grid[1, 1].set_title(f"{last}: calibration", size=10)
     figure.suptitle(title, size=11)
     pictures.save(figure, path, overwrite=overwrite)
+
+
+def span(row: Mapping[str, Any]) -> str:
+    """The ends of a bin of SNR, as text."""
+    if row["from"] is None:
+        return f"below {row['to']:g}"
+    return f"from {row['from']:g}" if row["to"] is None else f"{row['from']:g} to {row['to']:g}"
 
 
 def det_picture(path: str | Path, curves: Curves, points: Points | None = None) -> None:
