@@ -118,10 +118,7 @@ def fit(
     arch = finetuning.architecture(arch, init_from)
     plan = _schedule(schedule, init_from)
     check_on_bad(on_bad, "drop")
-    if not isinstance(seed, Integral) or seed < 0:
-        raise UserError(f"seed {seed!r}: give a whole number, 0 or more")
-    if channels is not None and (isinstance(channels, str) or len(set(channels)) < len(channels)):
-        raise UserError(f"channels {channels!r}: give a list in which every channel has a name of its own")
+    _check_seed_and_channels(seed, channels)
     architectures.build(arch)  # an unknown name is told before a folder is made
     k = get_kernels(device, threads, precision)
     place = None if out is None else Path(out)
@@ -179,6 +176,14 @@ def _new_folder(place: Path | None, arch: str) -> Iterator[Path]:
             with suppress(OSError):  # it holds something: that is not thrown away
                 folder.rmdir()
         raise
+
+
+def _check_seed_and_channels(seed: int, channels: Sequence[str] | None) -> None:
+    """Raise UserError for a seed that is no whole number, or for channels without names of their own."""
+    if not isinstance(seed, Integral) or seed < 0:
+        raise UserError(f"seed {seed!r}: give a whole number, 0 or more")
+    if channels is not None and (isinstance(channels, str) or len(set(channels)) < len(channels)):
+        raise UserError(f"channels {channels!r}: give a list in which every channel has a name of its own")
 
 
 def _schedule(schedule: str | Schedule | None, init_from: str | Path | None) -> Schedule:
