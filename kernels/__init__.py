@@ -1,1 +1,2 @@
-"""Arrays in, arrays out. A folder a device, a module a family; rotinv/nn/contract.py is the contract."""
+"""The arithmetic: functions from arrays to arrays. Each device has a folder, each family of functions a
+module; rotinv/nn/contract.py says what every function computes."""

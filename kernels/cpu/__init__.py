@@ -1,6 +1,7 @@
-"""Numba float32: the reference's equations, written by hand for the vector units of a CPU.
+"""Numba kernels in float32: the equations of the reference, written by hand for a CPU's vector units.
 
-jit.py compiles and caches, simd.py is the vector type, tile.py the register tile; then a module a family.
+jit.py compiles and caches, vector/ has the vector registers and the tile of sums that all products share;
+each other module is a family of kernels, or a part of one.
 """
 
 from rotinv.kernels.cpu import memory

@@ -21,6 +21,6 @@ def backward(dy, y, slope):
 
 @kernel
 def masked(a, y, slope, out):
-    """a where y > 0, slope a elsewhere: with y = a, the activation itself."""
+    """a where y > 0, slope a elsewhere. With a = y this is the activation itself."""
     for i in prange(a.size):
         out[i] = a[i] if y[i] > 0 else slope * a[i]

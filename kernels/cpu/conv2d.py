@@ -1,6 +1,6 @@
-"""Convolution with its epilogue and its adjoints: z = b + sum x w over the taps (Conv2dKernels).
+"""Convolution, its activation and pooling, and their gradients (Conv2dKernels).
 
-`contributions` gives z+ and z- of Eqs. 2 to 4, `redistribute` their R_i.
+`contributions` gives z+ and z- of Eqs. 2 to 4, `redistribute` the relevance R_i that follows from them.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from rotinv.kernels.cpu.elementwise import is_negative_anywhere, join_channels, 
 from rotinv.kernels.cpu.jit import kernel
 from rotinv.kernels.cpu.vector.simd import LANES, load_part, splat, store_bytes, store_part, where_wins
 
-FEW = 8  # channels of x that would leave most of a vector empty as outputs of a convolution
+FEW = 8  # channels: the gradient of an x with no more of them is scattered, for they fill no vector
 
 
 def forward(x, w, b, pad, slope, pool):
@@ -41,7 +41,7 @@ def backward(x, w, y, index, dy, pad, slope, dw, db, wanted):
 
 
 def _backward_input(dz, w, pad, shape):
-    """The convolution that sends dz back."""
+    """dx: the convolution of dz with the flipped weights."""
     if w.shape[2] <= FEW:
         return direct.scatter(dz, w, pad, shape)
     flipped = _flipped(w)
@@ -50,13 +50,15 @@ def _backward_input(dz, w, pad, shape):
 
 
 def _flipped(w):
-    """Taps in reverse, channels exchanged: with a padding of size - 1 - pad the sizes fit."""
+    """The weights with taps reversed and channels exchanged: dx is the convolution of dz with these, padded
+    by size - 1 - pad."""
     return np.ascontiguousarray(w[::-1, ::-1].transpose(0, 1, 3, 2))
 
 
 def contributions(x, w, b, pad):
-    """Direct sums: Winograd would turn the exact 0 of an empty side into noise, by which R is divided."""
-    if is_negative_anywhere(x):  # x w = x+ w + (-x-)(-w): the products' signs are those of the weights again
+    """z+ and z- by direct sums. Winograd's rounding would turn an empty side's exact 0 into noise, and rules
+    divide R by z."""
+    if is_negative_anywhere(x):  # x w = x+ w + (-x-)(-w): so x is >= 0 again, with channels doubled
         x, w = np.concatenate(split_signs(x), axis=3), np.concatenate([w, -w], axis=2)
         x = np.abs(x, out=x)
     return signed_sums.contributions(x, w, b, pad, _shape(x, w, pad))
@@ -75,12 +77,13 @@ def epilogue(z_pos, z_neg, slope, pool):
 
 
 def redistribute(x, w, c_pos, c_neg, pad):
-    """R = x+ (c+ w+ + c- w-) + x- (c+ w- + c- w+), each bracket a sum over the outputs that an x feeds."""
+    """R = x+ (c+ w+ + c- w-) + x- (c+ w- + c- w+). Each bracket is a sum over the outputs that the pixel x
+    feeds."""
     w_pos, w_neg = split_signs(w)
     c, both = x.shape[3], np.concatenate([w_pos, w_neg], axis=3)
     if not is_negative_anywhere(x):
         return _brackets(c_pos, c_neg, both, c, pad, x.shape, x)
-    # The brackets side by side, as channels of one convolution: few channels fill a vector badly.
+    # Both brackets are channels of one convolution, since few channels would leave vectors half empty.
     both = np.concatenate([both, np.concatenate([w_neg, w_pos], axis=3)], axis=2)
     sums = _brackets(c_pos, c_neg, both, c, pad, (*x.shape[:3], 2 * c))
     x_pos, x_neg = split_signs(x)
@@ -88,7 +91,10 @@ def redistribute(x, w, c_pos, c_neg, pad):
 
 
 def _brackets(c_pos, c_neg, both, c, pad, shape, times=None):
-    """[c+ | c-] sent back through `both`, by the kernel for c channels: x's signs must change no bit."""
+    """[c+ | c-] convolved backward with the weights `both`.
+
+    The kernel is chosen by the number of channels `c` alone, so that the signs of x do not change any bit.
+    """
     if c <= FEW:
         r = direct.scatter(c_pos, both, pad, shape, beside=c_neg)
     else:
@@ -114,7 +120,8 @@ def _activate_sum(z_pos, z_neg, slope, y):
 
 @kernel
 def _pool_sum(z_pos, z_neg, p_z, q_z, slope, n, p_y, q_y, o, y, index):
-    """The first maximum, row by row, of each 2x2 window of act(z+ + z-)."""
+    """act(z+ + z-), and of each 2x2 window the maximum and its place; the first in row-major order wins a
+    tie."""
     leak = splat(slope)
     for row in prange(n * p_y):
         image, p = row // p_y, row % p_y

@@ -1,6 +1,6 @@
-"""The quarter-turn operations: slice, align, stack, and the means and maxima over four rotations.
+"""The quarter-turn operations: slice, align, stack, roll, and the mean, maximum and RMS over four rotations.
 
-Means and maxima work on the four quarters of a batch as flat arrays: x_0 to x_3, each of `size` numbers.
+Mean, maximum and RMS treat the four quarters of a batch as flat arrays x_0 to x_3 of `size` numbers each.
 """
 
 import numpy as np
@@ -94,12 +94,12 @@ def rms_backward(dy, x, y):
 
 
 def _quarter(x, dtype):
-    """An array for one quarter of x."""
+    """An empty array of the shape of one quarter of x."""
     return np.empty((len(x) // 4, *x.shape[1:]), dtype)
 
 
 def _turned(x, direction):
-    """The quarter k of x turned by k quarters counter-clockwise, times direction."""
+    """Each quarter k of x turned by k quarters: counter-clockwise for direction 1, clockwise for -1."""
     y, (n, h, _, c) = np.empty(x.shape, np.float32), x.shape
     _turn(x.reshape(-1), n // 4, h, c, n // 4, direction, y.reshape(-1))
     return y
@@ -107,7 +107,7 @@ def _turned(x, direction):
 
 @inline
 def _source(k, i, j, last):
-    """The pixel of x that comes to (i, j) in r^k x (r: counter-clockwise, numpy.rot90)."""
+    """The pixel of x that lies at (i, j) after k counter-clockwise quarter turns (as numpy.rot90)."""
     if k == 0:
         return i, j
     if k == 1:
@@ -119,7 +119,8 @@ def _source(k, i, j, last):
 
 @kernel
 def _turn(x, n, h, channels, stride, direction, y):
-    """y_k = r^(direction k) x_k, where x_k begins at image k stride of x (0: all four are turns of one x)."""
+    """y_k = r^(direction k) x_k, where r is a quarter turn and x_k begins at image k stride of x. With stride
+    0 all four are turns of the same images."""
     for image in prange(4 * n):
         k = image // n
         for i in range(h):
@@ -150,7 +151,7 @@ def _sum_turned(dy, dx):
 
 @inline
 def _sum4(x, i, size):
-    """(0 + 2) + (1 + 3): unchanged, to the bit, when the four are rotated among themselves."""
+    """(0 + 2) + (1 + 3): rotating the four among themselves does not change a bit."""
     return (x[i] + x[2 * size + i]) + (x[size + i] + x[3 * size + i])
 
 

@@ -1,6 +1,6 @@
-"""Dense layer, z[n,o] = b[o] + sum_c x[n,c] w[c,o], and its adjoints, on the register tile.
+"""Dense layer, z[n,o] = b[o] + sum_c x[n,c] w[c,o], and its gradients, by the register tile (vector/tile.py).
 
-`contributions` gives z+ and z- of Eqs. 2 to 4, `redistribute` their R_i.
+`contributions` gives z+ and z- of Eqs. 2 to 4, `redistribute` the relevance R_i that follows from them.
 """
 
 import numpy as np
@@ -48,7 +48,7 @@ def redistribute(x, w, c_pos, c_neg):
 
 
 def _product(x, weights, o, b, slope):
-    """act(b + x w), w as panels of o outputs."""
+    """act(b + x w), with w as `panels` of o outputs."""
     n, c = x.shape
     bias = np.zeros(-(-o // PANEL) * PANEL, np.float32)
     bias[:o] = b
@@ -80,7 +80,7 @@ def _forward(x, n, c, weights, bias, slope, y, o):
 
 @kernel
 def _params(x, dz, n, c, o, dw, db):
-    """dw as tiles whose rows are c and whose sum runs over the images, in their order; db alike."""
+    """dw and db, summed over the images in their order. A tile of dw has input channels c as its rows."""
     o_pad = (o + PANEL - 1) // PANEL * PANEL
     padded = np.empty(n * o_pad, np.float32)
     for k in range(0, o, LANES):

@@ -1,8 +1,8 @@
-"""Direct convolution, z[n,p,q,o] = sum_{i,j,c} x[n, p+i-pad, q+j-pad, c] w[i,j,c,o], on the register tile.
+"""Direct convolution, z[n,p,q,o] = sum_{i,j,c} x[n, p+i-pad, q+j-pad, c] w[i,j,c,o], by the register tile.
 
-A tile is a few neighbouring pixels q of a row by PANEL output channels. In an image copied with its padding,
-the taps j and the channels c of a tap row i lie side by side, so that the sum over (j, c) is one run through
-memory, and neighbouring pixels are rows at distance c.
+A tile is a few neighbouring pixels q of a row by PANEL output channels. Each image is first copied with its
+padding. There the inputs of one tap row i, all taps j and channels c, lie in one run of memory, over which a
+single loop sums, and the inputs of the next pixel begin c numbers later.
 """
 
 import numpy as np
@@ -24,13 +24,14 @@ from rotinv.kernels.cpu.vector.simd import (
 from rotinv.kernels.cpu.vector.tile import PANEL, ROWS, SHORT, tile_1, tile_4, tile_short, tile_tall
 from rotinv.kernels.cpu.vector.transposed import transpose_block
 
-BAND = 6  # rows of pixels between two additions to the weight gradients: few enough to stay in cache
-PIECE = 1024  # weights whose slots a thread adds at a time
-SLOTS = 8  # partial sums of the weight gradients: fixed, so that no bit depends on the threads
+BAND = 6  # rows of pixels summed before they are added to dw: few enough to stay in cache
+PIECE = 1024  # weights that a thread sums over the slots at a time
+SLOTS = 8  # partial sums of dw: a fixed number, so that no bit depends on the number of threads
 
 
 def panels(w):
-    """Weights (…, o) as panels of PANEL output channels, (panels, …, PANEL) and zeros beyond o, flat."""
+    """The weights (…, o), cut into panels of PANEL output channels: a flat array (panels, …, PANEL), zeros
+    beyond o."""
     o = w.shape[-1]
     k = w.size // o
     packed = np.empty(-(-o // PANEL) * k * PANEL, np.float32)
@@ -47,7 +48,10 @@ def panels_transposed(w):
 
 
 def convolve(x, w, b, pad, slope, pool, shape):
-    """y and index (None without pool), as Conv2dKernels.forward; y's maps before pooling are shape[1:3]."""
+    """y and the winners' index (None without pooling), as Conv2dKernels.forward.
+
+    `shape` is that of z, before pooling.
+    """
     n, p, q = len(x), shape[1] // pool, shape[2] // pool
     o = w.shape[3]
     y = memory.empty((n, p, q, o))
@@ -60,11 +64,13 @@ def convolve(x, w, b, pad, slope, pool, shape):
 
 
 def scatter(dz, w, pad, shape, beside=None):
-    """The adjoint of the convolution, dx from dz, for few channels c.
+    """dx from dz where x has few channels c.
 
-    The c channels of x would fill a vector badly; the taps (i, j, c) that a pixel of dz reaches fill
-    it well: a product of dz's pixels with (o, i j c), whose rows are then added where they belong.
-    An array `beside` dz has as many channels more, which follow those of dz in w.
+    Few channels would leave most of a vector empty, but the products of one pixel of dz with all taps and
+    channels (i, j, c) fill it. So each row of dz is multiplied by the weights as a matrix (o, i j c), and the
+    products are added to the pixels of dx that they belong to.
+
+    `beside`, shaped as dz, has further channels; their weights follow those of dz's channels in w.
     """
     si, sj, c, o = w.shape
     dx = np.empty(shape, np.float32)
@@ -130,14 +136,15 @@ def activate(z, slope):
 
 @inline
 def masked_part(dy, y, at, leak, count):
-    """dz = dy where y > 0, slope dy elsewhere, of so many channels."""
+    """dz = dy where y > 0, slope dy elsewhere, for `count` channels from place `at` on."""
     d = load_part(dy, at, count)
     return where_positive(load_part(y, at, count), d, leak * d)
 
 
 @inline
 def copy_padded(x, start, h, w, c, pad, padded, width):
-    """The image (h, w, c) at `start`, in a border of `pad` pixels of padded (…, width, c); pad < 0 crops."""
+    """Copy the image (h, w, c) at `start` of x into `padded` (…, width, c), `pad` pixels from its edges; pad
+    < 0 crops."""
     cut = max(0, -pad)
     run = (w - 2 * cut) * c
     for i in range(cut, h - cut):
@@ -154,7 +161,7 @@ def _convolve(x, n, h, w, c, weights, si, sj, bias, pad, slope, pool, y, index, 
     p_y, q_y = p_z // pool, q_z // pool
     leak = splat(slope)
     for image in prange(n):
-        # The last tile of a row may run up to three pixels over: into the next row, or the slack at the end.
+        # A row's last tile may read up to three pixels beyond it: the next row's, or the 4 spare ones.
         padded = np.zeros((height * width + 4) * c, np.float32)
         copy_padded(x, image * h * w * c, h, w, c, pad, padded, width)
         z = np.zeros(pool * q_pad * o_pad, np.float32)
@@ -171,7 +178,7 @@ def _convolve(x, n, h, w, c, weights, si, sj, bias, pad, slope, pool, y, index, 
 
 @inline
 def _row(x, x0, x_row, c, weights, taps, run, z, z0, q_z, q_pad, o_pad):
-    """One row of z: (q_pad, o_pad), from the padded image."""
+    """One row of z, (q_pad, o_pad), from the padded image."""
     for panel in range(o_pad // PANEL):
         w0 = panel * taps * run * PANEL
         q = 0
@@ -200,7 +207,8 @@ def _write_row(z, o_pad, bias, leak, y, at, q_y, o):
 
 @inline
 def _write_pooled_row(z, z_row, o_pad, bias, leak, y, index, at, q_y, o):
-    """The first maximum of each 2x2 window of activated values."""
+    """The maximum of each 2x2 window of activated values, and its place; the first in row-major order wins a
+    tie."""
     for q in range(q_y):
         for k in range(0, o, LANES):
             b = load(bias, k)
@@ -240,7 +248,8 @@ def _scatter(dz, beside, n, p_z, q_z, o, weights, o_all, si, sj, c, pad, dx, h, 
 
 @inline
 def _product_row(dz, start, o, weights, w0, o_all, rows, q_z, step, add):
-    """rows (q, i j c) (+)= dz (q, o) times the weights (o, i j c) from w0 on, for a row of pixels."""
+    """rows (q, i j c) = dz (q, o) times the weights (o, i j c) that begin at w0, for a row of pixels; added
+    to rows if `add`."""
     for panel in range(0, step, PANEL):
         q, w_panel = 0, w0 + panel * o_all
         while q < q_z:
@@ -256,7 +265,8 @@ def _product_row(dz, start, o, weights, w0, o_all, rows, q_z, step, add):
 
 @kernel
 def _params(x, n, h, w, c, y, dy, p_z, q_z, o, slope, si, sj, pad, rows, parts_w, parts_b):
-    """dw as tiles whose rows are (j, c) and whose sum runs over the pixels, per slot of images."""
+    """Sums of dw and db over each slot's images. A tile of dw has (tap j, channel c) as its rows, and sums
+    over pixels."""
     height, width = p_z + si - 1, q_z + sj - 1
     o_pad = (o + PANEL - 1) // PANEL * PANEL
     leak = splat(slope)

@@ -1,4 +1,4 @@
-"""Passes over whole arrays that NumPy would do in one thread, or through temporary arrays."""
+"""Operations on whole arrays in parallel; NumPy would use one thread, or make temporary arrays."""
 
 import numpy as np
 from numba import prange
@@ -37,7 +37,7 @@ def _any_negative(x):
     chunks = (x.size + _CHUNK - 1) // _CHUNK
     found = np.zeros(chunks, np.bool_)
     for chunk in prange(chunks):
-        negative = np.int32(0)  # as wide as x, and no element of an array: so it becomes vectors
+        negative = np.int32(0)  # 32 bits as x has, in a local variable: so LLVM vectorises the loop
         for i in range(chunk * _CHUNK, min(x.size, (chunk + 1) * _CHUNK)):
             negative = np.int32(negative | np.int32(x[i] < 0))
         found[chunk] = negative != 0

@@ -1,8 +1,7 @@
-"""How this folder's functions are compiled: `kernel` for entry points, `inline` for their parts.
+"""How this folder's functions are compiled: `kernel` is for entry points, `inline` for their parts.
 
-Numba's cache watches only the file that defines an entry point. Here an entry point is stamped with a hash
-of every file of the folder and its subfolders instead, so an edit in vector/simd.py takes effect in all that
-use it.
+Numba's cache recompiles an entry point only when its own file changes. Here the cache also sees a hash of all
+sources in this folder and below it, so that an edit in vector/simd.py reaches every kernel that uses it.
 """
 
 import hashlib
@@ -20,12 +19,13 @@ _STAMP = _folder_stamp()
 
 
 def kernel(function):
-    """Compile an entry point: parallel over its pranges, cached on disk, IEEE arithmetic (no fastmath)."""
-    # Only prange is made parallel: looking for other parallelism costs compile time and finds none here.
+    """Compile an entry point: parallel over its pranges, cached on disk, with IEEE arithmetic (no
+    fastmath)."""
+    # Only prange is made parallel: Numba's search for other parallelism takes time and finds nothing here.
     parts = ("comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion")
     parallel = dict.fromkeys(parts, False) | {"prange": True}
     dispatcher = njit(parallel=parallel, cache=True, error_model="numpy", nogil=True)(function)
-    dispatcher._cache._cache_file._source_stamp = _STAMP  # Numba >= 0.61 offers no public way
+    dispatcher._cache._cache_file._source_stamp = _STAMP  # Numba >= 0.61 has no public way to do this
     return dispatcher
 
 

@@ -1,8 +1,9 @@
-"""What kernels owe to memory: pages that stay, arrays that start a cache line, lines asked for in time.
+"""Memory for kernels: freed pages are kept, arrays are aligned, and data is prefetched.
 
-By default malloc maps large blocks and returns them on free: each call then pays a page fault for every
-4 KiB it touches, which more than doubles the time of a convolution. And a batch's maps do not fit a cache:
-what a kernel reads or writes next it asks for while it still computes, or it waits for a third of its time.
+By default malloc maps large blocks anew and returns them on free. Each call then has a page fault for every 4
+KiB that it touches, which more than doubles the time of a convolution. A batch's maps are also larger than
+the caches, so a kernel prefetches what it will read or write next while it computes; without that it waits
+for memory a third of the time.
 """
 
 import ctypes
@@ -18,20 +19,21 @@ LINE = 64  # bytes of a cache line, and of the widest vector
 
 
 def empty(shape):
-    """A fresh float32 array that starts a cache line, so that no vector of it lies across two."""
+    """A fresh float32 array that begins at a cache line, so that none of its vectors straddles two."""
     return scratch.py_func(int(np.prod(shape))).reshape(shape)
 
 
 @inline
 def scratch(size):
-    """A fresh flat array, for use inside a kernel; not filled."""
+    """A fresh flat array, not filled, for use inside a kernel."""
     spare = np.empty(size + LINE // 4, np.float32)
     start = -spare.ctypes.data // 4 % (LINE // 4)
     return spare[start : start + size]
 
 
 def keep_freed_pages() -> None:
-    """Serve large blocks from the heap and never shrink it; nothing where there is no glibc."""
+    """Have malloc serve large blocks from the heap and never shrink it. Does nothing where there is no
+    glibc."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):  # musl and macOS lack mallopt, Windows the handle
@@ -43,7 +45,8 @@ def keep_freed_pages() -> None:
 
 @inline
 def ask_for(array, begin, end, size, part, parts):
-    """Ask for one of so many parts of array[begin:end], of elements of `size` bytes, to be read soon."""
+    """Prefetch part number `part` of `parts` of array[begin:end], which is read soon; `size` is an element's
+    bytes."""
     step = LINE // size
     lines = (end - begin + step - 1) // step
     for line in range(part * lines // parts, (part + 1) * lines // parts):
@@ -52,7 +55,7 @@ def ask_for(array, begin, end, size, part, parts):
 
 @inline
 def ask_to_write(array, begin, end, part, parts):
-    """Ask for a part of a float32 array that is soon written: a store would have to fetch its line first."""
+    """Prefetch a part of a float32 array that is written soon: a store fetches its cache line first."""
     lines = (end - begin + LINE // 4 - 1) // (LINE // 4)
     for line in range(part * lines // parts, (part + 1) * lines // parts):
         prefetch_to_write(array, begin + line * (LINE // 4))

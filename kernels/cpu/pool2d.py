@@ -40,7 +40,7 @@ def average_relevance(x, r, size):
 
 
 def _pooled(x, size):
-    """An array for the pooled maps of x."""
+    """An empty array for the pooled maps of x."""
     n, height, width, c = x.shape
     return np.empty((n, height // size, width // size, c), np.float32)
 
@@ -72,7 +72,7 @@ def _max_backward(dy, index, size, dx):
             for q in range(q_count):
                 for k in range(c):
                     place = np.int64(index[image, p, q, k])
-                    if place >= size * size:  # no place of the window
+                    if place >= size * size:  # not a place in the window
                         continue
                     dx[image, p * size + place // size, q * size + place % size, k] = dy[image, p, q, k]
 

@@ -1,4 +1,5 @@
-"""Eqs. 2, 3 (`joint`) and Eq. 4 (`apart`): c+_j and c-_j, what output j hands down per unit of its z_ij."""
+"""Eqs. 2, 3 (`joint`) and Eq. 4 (`apart`): c+_j and c-_j, the relevance that output j hands down per unit of
+its positive and of its negative z_ij."""
 
 import numpy as np
 from numba import prange
@@ -21,7 +22,7 @@ def apart(z_pos, z_neg, r, alpha, beta, eps, conserve):
     return c_pos, c_neg
 
 
-# Divisors that are 0 are replaced before the division, not skipped: branches would keep it out of vectors.
+# Zero divisors are replaced, not skipped by a branch: a loop with branches would not be vectorised.
 
 
 @kernel

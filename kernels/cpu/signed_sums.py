@@ -1,17 +1,20 @@
-"""z+ and z- (Eqs. 2 to 4) of a convolution of x >= 0, each summed over the weights of one sign only.
+"""z+ and z- (Eqs. 2 to 4) of a convolution of x >= 0: one sum over the positive weights, one over the
+negative.
 
-With the halves w+ and w- of the weights, every other product would be with a 0. So the weights are sorted
-into lists by their signs, a sum runs along its own lists only, and an empty side is exactly 0. As lists
-differ from channel to channel, the lanes of a vector are images.
+A convolution with w+ and one with w- would multiply by 0 half of the time. Instead the weights are sorted by
+sign into lists, and each sum runs along its own lists only; an empty side is exactly 0. As the lists differ
+between output channels, the lanes of a vector are not channels but images.
 
-Two output channels share their lists, so that a pixel that is loaded serves both: of the taps where both
-weights are positive, both negative, and the two kinds where they differ.
+Output channels come in pairs that share four lists: the taps where both weights are positive, those where
+both are negative, and the two kinds of tap where the signs differ. So a pixel that is loaded serves two
+channels.
 
     z[side][o][q][lane] = b[side][o] + sum over the entries l of the lists where o has that side:
                           w_l[o] x[i_l, c_l, q + j_l][lane]
 
-A block of LANES images is copied as x[row][c][column][lane]: the pixels q of a tile then follow one another
-for any tap (i, j, c), which is an offset. Channels are taken in chunks whose x stays in the first cache.
+A block of LANES images is copied as x[row][c][column][lane]. There every tap (i, j, c) is an offset, and the
+pixels q of a tile follow one another. Input channels are taken in chunks whose part of x fits the first-level
+cache.
 """
 
 import numpy as np
@@ -27,11 +30,11 @@ from rotinv.kernels.cpu.memory import ask_to_write, scratch
 from rotinv.kernels.cpu.vector.simd import INT32, LANES, VECTOR, fused, pointer, splat, splatted, store, zero
 from rotinv.kernels.cpu.vector.transposed import transpose_block
 
-# Neighbouring pixels: the sums of two outputs fill three quarters of the registers. NARROW for a row's rest.
+# Pixels of a tile: the sums of two outputs fill three quarters of the registers. NARROW ends a row.
 TILE, NARROW = 12 if LANES == 16 else 6, 4
-SIDES = (0, 0), (0, 1), (1, 1), (1, 0)  # of the two outputs of a list; only one of them changes at a time
-BAND = 6  # rows of pixels to a piece of work: as many threads as images x rows / (LANES x BAND) have some
-CACHE = 24 << 10  # bytes of the first cache that a chunk's x may take
+SIDES = (0, 0), (0, 1), (1, 1), (1, 0)  # signs of a pair's weights; from list to list one changes
+BAND = 6  # rows of pixels in a piece of work; there are images x rows / (LANES x BAND) pieces
+CACHE = 24 << 10  # bytes of the first-level cache for a chunk's part of x
 
 
 def contributions(x, w, b, pad, shape):
@@ -39,7 +42,7 @@ def contributions(x, w, b, pad, shape):
     si, sj, c, o = w.shape
     p, q = shape[1:3]
     width = _padded(q) + sj - 1
-    # Channels of a chunk, whatever c is: so the other sign's channels, zeros to this image, change no bit.
+    # The size of a chunk does not depend on c: so channels that are all zero, added for x < 0, change no bit.
     chunk = 1 << max(1, CACHE // (si * (TILE + sj - 1) * LANES * 4)).bit_length() - 1
     chunks = -(-c // chunk)
     pairs = (o + 1) // 2
@@ -55,18 +58,19 @@ def contributions(x, w, b, pad, shape):
 
 
 def _padded(q):
-    """How many pixels the tiles of a row of q cover."""
+    """The number of pixels that the tiles of a row of q pixels cover."""
     return q // TILE * TILE + -(-(q % TILE) // NARROW) * NARROW
 
 
 @kernel
 def _list(w, si, sj, c, o, width, chunk, offset, value, start):
-    """Each chunk's entries, pair by pair of outputs, by SIDES: where x is, and the weights of both outputs.
+    """Fill the lists of each chunk, for one pair of output channels after another, in the order of SIDES.
 
-    NaN counts as positive, and so does a 0, but what is 0 for both is in no list. If o is odd, the last
-    output's other has zeros.
+    An entry has the offset of its pixel in x and the weights of both outputs. NaN and 0 count as positive; a
+    tap that is 0 for both outputs is left out. Where the number of outputs is odd, the last one's partner has
+    zero weights.
 
-    start[k (4 pairs + 1) + 4 pair + kind] is the first entry of a list, and the next one its end.
+    start[k (4 pairs + 1) + 4 pair + kind] is the first entry of a list, and the next number is its end.
     """
     pairs = (o + 1) // 2
     for k in prange((c + chunk - 1) // chunk):
@@ -89,10 +93,11 @@ def _list(w, si, sj, c, o, width, chunk, offset, value, start):
 
 
 def _make_sum_along(tile):
-    """z[side][out][r] += sum over the entries with out on that side: value x[offset + r], r < tile vectors.
+    """z[side][out][r] += the sum over the entries where `out` has that side of value x[offset + r], r < tile.
 
-    An intrinsic sum_along(x, x0, offset, value, start, first, z, z0, side_size) for two outputs, the first
-    one's places from z0 on; `first` is the first of their lists. The accumulators are named one by one.
+    Makes an intrinsic sum_along(x, x0, offset, value, start, first, z, z0, side_size) for a pair of outputs.
+    The first output's results begin at z0; `first` is the number of the pair's first list. The accumulators
+    are separate variables, so that LLVM keeps each in a register.
     """
 
     def codegen(context, builder, signature, args):
@@ -106,7 +111,8 @@ def _make_sum_along(tile):
             return builder.sext(number(4, start, builder.add(first, ir.Constant(first.type, kind))), x0.type)
 
         def add_to(out, side):
-            """Add an output's sums to z, and begin anew. Block sums round less than one long chain."""
+            """Add an output's sums to z and reset them. Summing in blocks rounds less than one long chain
+            does."""
             at = builder.add(z0, builder.mul(side_size, ir.Constant(z0.type, side)))
             at = builder.add(at, ir.Constant(z0.type, out * TILE * LANES))
             where = pointer(context, builder, kinds[6], z, at, to=VECTOR)
@@ -149,7 +155,8 @@ _sum_wide, _sum_narrow = _make_sum_along(TILE), _make_sum_along(NARROW)
 
 @kernel
 def _sum(x, n, h, w, c, offset, value, start, chunks, bias, pad, si, width, z_pos, z_neg, p_z, q_z, o):
-    """A piece of work is a band of rows of a block of images; it copies the rows of x that it needs."""
+    """All sums. A thread takes a band of rows of a block of images, and copies the rows of x that these
+    need."""
     bands, side_size = (p_z + BAND - 1) // BAND, (o + LANES - 1) // LANES * LANES * TILE * LANES
     for piece in prange((n + LANES - 1) // LANES * bands):
         first, p_first = piece // bands * LANES, piece % bands * BAND
@@ -184,7 +191,7 @@ def _sum(x, n, h, w, c, offset, value, start, chunks, bias, pad, si, width, z_po
 
 @inline
 def _copy_row(x, at, w, c, image_size, images, x_t, x_t0, width):
-    """x_t[c][column][lane] of a row of pixels."""
+    """Copy a row of pixels of all images of the block to x_t[c][column][lane]."""
     for j in range(w):
         for k in range(0, c, LANES):
             transpose_block(x, at + j * c + k, image_size, images, c - k,
@@ -193,7 +200,8 @@ def _copy_row(x, at, w, c, image_size, images, x_t, x_t0, width):
 
 @inline
 def _sum_lists(x_t, x0, offset, value, start, first, o, tile, z_t, side_size):
-    """Add a chunk's sums of a tile, both sides of each output channel; `first` its first list."""
+    """Add a chunk's sums for one tile to both sides of each output channel; `first` is the chunk's first
+    list."""
     for out in range(0, o, 2):
         lists, to = first + 2 * out, out * TILE * LANES
         if tile == TILE:
@@ -204,7 +212,7 @@ def _sum_lists(x_t, x0, offset, value, start, first, o, tile, z_t, side_size):
 
 @inline
 def _write_pixel(z_t, z_t0, o, images, z, at, image_size):
-    """A pixel's channels, of all images of the block."""
+    """Write a pixel's channels for all images of the block."""
     for k in range(0, o, LANES):
         transpose_block(z_t, z_t0 + k * TILE * LANES, TILE * LANES, LANES, LANES,
                         z, at + k, image_size, images, o - k)  # fmt: skip

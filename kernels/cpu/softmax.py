@@ -28,7 +28,7 @@ def _forward(z, p):
 def _cross_entropy(z, label, loss, dz):
     for n in prange(len(z)):
         largest, total = _row(z[n], dz[n])
-        if not 0 <= label[n] < z.shape[1]:  # no class: nothing may be read there
+        if not 0 <= label[n] < z.shape[1]:  # not a class: reading there would be outside z
             loss[n] = np.nan
             continue
         loss[n] = np.log(total) - (z[n, label[n]] - largest)
@@ -39,10 +39,10 @@ def _cross_entropy(z, label, loss, dz):
 
 @inline
 def _row(z, p):
-    """Write p; return max z and sum exp(z - max z): of exponents that are not above 0, none overflows."""
+    """Write p; return max z and sum exp(z - max z). No exponent is above 0, so that none overflows."""
     largest = z[0]
     for k in range(1, z.size):
-        # Not `z[k] > largest`: a NaN has to come through.
+        # Not `z[k] > largest`: so a NaN is kept.
         largest = largest if largest >= z[k] or largest != largest else z[k]
     total = np.float32(0)
     for k in range(z.size):

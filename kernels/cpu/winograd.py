@@ -1,28 +1,29 @@
 """3x3 convolution with a fifth of the multiplications: Winograd's minimal filtering F(6x6, 3x3).
 
-A convolution multiplies polynomials. In one dimension, six outputs of a filter of three taps take 18
-products. But the product of two polynomials is known once it is known at enough points: evaluate both there,
-multiply value by value, and interpolate. Six outputs depend on eight inputs, and eight points are enough:
-0, +-1, +-2, +-1/2 and infinity. So y = A^T ((G w) * (B^T x)), with * value by value and A, B, G the small
-constant matrices below (Lavin & Gray 2016; G evaluates w, B^T and A^T are the transposes of the interpolation
-and of the evaluation). In two dimensions every matrix acts on rows and on columns, and the 36 outputs of
-a 6x6 tile take 64 products instead of 324:
+A convolution multiplies polynomials. In one dimension, six outputs of a filter with three taps take 18
+products. But the product of two polynomials is known once it is known at enough points: evaluate both
+polynomials there, multiply the values point by point, and interpolate. Six outputs depend on eight inputs, so
+eight points are enough: 0, +-1, +-2, +-1/2 and infinity. Hence y = A^T ((G w) * (B^T x)), where * multiplies
+value by value and A, B, G are the small constant matrices below (Lavin & Gray 2016): G evaluates w, B^T is
+the transpose of the interpolation and A^T that of the evaluation. In two dimensions each matrix acts on rows
+and on columns, and the 36 outputs of a 6x6 tile take 64 products instead of 324:
 
     y = A^T [ sum_c (G w_c G^T) * (B^T x_c B) ] A        x_c: the 8x8 inputs under the tile.
 
-The sum over channels makes each of the 64 planes (one for each pair of points) a matrix product, V (tiles,
-c) times U (c, o), and there the time goes: the register tile does it. Tiles are taken in groups, so that the
-planes of a group stay in cache:
+There are 64 pairs of points, and each gives a plane of values. With the sum over channels, each plane is a
+matrix product of V (tiles, c) and U (c, o), in which most of the time is spent; the register tile computes
+it. Tiles are taken in groups, so that the planes of a group stay in cache:
 
     V[e][tile][c] = B^T x B        M[e] = V[e] U[e]        y = A^T M A, then bias, activation, pooling.
 
-While a group's products are summed, the lines of x that the next group reads and those of y that this one
-writes are asked for: a tile's rows are short runs of memory, which a processor does not foresee.
+While a group's products are summed, the pixels of x that the next group reads and those of y that this one
+writes are prefetched: a tile's rows are short runs of memory, which a processor does not prefetch by itself.
 
-winograd_gradients.py has the adjoints.
+Tiles at the edge read zeros beyond it and write only pixels that exist, so every size works. The rounding
+error is about ten times that of a direct sum, 3e-6 of a map's RMS, because of the fifth powers of the points
++-2.
 
-Tiles reaching over the edge read zeros and write only what exists, so every size works. Rounding is
-some ten times that of a direct sum, as the points +-2 to the fifth power amplify it: 3e-6 of a map's rms.
+winograd_gradients.py has the gradients.
 """
 
 import numpy as np
@@ -76,8 +77,8 @@ def suits(w):
 def convolve(x, w, b, pad, slope, pool, shape, beside=None, times=None):
     """As direct.convolve, for 3x3 weights.
 
-    An array `beside` x has as many channels more, which follow those of x in w. Without pooling y may be
-    multiplied by an array `times`.
+    `beside`, shaped as x, has further channels; their weights follow those of x's channels in w. Without
+    pooling, y may be multiplied by an array `times`.
     """
     n, p, q = len(x), shape[1] // pool, shape[2] // pool
     c, o = w.shape[2:]
@@ -116,13 +117,14 @@ def store8(a, at, step, v):
 
 @inline
 def within(i, size, count):
-    """How many channels a pixel of row i has: none outside the map."""
+    """How many channels a pixel of row i has: `count`, or 0 outside the map."""
     return count if 0 <= i < size else 0
 
 
 @inline
 def row_of(tile, tiles, across, step, offset, height):
-    """The row, of all maps one below another, `offset` below a tile's first; not outside the tile's map."""
+    """The number of a row of pixels, counted over all maps: `offset` below the tile's first row, but within
+    its map."""
     return tile // tiles * height + min(max(tile % tiles // across * step + offset, 0), height)
 
 
@@ -147,7 +149,8 @@ def transform_weights(w, c, o, u):
 
 @inline
 def transform_input(x, start, h, w, c, i0, j0, half, v, v0, plane):
-    """V = B^T x B of the 8x8 pixels at (i0, j0) of the image at `start`; v[e plane + channel] from v0 on."""
+    """V = B^T x B for the 8x8 pixels at (i0, j0) of the image at `start`; plane e's channels begin at v0 + e
+    plane."""
     for k in range(0, c, LANES):
         rest, step = c - k, w * c
         n0, n1, n2 = within(i0, h, rest), within(i0 + 1, h, rest), within(i0 + 2, h, rest)
@@ -175,7 +178,7 @@ def transform_input(x, start, h, w, c, i0, j0, half, v, v0, plane):
 def _convolve(x, beside, n, h, w, c_x, c, u, bias, pad, slope, pool, times, y, index, p_z, q_z, o):
     c_pad, o_pad = (c + LANES - 1) // LANES * LANES, (o + PANEL - 1) // PANEL * PANEL
     across, tiles = (q_z + 5) // 6, (p_z + 5) // 6 * ((q_z + 5) // 6)
-    # Sixteen floats more, or the 64 planes would fall on the same sets of the cache;
+    # Sixteen more floats, or the 64 planes would share a few sets of the cache;
     # the last vector of `beside` may end in them.
     v_plane, m_plane = GROUP * c_pad + 16, GROUP * o_pad + 16
     leak, rows = splat(slope), 6 // pool
@@ -230,7 +233,8 @@ def _convolve(x, beside, n, h, w, c_x, c, u, bias, pad, slope, pool, times, y, i
 
 @inline
 def _write(half, b, leak, times, y, at, p_count, q_count, q_y, o, count):
-    """Rows of A^T M A from its columns in `half`, with bias and activation, and times `times`."""
+    """Write rows of A^T M A, of which `half` has the columns: with bias and activation, and multiplied by
+    `times`."""
     for i in range(p_count):
         row = _map_a_t(load8(half, i * 8 * LANES, LANES))
         for j in range(q_count):
@@ -245,7 +249,8 @@ def _write(half, b, leak, times, y, at, p_count, q_count, q_y, o, count):
 
 @inline
 def _write_pooled(half, b, leak, y, index, at, p_count, q_count, q_y, o, count):
-    """As _write, two rows at a time: of each 2x2 window of activated values the first maximum."""
+    """As _write, but two rows at a time: the maximum of each 2x2 window of activated values, the first one on
+    a tie."""
     for i in range(p_count):
         top = _map_a_t(load8(half, 2 * i * 8 * LANES, LANES))
         low = _map_a_t(load8(half, (2 * i + 1) * 8 * LANES, LANES))

@@ -1,10 +1,10 @@
-"""The adjoints of winograd.py's convolution, step by step backward:
+"""The gradients of winograd.py's convolution: its steps in reverse order.
 
     D = A dz A^T
     dU[e] = sum over tiles V[e]^T D[e]        dw = G^T dU G
     N[e] = D[e] U[e]^T                        dx += B N B^T
 
-V is computed again from x. Where there are several tiles to an image, the 8x8 pixels of their dx overlap.
+V is computed again from x. An image with several tiles has overlapping 8x8 pixels of dx, which are added up.
 """
 
 import numpy as np
@@ -37,7 +37,7 @@ _map_g_t = make_linear_map(G.T)  # 8 -> 3
 
 
 def backward(x, w, y, index, dy, pad, slope, dw, db, wanted):
-    """As Conv2dKernels.backward: the three passes share D, and dz is never written."""
+    """As Conv2dKernels.backward. D is computed once for dw, db and dx, and dz is never stored."""
     c, o = w.shape[2:]
     o_pad = -(-o // PANEL) * PANEL
     parts_w = np.empty(SLOTS * w.size, np.float32)
@@ -57,13 +57,14 @@ def backward(x, w, y, index, dy, pad, slope, dw, db, wanted):
 
 @inline
 def _unpooled(dy, y, index, at, place, leak, count):
-    """dz at a place of a pooled window: dy where that place won."""
+    """dz at one place of a pooled window: dy if that place won, else 0."""
     return where_byte(index, at, count, place, masked_part(dy, y, at, leak, count))
 
 
 @inline
 def _transform_gradient(dy, y, index, pool, leak, start, p_y, q_y, o, p, q, half, d, d0, plane):
-    """D = A dz A^T of the 6x6 pixels at (p, q), pixels of dy = those of dz / pool; `start` its image."""
+    """D = A dz A^T for the 6x6 pixels of dz at (p, q), read from dy, which is `pool` times smaller; its image
+    is at `start`."""
     p, q = p // pool, q // pool
     for k in range(0, o, LANES):
         rest, step = o - k, q_y * o
@@ -101,7 +102,7 @@ def _transform_gradient(dy, y, index, pool, leak, start, p_y, q_y, o, p, q, half
 
 @inline
 def _add_input_gradient(v, v0, plane, half, dx, h, w, c, i0, j0):
-    """Add B N B^T, N the planes in v, to the 8x8 pixels at (i0, j0) of an image's dx."""
+    """Add B N B^T to the 8x8 pixels at (i0, j0) of an image's dx; `v` has the planes of N."""
     for k in range(0, c, LANES):
         for j in range(8):
             store8(half, j * LANES, 8 * LANES, _map_b_t(load8(v, v0 + k + j * plane, 8 * plane)))
@@ -126,9 +127,10 @@ def _copy_out(image, dx, start, size):
 
 @kernel
 def _backward(x, n, h, w, c, dy, y, index, pool, slope, p_z, q_z, o, pad, parts_w, parts_b, u, dx):
-    """The sums of a slot's tiles, of dw into parts_w and of dz into parts_b; write dx if it has any.
+    """Sum over each slot's tiles, of dw into parts_w and of db into parts_b; write dx if it has any elements.
 
-    du[e][panel][c][PANEL], the sum of V[e]^T D[e], serves one slot after another and so stays in cache.
+    du[e][panel][c][PANEL], the sum of V[e]^T D[e], is used for one slot after another, so that it stays in
+    cache.
     """
     c_pad, o_pad = (c + LANES - 1) // LANES * LANES, (o + PANEL - 1) // PANEL * PANEL
     n_pad = (c + PANEL - 1) // PANEL * PANEL
@@ -141,7 +143,7 @@ def _backward(x, n, h, w, c, dy, y, index, pool, slope, p_z, q_z, o, pad, parts_
         half, gathered = np.empty(64 * LANES, np.float32), np.empty(h * w * c, np.float32)
         begin, end = slot * n // SLOTS * tiles, (slot + 1) * n // SLOTS * tiles
         du = np.empty(PLANES * c_pad * o_pad, np.float32)
-        groups = max(1, (end - begin + GROUP - 1) // GROUP)  # one of no tile writes zeros
+        groups = max(1, (end - begin + GROUP - 1) // GROUP)  # a slot without tiles writes zeros
         for group in range(groups):
             first = begin + group * (end - begin) // groups
             count = begin + (group + 1) * (end - begin) // groups - first
@@ -152,7 +154,7 @@ def _backward(x, n, h, w, c, dy, y, index, pool, slope, p_z, q_z, o, pad, parts_
                 _transform_gradient(dy, y, index, pool, leak, image * p_y * q_y * o, p_y, q_y, o, i, j,
                                     half, d, t * o_pad, d_plane)  # fmt: skip
                 for k in range(0, o, LANES):
-                    # The plane of the points (1, 1) holds the sum of the tile.
+                    # At the points (1, 1) D is the sum of the tile's dz: that is its part of db.
                     total = load(parts_b, slot * o_pad + k) + load(d, 9 * d_plane + t * o_pad + k)
                     store(parts_b, slot * o_pad + k, total)
             coming, latest = first + count, min(first + 2 * count, n * tiles) - 1
@@ -190,7 +192,8 @@ def _backward(x, n, h, w, c, dy, y, index, pool, slope, p_z, q_z, o, pad, parts_
 
 @inline
 def _rows(d, d0, d_step, o, u, u0, v, v0, v_step, count):
-    """N (count, c) = D (count, o) U (o, c) of a plane; some rows beyond count are computed, never read."""
+    """N (count, c) = D (count, o) U (o, c) for one plane. Some rows beyond `count` are computed and never
+    read."""
     for panel in range(0, v_step, PANEL):
         t = 0
         while t < count:
@@ -206,7 +209,7 @@ def _rows(d, d0, d_step, o, u, u0, v, v0, v_step, count):
 
 @inline
 def _weight_gradient(du, c, o, c_pad, o_pad, half, dw, dw0):
-    """dw = G^T dU G, from dw0 on."""
+    """dw = G^T dU G, written from dw0 on."""
     plane = c_pad * o_pad
     for channel in range(c):
         for k in range(0, o, LANES):

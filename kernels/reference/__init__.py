@@ -1,1 +1,1 @@
-"""NumPy float64: the readable equations, the judge of the other devices."""
+"""NumPy in float64: the readable equations, against which the other devices are tested."""

@@ -1,6 +1,8 @@
-"""Convolution, z = b + sum x w over the taps, as a matrix product: each window of x is a row (dense.py).
+"""Convolution, z = b + sum x w over the taps, as a matrix product whose rows are the windows of x (see
+dense.py).
 
-So Eqs. 2 to 4 are those of dense.py, of each window; what a pixel gets is added up over its windows.
+Eqs. 2 to 4 are those of dense.py for each window; a pixel's relevance is the sum over the windows that it is
+in.
 """
 
 import numpy as np
@@ -42,7 +44,7 @@ def redistribute(x, w, c_pos, c_neg, pad):
 
 
 def _activated(z, slope, pool):
-    """act(z), pooled, and the winners."""
+    """act(z), max-pooled if `pool` is 2, and the index of the winners."""
     y = activation.forward(z, slope)
     return (y, None) if pool == 1 else pool2d.max_forward(y, pool)
 
@@ -69,7 +71,7 @@ def _windows_shape(x, w_shape, pad):
 
 
 def _windows(x, w_shape, pad):
-    """The windows of x, one a row: (n, p q, i j c)."""
+    """The windows of x as rows: (n, p q, i j c)."""
     i, j, c, _ = w_shape
     padded = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
     windows = sliding_window_view(padded, (i, j), axis=(1, 2))  # (n, p, q, c, i, j)
@@ -77,7 +79,7 @@ def _windows(x, w_shape, pad):
 
 
 def _fold(rows, w_shape, pad, shape):
-    """The adjoint of _windows: add each row back to the pixels it came from."""
+    """The adjoint of _windows: add each window back to the pixels that it came from."""
     i, j, c, _ = w_shape
     n, height, width, _ = shape
     p, q = height + 2 * pad - i + 1, width + 2 * pad - j + 1

@@ -1,4 +1,5 @@
-"""The quarter-turn operations: slice, align, stack, and the means and maxima over four rotations."""
+"""The quarter-turn operations: slice, align, stack, roll, and the mean, maximum and RMS over four
+rotations."""
 
 import numpy as np
 
@@ -80,5 +81,5 @@ def _quarters(x):
 
 
 def _sum(parts):
-    """(0 + 2) + (1 + 3): unchanged, to the bit, when the four are rotated among themselves."""
+    """(0 + 2) + (1 + 3): rotating the four among themselves does not change a bit."""
     return (parts[0] + parts[2]) + (parts[1] + parts[3])

@@ -1,21 +1,21 @@
 """Dense layer, z = b + x w, and z+, z- and R_i of the paper's Eqs. 2 to 4.
 
-With z_ij = x_i w_ij, z+_j is the sum of the positive z_ij and z-_j of the negative ones, each with its side
-of the bias. A product is positive where both factors are positive or both negative, so with x = x+ + x- and
+With z_ij = x_i w_ij, z+_j is the sum of the positive z_ij and z-_j that of the negative ones, each with the
+bias if it has that sign. A product is positive where both factors have the same sign, so with x = x+ + x- and
 w = w+ + w-: z+ = x+ w+ + x- w- + b+ and z- = x+ w- + x- w+ + b-. Neither is computed as z less the other,
-which would cancel.
+since the difference would cancel digits.
 
-x is (n, c), or (n, pq, c) of a convolution, one window a row. BLAS adds in an order that depends on a
-matrix's shape, and within a matrix on a row's place. So images are multiplied one at a time, for an image's
-bits must not depend on its batch, and for z+ and z- even rows are: equal windows have equal sums, and
-max-pooling sees that they tie.
+x is (n, c), or (n, pq, c) for a convolution, with one window a row. BLAS adds in an order that depends on a
+matrix's shape, and on the row's place in it. An image's bits must not depend on the batch, so images are
+multiplied one at a time. For z+ and z- even the rows are: then equal windows have equal sums, and max-pooling
+finds that they tie.
 """
 
 import numpy as np
 
 from rotinv.kernels.reference import activation
 
-TERMS = 64  # of a sum, in one product with a row
+TERMS = 64  # terms of a sum that one product takes
 
 
 def forward(x, w, b, slope):
@@ -61,9 +61,10 @@ def _product(rows, matrix):
 
 
 def _row_by_row(rows, matrix):
-    """rows (…, c) @ matrix (c, o), one row and few terms at a time: too few for BLAS to start threads."""
+    """rows (…, c) @ matrix (c, o), one row and at most TERMS terms at a time: too few for BLAS to start
+    threads."""
     total = np.zeros((*rows.shape[:-1], matrix.shape[1]), rows.dtype)
-    if not rows.any():  # there is often no negative x
+    if not rows.any():  # as x- often is
         return total
     for first in range(0, len(matrix), TERMS):
         part = rows[..., None, first : first + TERMS] @ matrix[first : first + TERMS]

@@ -1,8 +1,8 @@
-"""Dropout whose mask is a function of (seed, step, layer, index) and of nothing else.
+"""Dropout with a mask that depends on (seed, step, layer, index) only.
 
-u_i = (h(h(h(h(seed) + step) + layer) + i) >> 40) 2^-24, uniform in [0, 1); element i is kept where
-u_i >= rate. h is SplitMix64 (Steele, Lea & Flood 2014), on 64-bit integers that wrap. So a run
-repeats and resumes bit for bit, on every device.
+u_i = (h(h(h(h(seed) + step) + layer) + i) >> 40) 2^-24 is uniform in [0, 1), and element i is kept where u_i
+>= rate. h is SplitMix64 (Steele, Lea & Flood 2014), on 64-bit integers that wrap around. So a run can be
+repeated and resumed bit for bit on every device.
 """
 
 import numpy as np

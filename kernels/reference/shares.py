@@ -1,6 +1,7 @@
-"""Eqs. 2 to 4: c+_j and c-_j, the relevance that output j hands down per unit of its z_ij > 0 and z_ij < 0.
+"""Eqs. 2 to 4: c+_j and c-_j, the relevance that output j hands down per unit of its positive and negative
+z_ij.
 
-`joint` is rule 0 and epsilon (Eqs. 2, 3) and gamma, `apart` is alpha-beta (Eq. 4). 0/0 is 0.
+`joint` is rule 0 and epsilon (Eqs. 2, 3) and gamma, `apart` is alpha-beta (Eq. 4). Here 0/0 is 0.
 """
 
 import numpy as np
@@ -15,7 +16,7 @@ def joint(z_pos, z_neg, r, gamma, eps):
 
 def apart(z_pos, z_neg, r, alpha, beta, eps, conserve):
     to_pos, to_neg = alpha * r, -beta * r
-    if conserve:  # the only side there is hands down everything
+    if conserve:  # where one side is empty, the other hands down everything
         to_pos, to_neg = np.where(z_neg == 0, r, to_pos), np.where(z_pos == 0, r, to_neg)
     return _ratio(to_pos, z_pos + eps), _ratio(to_neg, z_neg - eps)
 

@@ -1,1 +1,2 @@
-"""Vectors of the processor: registers (simd), tiles of products (tile), transposes, small linear maps."""
+"""The processor's vector registers (simd), the tile of sums in registers (tile), transposes and small linear
+maps."""

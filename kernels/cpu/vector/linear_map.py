@@ -9,11 +9,11 @@ from rotinv.kernels.cpu.vector.simd import LANES, VECTOR, f32v, fused
 
 
 def make_linear_map(matrix):
-    """y = matrix x for vectors x and y of F32V (tuples), an intrinsic for one constant matrix.
+    """y = matrix x for tuples x and y of F32V vectors: an intrinsic for one constant matrix.
 
-    Columns that come in pairs, equal or opposite in every row (interpolation points +p and -p), are added
-    and subtracted once for all rows; rows that come in such pairs share their sums. Then one
-    multiply-add per coefficient other than 0 and +-1.
+    Columns that are equal or opposite in every row come in pairs (those of the points +p and -p): their
+    inputs are added and subtracted once for all rows. Rows that come in such pairs share their sums. What is
+    left is one multiply-add per coefficient other than 0 and +-1.
     """
     matrix = np.asarray(matrix, np.float64)
     n_out, n_in = matrix.shape

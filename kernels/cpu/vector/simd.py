@@ -1,9 +1,9 @@
-"""A vector of float32 as wide as the host's registers, for Numba.
+"""A vector of float32 as wide as the machine's registers, for Numba.
 
-Numba vectorises simple loops only. Here the code says itself what is a vector: an F32V is LANES floats
-(LLVM's <LANES x float>: 16 with AVX-512, 8 with AVX, 4 elsewhere), read and written at an offset of
-a flat array (float32 and contiguous, which nothing checks). The source is the same for every width; Numba's
-cache keeps hosts apart by their features.
+Numba itself vectorises simple loops only, so this code says what is a vector. An F32V is LANES floats (LLVM's
+<LANES x float>: 16 with AVX-512, 8 with AVX, 4 elsewhere). It is read and written at an offset of a flat
+array, which must be float32 and contiguous: nothing checks that. The source is the same for every width, and
+Numba's cache keeps the code of different processors apart.
 """
 
 import operator
@@ -37,7 +37,8 @@ class _F32VModel(models.PrimitiveModel):
 
 
 def pointer(context, builder, array_type, array, index, to=None):
-    """The address of element `index` of a flat array; of a vector there if `to` says so."""
+    """The address of element `index` of a flat array; `to` is the type that it points to, for example a
+    vector."""
     data = context.make_array(array_type)(context, builder, array).data
     address = builder.gep(data, [index])
     return address if to is None else builder.bitcast(address, ir.PointerType(to))
@@ -128,7 +129,8 @@ def store_part(typingctx, array, index, vector, count):
 
 @intrinsic
 def store_bytes(typingctx, array, index, vector, count):
-    """array[index : index + count], of uint8, = the first lanes of vector, small whole numbers."""
+    """array[index : index + count], of uint8, = the first lanes of vector, which are whole numbers from 0 to
+    255."""
 
     def codegen(context, builder, signature, args):
         small = ir.VectorType(INT8, LANES)
@@ -148,7 +150,7 @@ def _make_prefetch(write, cache):
             address = pointer(context, builder, array, *args, to=INT8)
             kind = ir.FunctionType(ir.VoidType(), [address.type, INT32, INT32, INT32])
             function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-            locality, data = INT32(4 - cache), INT32(1)  # LLVM counts caches from the far end, 3 is the first
+            locality, data = INT32(4 - cache), INT32(1)  # LLVM's 3 is the first-level cache
             builder.call(function, [address, INT32(int(write)), locality, data])
             return context.get_dummy_value()
 
@@ -157,7 +159,7 @@ def _make_prefetch(write, cache):
     return emit
 
 
-# Ask for the cache line of array[index], which is read, or written, only later; any index is safe.
+# Fetch the cache line of array[index] into the cache ahead of its use; any index is safe.
 prefetch = _make_prefetch(write=False, cache=2)
 prefetch_to_write = _make_prefetch(write=True, cache=1)
 
@@ -202,7 +204,7 @@ def where_byte(typingctx, array, index, count, byte, a):
 
 @intrinsic
 def where_wins(typingctx, z, best, a, b):
-    """a where z takes the maximum from best, b elsewhere: z is larger, or the first NaN."""
+    """a where z takes the maximum from best, b elsewhere: where z is larger, or is the first NaN."""
 
     def codegen(context, builder, signature, args):
         z, best, a, b = args

@@ -1,9 +1,9 @@
-"""The register tile: the one inner loop under every convolution and dense layer,
+"""The register tile, the one inner loop of every convolution and dense layer:
 
     out[r, v] (+)= sum_{i,k} a[r, i, k] w[i, k, v]        r < rows, v < PANEL = 2 LANES
 
-with its accumulators in registers. Each row is its own chain of fused multiply-adds in the order of (i, k),
-so that a row has the same bits in a tile of any height: results do not depend on neighbours.
+Its accumulators stay in registers. Each row is a separate chain of fused multiply-adds in the order of (i,
+k), so that it has the same bits in a tile of any height: no result depends on its neighbours.
 """
 
 from llvmlite import ir
@@ -13,8 +13,8 @@ from numba.extending import intrinsic
 from rotinv.kernels.cpu.vector.simd import FLOAT, INT8, INT32, LANES, VECTOR, fused, pointer, splatted, zero
 
 PANEL = 2 * LANES  # output channels of a tile
-ROWS = 12 if LANES == 16 else 6  # rows of the tall tile: 24 of 32, or 12 of 16, registers accumulate
-SHORT = 8 if LANES == 16 else 4  # rows of the short tile, which divide LANES and, from there, channels
+ROWS = 12 if LANES == 16 else 6  # rows of the tall tile: its sums take 24 of 32 registers, or 12 of 16
+SHORT = 8 if LANES == 16 else 4  # rows of the short tile: a divisor of LANES
 
 
 def make_tile(rows):
@@ -58,7 +58,7 @@ def make_tile(rows):
                     for v, weight in enumerate(weights):
                         total = sums[2 * r + v]
                         builder.store(fused(builder, x, weight, builder.load(total)), total)
-        with builder.if_then(add):  # at the end: block sums round less than one long chain
+        with builder.if_then(add):  # `out` comes in last: sums in blocks round less than one long chain
             for total, address in zip(sums, where_out, strict=True):
                 before = builder.load(address, align=4)
                 builder.store(builder.fadd(before, builder.load(total)), total)
@@ -82,11 +82,12 @@ tile_1 = make_tile(1)
 
 
 def _odd_steps(builder, step, rows):
-    """{r: r step} of the odd r below rows, each in a register.
+    """{r: r step} for the odd r below `rows`, each in a register.
 
-    x86 adds step, 2 step, 4 step or 8 step to an address for nothing, so that the odd multiples reach
-    all rows with a handful of registers. Left to itself LLVM walks from row to row by a chain of additions,
-    which takes the multiply-adds' issue slots; it does not see through the empty assembly.
+    An x86 address may have step, 2 step, 4 step or 8 step added at no cost, so that all rows are reached from
+    the odd multiples in a few registers. LLVM by itself would go from row to row by a chain of additions,
+    which compete with the multiply-adds; the empty assembly below hides the values from it and so prevents
+    that.
     """
     kind = ir.FunctionType(step.type, [step.type])
     multiples = {r: builder.mul(step, step.type(r)) for r in range(1, rows, 2)}
@@ -94,7 +95,7 @@ def _odd_steps(builder, step, rows):
 
 
 def _multiple(builder, odd_steps, r):
-    """r step, from the odd multiple it is a power of two of."""
+    """r step, as a power of two times one of the odd multiples."""
     shift = (r & -r).bit_length() - 1
     step = odd_steps[r >> shift]
     return builder.shl(step, step.type(shift))

@@ -9,9 +9,10 @@ from rotinv.kernels.cpu.vector.simd import INT32, LANES, VECTOR, load_vector_par
 
 @intrinsic
 def transpose_block(typingctx, a, a0, a_step, a_rows, a_count, b, b0, b_step, b_rows, b_count):
-    """b[b0 + j b_step + i] = a[a0 + i a_step + j] for i, j < LANES, flat arrays.
+    """b[b0 + j b_step + i] = a[a0 + i a_step + j] for i, j < LANES, in flat arrays.
 
-    Of a only i < a_rows, j < a_count are read, others are 0; of b only j < b_rows, i < b_count is written.
+    Only i < a_rows and j < a_count are read of a, the rest counts as 0; only j < b_rows and i < b_count are
+    written.
     """
 
     def codegen(context, builder, signature, args):
@@ -43,7 +44,8 @@ def transpose_block(typingctx, a, a0, a_step, a_rows, a_count, b, b0, b_step, b_
 
 
 def _shuffled(builder, rows):
-    """Rows r and r + LANES / 2 lane by lane as rows 2 r and 2 r + 1: done log2 LANES times, a transpose."""
+    """Interleave rows r and r + LANES / 2 lane by lane, as rows 2 r and 2 r + 1. Repeated log2 LANES times,
+    this transposes."""
     half = LANES // 2
     result = []
     for r in range(half):
