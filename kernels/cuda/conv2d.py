@@ -1,7 +1,8 @@
-"""Convolution with its epilogue and its adjoints, as products of tiles (conv2d.cu, conv2d_gradients.cu).
+"""Convolution, its activation and pooling, and their gradients, as matrix products in tiles (conv2d.cu,
+conv2d_gradients.cu).
 
-With precision "tf32" the three passes of training and scoring multiply on tensor cores (conv2d_tf32.cu);
-what relevance needs, z+ and z- (`contributions`) and R_i (`redistribute`) of Eqs. 2 to 4, is float32 always.
+With precision "tf32" the three passes of training and scoring multiply on tensor cores (conv2d_tf32.cu). What
+relevance needs, z+ and z- (`contributions`) and R_i (`redistribute`) of Eqs. 2 to 4, is always float32.
 """
 
 import numpy as np
@@ -9,8 +10,8 @@ import numpy as np
 from rotinv.kernels.cuda.launch import THREADS, blocks_for
 
 _ROWS, _DEPTH, _TAPS, _SUMMED = 128, 16, 64, 32  # of a block: see tiles.cuh, gradients.cuh and .cu
-# Blocks in which the pixels are shared out for the gradients, by their columns: about as many as run at once
-# on an H200, but the same on every GPU, so the same bits.
+# For dw the pixels are divided among so many blocks, by the blocks' columns: about as many as run at once
+# on an H200, but the same number on every GPU, so that the bits are the same.
 _BLOCKS = {64: 512, 32: 768}
 
 
@@ -99,13 +100,14 @@ def redistribute(on, x, w, c_pos, c_neg, pad):
 
 
 def _adjoint_sizes(dz, w, shape):
-    """The pixels of x, and the sizes of a sum over the outputs that an x feeds."""
+    """The number of pixels of x, and the sizes of the sum over the outputs that one pixel of x feeds."""
     n, height, width, c = shape
     return n * height * width, (*dz.shape[1:], len(w), height, width, c)
 
 
 def _product(on, name, precision, rows, columns, *args, sides=1):
-    """Launch a product of `rows` x `columns`, in blocks as wide as fits; one for each of the sides."""
+    """Launch a matrix product of `rows` x `columns`, in the widest blocks that fit; with 2 `sides`, one
+    product for each."""
     least = 32 if precision == "tf32" else 8
     wide = next(wide for wide in (8, 32, 64) if wide >= least and (columns <= wide or wide == 64))
     grid = -(-_counted(rows) // _ROWS), -(-columns // wide), sides
@@ -114,7 +116,7 @@ def _product(on, name, precision, rows, columns, *args, sides=1):
 
 
 def _counted(rows):
-    """The rows, if an int counts them and the block beyond them."""
+    """The number of rows. Raises MemoryError if an int cannot count them and the block beyond them."""
     if rows >= 2**31 - 2 * _ROWS:
         raise MemoryError(f"{rows} pixels are more than an int counts: the batch is too large")
     return rows

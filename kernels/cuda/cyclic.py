@@ -1,4 +1,5 @@
-"""The quarter-turn operations: slice, align, stack, and the means and maxima over four rotations."""
+"""The quarter-turn operations: slice, align, stack, roll, and the mean, maximum and RMS over four
+rotations."""
 
 import numpy as np
 
@@ -97,7 +98,8 @@ def _quarter(x):
 
 
 def _turned(on, x, shape, stride, direction):
-    """y of `shape`, y_k = r^(direction k) x_k, where x_k begins at image k stride of x."""
+    """y of `shape`: y_k = r^(direction k) x_k, where r is a quarter turn and x_k begins at image k stride of
+    x."""
     y = on.empty(shape)
     n, h, _, c = shape
     _launch(on, "turn", y.size, x, y, n // 4, stride, direction, h, c, y.size)

@@ -1,6 +1,6 @@
-"""Dense layer, z[n,o] = b[o] + sum_c x[n,c] w[c,o]; its adjoints are those of a convolution of one pixel.
+"""Dense layer, z[n,o] = b[o] + sum_c x[n,c] w[c,o]. Its gradients are those of a convolution of one pixel.
 
-`contributions` gives z+ and z- of Eqs. 2 to 4, `redistribute` their R_i.
+`contributions` gives z+ and z- of Eqs. 2 to 4, `redistribute` the relevance R_i that follows from them.
 """
 
 from rotinv.kernels.cuda import conv2d

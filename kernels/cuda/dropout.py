@@ -1,4 +1,4 @@
-"""Dropout whose mask is a function of (seed, step, layer, index) and of nothing else (dropout.cu)."""
+"""Dropout with a mask that depends on (seed, step, layer, index) only (dropout.cu)."""
 
 import math
 

@@ -1,7 +1,9 @@
-"""An NVIDIA GPU through CuPy: its kernels as RawModules, uploads through pinned memory, steps as CUDA graphs.
+"""An NVIDIA GPU through CuPy: its kernels as RawModules, uploads through pinned memory, training steps as
+CUDA graphs.
 
-All work of a Gpu is in the order of one stream, from whichever thread it comes; Gpus that are made in one
-thread share it. Threads that train a model each make a Gpu each, and their graphs run beside one another.
+A Gpu does all its work in the order of one CUDA stream, whichever thread asks for it. Gpus made in one thread
+share that stream. Threads that each train a model make a Gpu each, and their graphs then run at the same
+time.
 """
 
 import contextlib
@@ -22,7 +24,7 @@ _thread = threading.local()
 
 
 class Unusable(Exception):
-    """What keeps this machine from computing on a GPU, in one line."""
+    """The reason why this machine cannot compute on a GPU, in one line."""
 
 
 class Gpu(launch.Device):
@@ -39,12 +41,13 @@ class Gpu(launch.Device):
         self._functions = {name: f for family in families for name, f in _compiled(family).items()}
 
     def _use_stream(self):
-        """Make its stream the calling thread's current one: CuPy's own arithmetic is in that order too."""
+        """Make the Gpu's stream current in the calling thread, so that CuPy's own arithmetic is in its order
+        too."""
         if cupy.cuda.get_current_stream() is not self._stream:
             self._stream.use()
 
     def empty(self, shape, dtype=np.float32):
-        self._use_stream()  # CuPy gives freed memory out again in the order of the current stream
+        self._use_stream()  # CuPy reuses freed memory in the order of the current stream
         return cupy.empty(shape, dtype)
 
     def _run(self, name, grid, threads, args):
@@ -52,7 +55,7 @@ class Gpu(launch.Device):
         self._functions[name](grid, (threads,), tuple(args))
 
     def to_host(self, array):
-        """A NumPy array; waits for what computes it."""
+        """A NumPy array; waits until the array has been computed."""
         self._use_stream()
         return cupy.asnumpy(array, stream=self._stream)
 
@@ -64,14 +67,15 @@ class Gpu(launch.Device):
 
     def fill_in(self, there, array):
         there.set(np.ascontiguousarray(array, np.float32), stream=self._stream)
-        self._stream.synchronize()  # the host's array may be gone after this
+        self._stream.synchronize()  # the caller may free the host's array after this
 
     def room(self):
-        """Half of what is free: the rest is for the arithmetic."""
+        """Bytes that a data set may have: half of the free memory, since computing needs the rest."""
         return cupy.cuda.Device().mem_info[0] // 2
 
     def repeated(self, function):
-        """As in launch.Device: the first call runs and is then captured as a graph, the others replay it."""
+        """As launch.Device.repeated: the first call runs the function and captures it as a graph, which the
+        others replay."""
         captured = []
 
         def call(*args):
@@ -87,9 +91,10 @@ class Gpu(launch.Device):
 
 
 class _Graph:
-    """A function captured over its own inputs; `first` and `outputs` are what it gave then and gives now.
+    """A function captured as a graph, which reads its own copies of the inputs.
 
-    Its arrays are of a memory pool of its own, so that nobody else is given them, and live as long as it.
+    `first` is what the capturing call returned; `outputs` are the arrays that each replay overwrites. Its
+    arrays are in a memory pool of their own, so that nothing else uses that memory while the graph lives.
     """
 
     def __init__(self, stream, function, inputs):
@@ -102,12 +107,12 @@ class _Graph:
                 self.outputs = function(*inputs)
             except BaseException:
                 with contextlib.suppress(RuntimeError):
-                    stream.end_capture()  # or nothing more could be done on this stream
+                    stream.end_capture()  # a stream that still captures could do nothing else
                 raise
             self._graph = stream.end_capture()
 
     def replay(self, args):
-        """What the function gives for other arguments; overwritten by the next replay."""
+        """The function's results for other arguments; the next replay overwrites them."""
         for held, value in zip(self._inputs, args, strict=True):
             if launch.is_number(value):
                 held.fill(value)
@@ -118,9 +123,10 @@ class _Graph:
 
 
 class _Upload:
-    """Uploads of a dtype through two pinned buffers, on a stream beside the one that computes.
+    """Uploads of one dtype through two pinned buffers, on a stream of their own beside the one that computes.
 
-    The buffers grow to the largest array: shapes may vary without end, as those of alerts' blocks do.
+    The buffers grow to the largest array so far. Shapes may vary from call to call, as those of blocks of
+    alerts do.
     """
 
     def __init__(self, dtype):
@@ -137,7 +143,7 @@ class _Upload:
             return cupy.empty(array.shape, self._dtype)
         self._turn ^= 1
         pinned, there, taken = self._pinned[self._turn], self._there[self._turn], self._taken[self._turn]
-        taken.synchronize()  # the upload before the last has left the buffers
+        taken.synchronize()  # the upload before the last no longer needs this buffer
         pinned[:size] = array.reshape(-1)
         there[:size].set(pinned[:size], stream=self._stream)
         stream.wait_event(self._stream.record())
@@ -146,7 +152,8 @@ class _Upload:
         return found.reshape(array.shape)
 
     def _grow(self, size, stream):
-        """Larger buffers. What `stream` computes may still use them, or the memory that the new ones get."""
+        """Make the buffers larger. First waits for `stream`, which may still use the old ones or the memory
+        of the new."""
         stream.synchronize()
         self._pinned = [cupyx.empty_pinned(size, self._dtype) for _ in range(2)]
         self._there = [cupy.empty(size, self._dtype) for _ in range(2)]
@@ -184,7 +191,7 @@ def _version(number):
 
 
 def _compiled(family):
-    """The functions of a family's source; CuPy keeps on disk what it compiled."""
+    """The functions of a family's source. CuPy keeps compiled kernels on disk."""
     declared = launch.declarations(family)
     try:
         module = cupy.RawModule(code=launch.source(family), options=("-std=c++17",))

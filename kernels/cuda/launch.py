@@ -1,8 +1,9 @@
-"""Launching kernels: the one function `launch`, which holds every argument to the kernel's declaration.
+"""Launching kernels. The one function `launch` checks every argument against the kernel's declaration in its
+source.
 
 A device `on` is a GPU (gpu.py) or its emulation (tests/cuda_emulation). Its kernels are called as
     on.launch("conv2d_forward_64", blocks, threads, *args)
-where `blocks` is a number or a tuple of up to three, and an array may be None: a null pointer.
+where `blocks` is a number or a tuple of up to three. An array may be None, which becomes a null pointer.
 """
 
 import re
@@ -29,7 +30,7 @@ _PARAMETER = re.compile(r"(const )?([a-z ]+?)\s*(\*?)\s*(?:__restrict__ )?(\w+)"
 
 
 class Parameter(NamedTuple):
-    """A parameter as declared: `written` is of arrays that are not const."""
+    """A kernel's parameter as declared; `written` tells of an array whether it is not const."""
 
     name: str
     dtype: np.dtype
@@ -38,7 +39,7 @@ class Parameter(NamedTuple):
 
 
 class Declaration(NamedTuple):
-    """A kernel as declared; `bound` is its __launch_bounds__, the threads that it must have (0: any)."""
+    """A kernel as declared; `bound` is the number of threads of its __launch_bounds__, 0 if it has none."""
 
     family: str
     bound: int
@@ -46,7 +47,8 @@ class Declaration(NamedTuple):
 
 
 def source(family: str) -> str:
-    """The text of a family with its includes put in, for CuPy's cache does not look into them."""
+    """The source of a family with its includes inserted, since CuPy's cache does not look into included
+    files."""
     included: set[Path] = set()
 
     def expanded(path: Path) -> str:
@@ -65,7 +67,7 @@ def source(family: str) -> str:
 
 
 def declarations(family: str) -> dict[str, Declaration]:
-    """The kernels of a family by name. A macro may stand for their parameters."""
+    """The kernels of a family by name. Their parameters may be written as a macro."""
     text = re.sub(r"//.*", "", source(family)).replace("\\\n", " ")
     macros = dict(re.findall(r"#define (\w+) (.*)", text))
     found = {}
@@ -85,9 +87,9 @@ def _parameter(kernel: str, text: str) -> Parameter:
 
 
 class Device:
-    """What the kernels' launches ask of a device, over an array module `xp` (NumPy's interface).
+    """What launches need of a device, over an array module `xp` with NumPy's interface.
 
-    `precision` is that of products that may be rounded: "fp32", or "tf32" (tensor cores).
+    `precision` is that of the products that may be rounded: "fp32", or "tf32" (tensor cores).
     """
 
     xp: Any
@@ -118,7 +120,7 @@ class Device:
         return self._moved(array, np.int32)
 
     def number(self, value: Any, dtype: Any) -> Any:
-        """A number in the device's memory, where a captured graph finds its present value."""
+        """A number in the device's memory, from where a captured graph reads its current value."""
         return self._moved([value], dtype) if is_number(value) else value
 
     def _moved(self, array: Any, dtype: Any) -> Any:
@@ -129,14 +131,14 @@ class Device:
         raise NotImplementedError
 
     def room(self) -> int:
-        """Bytes of the device's memory that a data set may have."""
+        """Bytes of the device's memory that a data set may take."""
         raise NotImplementedError
 
     def launch(self, name: str, blocks: Any, threads: int, *args: Any) -> None:
         """Run a kernel.
 
-        Raises TypeError or ValueError where arguments are not what it declares, MemoryError where there are
-        more elements than its ints count.
+        Raises TypeError or ValueError for arguments that do not fit its declaration, and MemoryError if an
+        array has more elements than the kernel's ints can count.
         """
         declaration = self.declared[name]
         grid = (blocks,) if isinstance(blocks, int) else tuple(blocks)
@@ -153,7 +155,8 @@ class Device:
             self._run(name, grid, threads, held)
 
     def _held(self, kernel: str, parameter: Parameter, value: Any) -> Any:
-        """An argument as the kernel takes it; quick to see what is right, for a GPU waits for launches."""
+        """An argument as the kernel takes it. Correct arguments are checked quickly, since the GPU waits for
+        launches."""
         dtype = parameter.dtype
         if parameter.is_array:
             if value is None:
@@ -180,25 +183,26 @@ class Device:
         raise NotImplementedError
 
     def repeated(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`function` of arrays and numbers, to be called often with the same shapes; gives what it gives.
+        """`function`, of arrays and numbers, prepared to be called often with the same shapes.
 
-        What it returns is overwritten by the next call.
+        Each call overwrites what the one before returned.
         """
         raise NotImplementedError
 
 
 def blocks_for(count: int, threads: int = THREADS) -> int:
-    """Blocks of an elementwise kernel: a thread for each of `count`, as far as a GPU can use them."""
+    """How many blocks an elementwise kernel gets: enough for a thread for each of `count`, but no more than a
+    GPU can use."""
     return min(-(-count // threads), 16 * 1024)
 
 
 def is_number(value: Any) -> bool:
-    """Whether an argument of a repeated function is a number, not an array."""
+    """Whether an argument of a repeated function is a number, and not an array."""
     return isinstance(value, (int, float, np.number))
 
 
 def as_input(on: Device, value: Any) -> Any:
-    """A fresh array on the device for an argument of a repeated function: an array, or a number as (1,)."""
+    """An argument of a repeated function as a fresh array on the device; a number becomes an array (1,)."""
     if not is_number(value):
         return value.copy()
     return on.number(value, np.float32 if isinstance(value, (float, np.floating)) else np.uint64)

@@ -1,6 +1,6 @@
-"""What the compiler says of the kernels: registers, shared memory and spills, by NVRTC alone, without a GPU.
+"""What NVRTC, CUDA's compiler, says of the kernels: registers, shared memory and spills. Needs no GPU.
 
-`python -m rotinv.kernels.cuda.nvrtc` prints it as a table. NVRTC comes as a wheel (extra `cuda-check`).
+`python -m rotinv.kernels.cuda.nvrtc` prints a table. NVRTC comes as a wheel (extra `cuda-check`).
 """
 
 import ctypes
@@ -25,7 +25,7 @@ _ENTRY = re.compile(
 
 
 class Resources(NamedTuple):
-    """A kernel as compiled for an architecture; sizes in bytes."""
+    """What a kernel uses when it is compiled for an architecture; sizes in bytes."""
 
     kernel: str
     architecture: str
@@ -51,7 +51,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def families(architecture: str) -> list[str]:
-    """The sources that compile for an architecture."""
+    """The names of the sources that compile for an architecture."""
     return [name for name in launch.FAMILIES if architecture >= TENSOR_CORES or not name.endswith("_tf32")]
 
 

@@ -37,7 +37,7 @@ def average_relevance(on, x, r, size):
 
 
 def zero_pad(on, x, pad):
-    """x (n, h, w, c) with `pad` pixels of zeros on each side; no kernel of the contract, but of a layer."""
+    """x (n, h, w, c) with `pad` pixels of zeros on each side. A layer uses it."""
     n, height, width, c = x.shape
     y = on.empty((n, height + 2 * pad, width + 2 * pad, c))
     _launch(on, "zero_pad", x.shape, pad, y.size, x, y)

@@ -1,4 +1,4 @@
-"""A data set's stamps on the device, from which batches are taken by their rows."""
+"""A data set's stamps in the device's memory; batches are taken from it by row numbers."""
 
 import math
 import threading
@@ -26,6 +26,7 @@ class Stamps:
 
 
 def resident(on, shape):
-    """As rotinv.nn.contract.Kernels.resident."""
+    """Room for stamps of `shape`, or None if the memory does not suffice
+    (rotinv.nn.contract.Kernels.resident)."""
     with _TAKING_ROOM:
         return Stamps(on, shape) if 4 * math.prod(shape) <= on.room() else None

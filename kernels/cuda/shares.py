@@ -1,4 +1,5 @@
-"""Eqs. 2, 3 (`joint`) and Eq. 4 (`apart`): c+_j and c-_j, what output j hands down per unit of its z_ij."""
+"""Eqs. 2, 3 (`joint`) and Eq. 4 (`apart`): c+_j and c-_j, the relevance that output j hands down per unit of
+its positive and of its negative z_ij."""
 
 from rotinv.kernels.cuda.launch import THREADS, blocks_for
 

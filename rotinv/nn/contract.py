@@ -1,13 +1,14 @@
-"""The contract of the kernels, once for every device; rotinv/nn/devices.py gives those of one.
+"""The contract of the kernels: what every device computes, and how precisely. rotinv/nn/devices.py loads a
+device.
 
 Arrays: maps are (n, h, w, c), n image, h w pixel, c channel ("NHWC"); vectors are (n, c). Weights of a
-convolution are (i, j, c, o), i j the tap, o the output channel; of a dense layer (c, o). The dtype is
-float32 on cpu and cuda, float64 on the reference. A kernel returns fresh arrays and leaves its inputs
-alone, except where it says that it writes into one. Arrays that do not fit together are refused (shapes.py).
+convolution are (i, j, c, o), i j the tap, o the output channel; of a dense layer (c, o). The dtype is float32
+on cpu and cuda, float64 on the reference. A kernel returns fresh arrays and leaves its inputs alone, except
+where it says that it writes into one. Arrays that do not fit together are refused (shapes.py).
 
-Exactness, on every device: each image is computed alike wherever it stands in the batch; sums over images
-are taken in an order that does not depend on the number of threads; sign(0) = +1; the first maximum
-in row-major order wins; sums over the four rotations are (0 + 2) + (1 + 3).
+Exactness, on every device: an image's result does not depend on its place in the batch; sums over images are
+taken in an order that does not depend on the number of threads; sign(0) = +1; of several equal maxima the
+first in row-major order wins; sums over the four rotations are (0 + 2) + (1 + 3).
 """
 
 from collections.abc import Callable
@@ -30,14 +31,16 @@ class Conv2dKernels(Protocol):
     ) -> tuple[Array, Array | None]:
         """y = max-pool(act(z)), act(z) = z where z > 0 and slope z elsewhere (0 ReLU, 1 identity).
 
-        `pool` is 1 (none) or 2: windows of 2x2, stride 2, an odd last row or column dropped; then the
-        second result, uint8 and shaped as y, is the winner in its window, row by row, 0..3; otherwise None.
+        `pool` is 1 (none) or 2: windows of 2x2, stride 2, where an odd last row or column is dropped. With
+        pooling the second result, uint8 and shaped as y, is the place of the maximum in its window, row by
+        row, 0..3; without it is None.
         """
 
     def epilogue_backward(
         self, dy: Array, y: Array, index: Array | None, slope: float, shape: tuple[int, ...]
     ) -> Array:
-        """dz (of shape `shape`) from dy: un-pooled to the winner, times 1 where y > 0 and slope elsewhere."""
+        """dz, of shape `shape`, from dy: each dy goes to the pixel that won the pooling, times 1 where y > 0
+        and slope elsewhere."""
 
     def backward(
         self,
@@ -54,28 +57,30 @@ class Conv2dKernels(Protocol):
     ) -> Array | None:
         """dx, or None where it is not wanted; writes dw and db. With dz = epilogue_backward(dy, …):
 
-        dx[n,h,w,c] = sum_{i,j,o} dz[n, h-i+pad, w-j+pad, o] w[i,j,c,o],
-        dw[i,j,c,o] = sum_{n,p,q} x[n, p+i-pad, q+j-pad, c] dz[n,p,q,o] and db[o] = sum_{n,p,q} dz[n,p,q,o].
-        One kernel of the contract, because the three share most of their work.
+            dx[n,h,w,c] = sum_{i,j,o} dz[n, h-i+pad, w-j+pad, o] w[i,j,c,o],
+            dw[i,j,c,o] = sum_{n,p,q} x[n, p+i-pad, q+j-pad, c] dz[n,p,q,o],
+            db[o] = sum_{n,p,q} dz[n,p,q,o].
+
+        They are one kernel because they share most of their work.
         """
 
     def contributions(self, x: Array, w: Array, b: Array, pad: int) -> tuple[Array, Array]:
-        """z+ and z-: the sums of the positive and of the negative x w, each with its side of b.
+        """z+ and z-: the sums of the positive and of the negative x w, each with b where b has that sign.
 
-        With z_ij = x_i w_ij (Eq. 2), z+_j = b_j^+ + sum_i z_ij^+ and z-_j = b_j^- + sum_i z_ij^-,
-        by direct sums of one sign, so that an empty side is exactly 0. x may be negative.
-        Where two windows of x are equal, so are their sums, to the last bit.
+        With z_ij = x_i w_ij (Eq. 2), z+_j = b_j^+ + sum_i z_ij^+ and z-_j = b_j^- + sum_i z_ij^-. Each is a
+        direct sum of numbers of one sign, so that an empty side is exactly 0. x may be negative. Where two
+        windows of x are equal, so are their sums, to the last bit.
         """
 
     def epilogue(self, z_pos: Array, z_neg: Array, slope: float, pool: int) -> tuple[Array, Array | None]:
-        """y and the winners, as `forward` gives them, of z = z+ + z-."""
+        """y and the winners, as `forward` returns them, from z = z+ + z-."""
 
     def redistribute(self, x: Array, w: Array, c_pos: Array, c_neg: Array, pad: int) -> Array:
         """R_i = sum_j z_ij^+ c+_j + z_ij^- c-_j, shaped as x."""
 
 
 class DenseKernels(Protocol):
-    """z[n,o] = b[o] + sum_c x[n,c] w[c,o]; passes as in Conv2dKernels."""
+    """z[n,o] = b[o] + sum_c x[n,c] w[c,o], with the same methods as Conv2dKernels."""
 
     def forward(self, x: Array, w: Array, b: Array, slope: float) -> Array:
         """y = act(z), act as in Conv2dKernels.forward."""
@@ -94,36 +99,39 @@ class DenseKernels(Protocol):
 
 
 class Pool2dKernels(Protocol):
-    """Pooling over windows of size x size, stride size; what does not fill a window is dropped."""
+    """Pooling over windows of size x size, with that stride; rows and columns that do not fill a window are
+    dropped."""
 
     def max_forward(self, x: Array, size: int) -> tuple[Array, Array]:
-        """y = the window's maximum; index, uint8, its place in the window, row by row, the first wins."""
+        """y = the window's maximum, and its place in the window, row by row (uint8); the first wins a tie."""
 
     def max_backward(self, dy: Array, index: Array, size: int, shape: tuple[int, ...]) -> Array:
-        """dy to the winner, 0 elsewhere; relevance goes the same way. `shape` is x's."""
+        """dx, of shape `shape`: dy at the pixel that won, 0 elsewhere. Relevance is handed down in the same
+        way."""
 
     def average_forward(self, x: Array, size: int) -> Array:
         """y = the window's mean."""
 
     def average_backward(self, dy: Array, size: int, shape: tuple[int, ...]) -> Array:
-        """dy / size^2 to each of the window."""
+        """dx, of shape `shape`: dy / size^2 at each pixel of the window."""
 
     def average_relevance(self, x: Array, r: Array, size: int) -> Array:
         """R_i = x_i / sum(x) R over the window (Eq. 2); 0 where the sum is 0."""
 
 
 class CyclicKernels(Protocol):
-    """The quarter-turn operations. A batch of 4n holds [0° × n, 90° × n, 180° × n, 270° × n].
+    """The quarter-turn operations, named as by Dieleman et al. 2016.
 
-    r is a counter-clockwise quarter turn of a map (numpy.rot90 over its pixel axes). Vectors (n, c) are
-    not turned. Maps are square. Dieleman et al. 2016 name the operations.
+    A batch of 4n holds [0° × n, 90° × n, 180° × n, 270° × n]. r is a counter-clockwise quarter turn of a map
+    (numpy.rot90 over its pixel axes). Maps are square; vectors (n, c) are not turned.
     """
 
     def slice(self, x: Array) -> Array:
         """S(x) = [x, r x, r² x, r³ x], (4n, h, h, c)."""
 
     def slice_backward(self, dy: Array) -> Array:
-        """The adjoint: dx = (dy_0 + r^-2 dy_2) + (r^-1 dy_1 + r^-3 dy_3); relevance sums alike."""
+        """The adjoint: dx = (dy_0 + r^-2 dy_2) + (r^-1 dy_1 + r^-3 dy_3). Relevance is summed in the same
+        way."""
 
     def align(self, x: Array) -> Array:
         """Turn each quarter's maps back: [x_0, r^-1 x_1, r^-2 x_2, r^-3 x_3]. Vectors: x itself."""
@@ -153,10 +161,10 @@ class CyclicKernels(Protocol):
         """R_i = x_i / sum(x) R over the four (Eq. 2); 0 where the sum is 0."""
 
     def max(self, x: Array) -> tuple[Array, Array]:
-        """(4n, …) -> (n, …): the largest of the four, and which it was (uint8, the first wins)."""
+        """(4n, …) -> (n, …): the largest of the four, and which one it is (uint8, the first wins a tie)."""
 
     def max_backward(self, dy: Array, index: Array) -> Array:
-        """dy to the winner, 0 to the others."""
+        """dy to the winner, 0 to the other three."""
 
     def rms(self, x: Array) -> Array:
         """(4n, …) -> (n, …): sqrt(((x_0² + x_2²) + (x_1² + x_3²)) / 4)."""
@@ -176,7 +184,8 @@ class ActivationKernels(Protocol):
 
 
 class DropoutKernels(Protocol):
-    """Each element is kept with probability 1 - rate, decided by a counter (see the reference)."""
+    """Each element is kept with probability 1 - rate; a hash of (seed, step, layer, index) decides
+    (reference/dropout.py)."""
 
     def forward(self, x: Array, rate: float, seed: int, step: int, layer: int) -> Array:
         """y = x / (1 - rate) where kept, 0 elsewhere."""
@@ -186,15 +195,16 @@ class DropoutKernels(Protocol):
 
 
 class SoftmaxKernels(Protocol):
-    """p_k = exp(z_k) / sum exp(z), each row on its own."""
+    """p_k = exp(z_k) / sum exp(z), for each row."""
 
     def forward(self, z: Array) -> Array:
         """p, shaped as z (n, classes)."""
 
     def cross_entropy(self, z: Array, label: Array) -> tuple[Array, Array]:
-        """loss (n,) = -log p_label of each image, and dz = (p - onehot(label)) / n, of their mean.
+        """loss (n,) = -log p_label of each image, and dz = (p - onehot(label)) / n, the gradient of their
+        mean.
 
-        A label that is no class has the loss NaN.
+        The loss is NaN where the label is not a class.
         """
 
 
@@ -206,15 +216,16 @@ class SgdKernels(Protocol):
 
 
 class SharesKernels(Protocol):
-    """c+_j and c-_j, the relevance that an output hands down per unit of its z+_ij and z-_ij; 0/0 = 0.
+    """c+_j and c-_j, the relevance that output j hands down per unit of its z+_j and z-_j; 0/0 = 0.
 
-    R_i = sum_j z_ij^+ c+_j + z_ij^- c-_j (redistribute) is then the rule's relevance of the inputs.
+    `redistribute` then gives the relevance of the inputs, R_i = sum_j z_ij^+ c+_j + z_ij^- c-_j.
     """
 
     def joint(self, z_pos: Array, z_neg: Array, r: Array, gamma: float, eps: float) -> tuple[Array, Array]:
         """c± = g± R / (g+ z+ + g- z- + eps sign z), z = z+ + z-.
 
-        g is 1 + gamma on the side of z's sign, 1 on the other: 0 and epsilon (Eqs. 2, 3) have gamma 0.
+        g is 1 + gamma on the side that has the sign of z, and 1 on the other. Rules 0 and epsilon (Eqs. 2, 3)
+        have gamma 0.
         """
 
     def apart(
@@ -222,15 +233,15 @@ class SharesKernels(Protocol):
     ) -> tuple[Array, Array]:
         """c+ = alpha R / (z+ + eps), c- = -beta R / (z- - eps) (Eq. 4).
 
-        `conserve`: where one side is exactly 0, the other has the weight 1 in place of alpha or -beta.
+        With `conserve`, where one side is exactly 0 the other has the weight 1 in place of alpha or -beta.
         """
 
 
 class Resident(Protocol):
-    """A data set's stamps (n, h, w, c) in the memory of a device that has its own."""
+    """A data set's stamps (n, h, w, c) in the memory of a device that is not the host's."""
 
     def put(self, start: int, stamps: np.ndarray) -> None:
-        """Bring stamps there, as the rows from `start` on."""
+        """Copy stamps there, as the rows from `start` on."""
 
     def take(self, rows: np.ndarray) -> Array:
         """A batch: the stamps of these rows."""
@@ -252,19 +263,19 @@ class Kernels:
     softmax: SoftmaxKernels
     sgd: SgdKernels
     zeros: Callable[[tuple[int, ...]], Array]
-    zero_pad: Callable[[Array, int], Array]  # maps with so many pixels of zeros on each side
+    zero_pad: Callable[[Array, int], Array]  # maps with a border of so many zeros
     asarray: Callable[[Any], Array]  # of the device's dtype, contiguous, on the device
     asindex: Callable[[Any], Array]  # int32, on the device: labels
     to_host: Callable[[Array], np.ndarray]
-    # Room for a data set of a shape (n, h, w, c) in the device's memory. None where there is none: the data
-    # set is too large, or the device's memory is the host's. Each batch is then moved when it is needed.
+    # Room for a data set of a shape (n, h, w, c) in the device's memory. It gives None if the data
+    # set is too large, or if the device's memory is the host's: then each batch is copied when it is needed.
     resident: Callable[[tuple[int, ...]], Resident | None]
-    # A function of arrays and numbers that is called often, with the same shapes, and calls kernels only. On
-    # a GPU it is captured as a graph: numbers reach the kernels as arrays (1,), and what it returns is
+    # Prepares a function that is called often with arrays of the same shapes, and only calls kernels. On
+    # a GPU it becomes a graph: numbers reach the kernels as arrays (1,), and what it returns is
     # overwritten by the next call.
     repeated: Callable[[Callable[..., Any]], Callable[..., Any]]
-    batch: int  # stamps that are scored together
-    streams: bool  # threads that have kernels of their own compute beside one another
+    batch: int  # how many stamps are scored together
+    streams: bool  # whether threads, each with its own Kernels, compute at the same time
 
 
 FAMILIES = ("conv2d", "dense", "pool2d", "cyclic", "activation", "dropout", "shares", "softmax", "sgd")
