@@ -6,9 +6,11 @@ from pathlib import Path
 
 import jupytext
 from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
 from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
 from sphinx.ext import autosummary
+from sphinx.writers.html5 import HTML5Translator
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -23,7 +25,6 @@ version = release = rotinv.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
     "numpydoc",
     "myst_nb",
@@ -38,6 +39,9 @@ default_role = "code"  # docstrings quote code by one backtick, as Markdown does
 html_theme = "furo"
 html_title = f"rotinv {release}"
 html_show_copyright = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_math_renderer = "mathml"  # not MathJax, which another site would have to bring
 
 myst_enable_extensions = ["dollarmath", "attrs_inline"]
 myst_heading_anchors = 3
@@ -115,8 +119,22 @@ def link_code(app: Sphinx, doctree: nodes.document, page: str) -> None:
             literal.replace_self(nodes.reference("", "", literal.deepcopy(), refuri=uri + anchor))
 
 
+def inline_math(page: HTML5Translator, node: nodes.math) -> None:
+    """Write an equation in a sentence as MathML, which browsers draw by themselves."""
+    page.body.append(tex2mathml(node.astext()))
+    raise nodes.SkipNode
+
+
+def displayed_math(page: HTML5Translator, node: nodes.math_block) -> None:
+    """Write an equation that stands on lines of its own."""
+    block = tex2mathml(node.astext()).replace("<math ", '<math display="block" ', 1)
+    page.body.append(f'<div class="math">{block}</div>')
+    raise nodes.SkipNode
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
+    app.add_html_math_renderer("mathml", (inline_math, None), (displayed_math, None))
     app.add_lexer("worked", TextLexer)  # the working in lrp.md
     app.connect("builder-inited", notebooks)
     app.connect("autodoc-process-docstring", plain)
