@@ -1,1 +1,1 @@
-"""Trained networks: a run's folder, its model, and the training protocol (Sec. IV)."""
+"""Trained networks: a run's folder, its model and scores, and the training protocol (Sec. IV)."""

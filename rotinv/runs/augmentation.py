@@ -1,6 +1,6 @@
 """Augmentation: training stamps mirrored and shifted at random, batch by batch.
 
-Quarter turns are not among them: the networks take all four of a stamp as it is.
+Quarter turns are not among the changes: the networks see all four rotations of every stamp anyway.
 """
 
 from collections.abc import Sequence
@@ -23,10 +23,11 @@ def checked(kinds: Sequence[str]) -> tuple[str, ...]:
 
 
 def augmented(stamps: Stamps, kinds: Sequence[str], seed: int, step: int) -> Stamps:
-    """The batch (n, s, s, c) of a step with the changes of `kinds`, which (seed, step) decide.
+    """The batch (n, s, s, c) of a step, changed at random in the ways that `kinds` names; (seed, step)
+    decides how.
 
     "flips": each stamp is mirrored or not, along each axis. "shifts": each is moved by up to a pixel along
-    each axis; the row and the column that come in repeat those at the edge. All channels alike.
+    each axis, and the row or column at the edge is repeated. All channels of a stamp are changed alike.
     """
     rng = np.random.default_rng([seed, 3, step])
     if "flips" in kinds:

@@ -1,13 +1,13 @@
 """Shuffled training batches from a background thread, in bounded memory.
 
-Epoch e reads the stamps block by block in an order drawn from (seed, e). Blocks are gathered into
-pools, each shuffled by a draw from (seed, e, pool), and the stream of all pools of all epochs is cut
-into batches of exactly B stamps. So batch t is known from (seed, t, stamps, B) alone: a run starts
-at any step without reading what came before, and stamps held in memory give the same batches as
-stamps streamed from disk, or gathered on a GPU.
+Epoch e reads the stamps block by block in an order drawn from (seed, e). Blocks are gathered into pools, and
+each pool is shuffled by a draw from (seed, e, pool). The stream of all pools of all epochs is cut into
+batches of exactly B stamps. So batch t depends only on (seed, t, stamps, B): a run can start at any step
+without reading what came before, and the batches are the same whether the stamps are held in memory, streamed
+from disk or held on a GPU.
 
-Where the classes are balanced, an epoch has each stamp of the larger class once, and those of the smaller
-one, repeated, as often: drawn from (seed, e) too.
+Where the classes are balanced, an epoch has each stamp of the larger class once, and as many of the smaller
+class, whose stamps are repeated. (seed, e) also decides which of them are repeated once more than others.
 """
 
 import contextlib
@@ -35,19 +35,22 @@ _Pool = tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]  # pixels, the
 HELD = 1 << 30  # bytes of prepared stamps that are kept in memory rather than streamed
 _POOL_STAMPS = 20_000
 _POOL_BYTES = 1 << 28
-_READ = 16  # blocks read at a time: closing waits for no more than one such read
+_READ = 16  # blocks read at a time: closing waits for one such read at most
 _QUEUE = 8  # batches made ahead
 
 
 class Batches:
     """An endless iterator over shuffled batches, from step `first` on; a context manager.
 
-    `indices` are the stamps to use (all by default; their order does not matter), `crop` the side
-    of the centre to cut out. `hold` keeps all stamps in memory; by default, if they are below HELD.
-    `balanced` gives as many stamps of each class; `augment` names what runs/augmentation.py changes, which is
-    done on the host, so that the stamps come up from there.
-    Of a device `on` with memory of its own the stamps live there, if they fit, and so do the batches.
-    What goes wrong while reading is raised where the batches are consumed.
+    `indices` are the stamps to use, all by default; their order does not matter. `crop` is the side of the
+    centre to cut out. `hold` keeps all stamps in memory; by default this is done if they take less than HELD.
+    `balanced` gives as many stamps of each class.
+
+    `on` is the device to train on. If it has memory of its own, and the stamps fit into it, they are copied
+    there once, and batches are taken on the device. `augment` names the changes of runs/augmentation.py; they
+    are made on the host, so stamps are then not kept on the device.
+
+    An error while reading is raised in the consumer's thread.
     """
 
     def __init__(
@@ -110,7 +113,7 @@ class Batches:
     def close(self) -> None:
         """Stop the thread and wait for its end."""
         self._stop.set()
-        with contextlib.suppress(queue.Empty):  # room for a batch that the thread holds out
+        with contextlib.suppress(queue.Empty):  # the thread may wait to hand one over
             while True:
                 self._queue.get_nowait()
         self._thread.join()
@@ -125,7 +128,7 @@ class Batches:
             self._put(error)
 
     def _put(self, item: Batch | BaseException) -> bool:
-        """Hand an item over; False if the consumer has gone."""
+        """Hand an item to the consumer; False if it has gone."""
         while not self._stop.is_set():
             with contextlib.suppress(queue.Full):
                 self._queue.put(item, timeout=0.05)
@@ -156,7 +159,7 @@ class Batches:
         return self._held() if self._hold else self._streamed()
 
     def _resident(self, there: Resident) -> Iterator[_Pool]:
-        """Pools of stamps that are all on the device, each for its position: the place in `indices`."""
+        """Pools of stamps that are all on the device, one row for each position in `indices`."""
         count = len(self._indices)
         for start in range(0, count, _READ * CHUNK):
             if self._stop.is_set():
@@ -172,7 +175,7 @@ class Batches:
             yield pixels, positions, positions
 
     def _streamed(self) -> Iterator[_Pool]:
-        """Pools from the disk: the next one is read while this one is cut."""
+        """Pools read from the disk: the next one is read while this one is cut."""
         plans = self._positions()
         with ThreadPoolExecutor(1) as reader:
             positions = next(plans)
@@ -184,12 +187,14 @@ class Batches:
                 positions = upcoming
 
     def _load_distinct(self, positions: NDArray[np.int64]) -> tuple[Stamps, NDArray[np.int64]]:
-        """The prepared pixels of the stamps at `positions`, each once, and the row of each position."""
+        """The prepared pixels of the stamps at `positions`, each read once, and for each position its row
+        among them."""
         distinct, rows = np.unique(positions, return_inverse=True)
         return self._load(distinct), rows
 
     def _load(self, positions: NDArray[np.int64]) -> Stamps:
-        """The prepared pixels of the stamps at `positions`, in that order; read in the order of the file."""
+        """The prepared pixels of the stamps at `positions`, in that order; they are read in the order of the
+        file."""
         pixels = np.empty((len(positions), *self._shape), np.float32)
         order = np.argsort(positions)
         for start in range(0, len(order), _READ * CHUNK):
@@ -201,7 +206,7 @@ class Batches:
         return pixels
 
     def _positions(self) -> Iterator[NDArray[np.int64]]:
-        """The positions in `indices` of pool after pool, from the first stamp of step `first` on."""
+        """The positions in `indices` for one pool after another, from the first stamp of step `first` on."""
         stamp_bytes = 4 * int(np.prod(self._split.shape))
         per_pool = max(1, min(_POOL_STAMPS, _POOL_BYTES // stamp_bytes) // CHUNK)
         epoch, skip = divmod(self._first * self._batch, len(self._epoch(0)))
@@ -216,7 +221,7 @@ class Batches:
                 skip = max(0, skip - len(positions))
 
     def _epoch(self, e: int) -> NDArray[np.int64]:
-        """The positions that epoch e has, sorted: each once, or as often as balances the classes."""
+        """The sorted positions of epoch e: each once, but repeated where that balances the classes."""
         every = np.arange(len(self._indices))
         if self._smaller is None:
             return every

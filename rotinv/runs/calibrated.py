@@ -1,4 +1,4 @@
-"""Calibrators of trained networks, kept in their runs' folders (kept.py)."""
+"""Calibrators of trained networks, kept in the runs' folders (see kept.py)."""
 
 import shlex
 from collections.abc import Mapping, Sequence

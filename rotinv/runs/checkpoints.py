@@ -1,6 +1,6 @@
-"""Checkpoints: HDF5 files with the weights under params/ and where the run stood, whole or absent.
+"""Checkpoints: HDF5 files with the weights under params/ and the run's progress, whole or absent.
 
-They hold no clock times: the same run writes the same weights and the same attributes again.
+They hold no times of day: a run that is repeated writes the same weights and attributes.
 
 Weights have names, LAYER/ARRAY: conv1/w, conv1/b, …, dense1/w, …, counted from the input; w of a convolution
 is (height, width, in, out), of a dense layer (in, out). The paper's authors write CNN1/W and FC1/B for
@@ -28,7 +28,7 @@ FORMAT = "rotinv-checkpoint-1"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The flat parameters (on the host) after `iteration` steps, and the protocol's progress."""
+    """The parameters (flat, on the host) after `iteration` steps, and the protocol's progress."""
 
     params: np.ndarray
     iteration: int
@@ -36,7 +36,7 @@ class Checkpoint:
 
 
 def save(path: str | Path, network: Network, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint in place of the last one. Raises UserError if the disk does not take it."""
+    """Write a checkpoint, in place of the last one. Raises UserError if the disk does not take it."""
     progress = json.dumps(asdict(checkpoint.progress))
     with create_hdf5(path, overwrite=True) as file:
         file.attrs["format"] = FORMAT
@@ -60,8 +60,8 @@ def load(path: str | Path, network: Network) -> Checkpoint:
 def load_params(path: str | Path, network: Network) -> np.ndarray:
     """The flat parameters of a checkpoint, float64.
 
-    Raises UserError if they are of another network, or not those that were saved (a file from before
-    checkpoints had a `sha256` is taken as it is).
+    Raises UserError if they are of another network, or differ from those that were saved. Older files have no
+    `sha256`, and are not checked for that.
     """
     params = from_named(network, read_named(path), str(path))
     with open_hdf5(path) as file, reading_hdf5(path):
@@ -73,7 +73,7 @@ def load_params(path: str | Path, network: Network) -> np.ndarray:
 
 
 def _digest(params: np.ndarray, iteration: int, progress: str) -> str:
-    """The SHA-256 of all that a checkpoint holds."""
+    """The SHA-256 of everything that a checkpoint holds."""
     digest = hashlib.sha256(np.asarray(params, np.float64).tobytes())
     digest.update(f"{int(iteration)} {progress}".encode())
     return digest.hexdigest()
@@ -100,10 +100,10 @@ def to_named(network: Network, params: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def from_named(network: Network, arrays: Mapping[str, np.ndarray], source: str) -> np.ndarray:
-    """The flat parameters, float64, from arrays by name; names of ours or of the paper's authors.
+    """The flat parameters, float64, from arrays by name: rotinv's names or the paper's authors'.
 
-    `source` names them in messages. Raises UserError if an array is missing, has another shape than
-    the network wants, holds NaN or infinity, or belongs to no layer.
+    `source` names them in messages. Raises UserError if an array is missing, has another shape than the
+    network wants, holds NaN or infinity, or belongs to no layer.
     """
     arrays = {_our_name(name): array for name, array in arrays.items()}
     params = np.empty(network.size)
@@ -126,7 +126,7 @@ def from_named(network: Network, arrays: Mapping[str, np.ndarray], source: str) 
 
 
 def read_named(path: str | Path) -> dict[str, np.ndarray]:
-    """The weights of an HDF5 file by name: those under `params`, or else all named LAYER/ARRAY.
+    """The weights of an HDF5 file by name: those under `params`, or else all that are named LAYER/ARRAY.
 
     Raises UserError if the file cannot be read or holds none.
     """

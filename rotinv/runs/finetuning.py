@@ -1,4 +1,4 @@
-"""Fine-tuning: a run that begins with the weights of another, the first layers of which may be kept."""
+"""Fine-tuning: a run that begins with the weights of another run, and may keep those of the first layers."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -20,15 +20,16 @@ def architecture(arch: str | None, init_from: str | Path | None) -> str:
 
 
 def schedule_name(schedule: str | None, init_from: str | Path | None) -> str:
-    """The schedule asked for; by default "finetune" for weights of another run, "quick" for fresh ones."""
+    """The schedule asked for; by default "finetune" if the weights are those of another run, else "quick"."""
     return schedule or ("quick" if init_from is None else "finetune")
 
 
 def begun_with(config: Config, init_from: str | Path | None, freeze: int) -> Config:
-    """The configuration of a run that begins with the weights of the run `init_from`; None is fresh weights.
+    """`config` for a run that begins with the weights of the run `init_from`, or with random ones if that is
+    None.
 
     The first `freeze` layers with weights keep them. Raises UserError if the run cannot be read, if its
-    channels are others or its layers have other shapes, or if no layer is left to train.
+    channels or the shapes of its layers differ, or if no layer is left to train.
     """
     if init_from is None:
         if freeze:

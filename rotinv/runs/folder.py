@@ -1,4 +1,4 @@
-"""A run's folder: config.json, history.csv, best.h5, last.h5, metrics.json, and how to load its network."""
+"""A run's folder: config.json, history.csv, best.h5, last.h5, metrics.json, and the network they are of."""
 
 import json
 from dataclasses import asdict, dataclass, field, fields
@@ -19,7 +19,7 @@ BEST_FILE, LAST_FILE = "best.h5", "last.h5"
 
 @dataclass(frozen=True)
 class Config:
-    """All that decides a run's weights."""
+    """Everything that decides a run's weights."""
 
     arch: str
     size: int  # side of the stamps that the network sees, pixels
@@ -31,12 +31,12 @@ class Config:
     on_bad: str = "error"
     schedule: Schedule = PAPER
     version: str = __version__
-    data_sha256: str = ""  # of the data (trials.digest); empty in runs of before it was kept
+    data_sha256: str = ""  # of the data (trials.digest); empty in older runs
     init_from: str = ""  # the run whose weights are the initial ones; empty where they are drawn by `init`
     init_sha256: str = ""  # of those weights (model.weights_digest)
-    freeze: int = 0  # so many of the first layers with weights keep them
-    balance: str = "none"  # "batches": the smaller class is repeated until an epoch has as much of each
-    augment: list[str] = field(default_factory=list)  # changes of the training stamps, of augmentation.KINDS
+    freeze: int = 0  # how many of the first layers with weights keep them
+    balance: str = "none"  # "batches": an epoch has as many stamps of each class, by repetition
+    augment: list[str] = field(default_factory=list)  # random changes: augmentation.KINDS
 
     def network(self) -> Network:
         """The network of this run."""
@@ -60,7 +60,8 @@ def create_run_folder(folder: str | Path | None, arch: str) -> Path:
 
 
 def check_folder_free(folder: str | Path) -> None:
-    """Raise UserError if `folder` is a file or holds anything but what a process killed at its start left."""
+    """Raise UserError if `folder` is a file, or holds anything but the traces of a process killed at its
+    start."""
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; name a folder")
@@ -103,7 +104,7 @@ def read_config(folder: str | Path) -> Config:
 
 
 def _is_trace(path: Path) -> bool:
-    """Whether a file is what a process leaves that was killed before it wrote anything."""
+    """Whether a file is one that a killed process leaves before it has written anything of a run."""
     return path.name == locks.NAME or files.is_temporary(path)
 
 

@@ -19,7 +19,7 @@ COLUMNS = ("iteration", "seconds", "loss", "learning_rate", "validation_error")
 
 
 class Row(NamedTuple):
-    """The mean loss since the row before; validation_error is None where there was no validation."""
+    """A row: the mean loss since the row before; validation_error is None where there was no validation."""
 
     iteration: int
     seconds: float
@@ -29,7 +29,8 @@ class Row(NamedTuple):
 
 
 def read(path: str | Path) -> list[Row]:
-    """All rows but a last one that a kill cut short. Raises UserError if the file is not a history."""
+    """All rows but an incomplete last one, which a kill leaves. Raises UserError if the file is not a
+    history."""
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -51,7 +52,7 @@ def restart(path: str | Path, rows: list[Row]) -> None:
 
 
 def append(path: str | Path, row: Row) -> None:
-    """Add a row; it reaches the file at once."""
+    """Add a row; it is in the file when this returns."""
     path = Path(path)
     with disk_errors(path), path.open("a", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerow(_record(row))
@@ -83,8 +84,8 @@ def learning_curve_picture(path: str | Path, rows: Sequence[Row], title: str) ->
 def draw_learning_curve(rows: Sequence[Row], ax: "Axes | None" = None) -> "Axes":
     """Draw the training loss and, on a second axis, the validation error against the iteration.
 
-    A star marks the iteration whose weights are kept: the first of the lowest validation error. Gives the
-    axes; without `ax` they are new ones of matplotlib's pyplot.
+    A star marks the iteration whose weights are kept: the first one with the lowest validation error. Returns
+    the axes; without `ax` they are new ones of matplotlib's pyplot.
     """
     axes = pictures.new_axes() if ax is None else ax
     iterations = [row.iteration for row in rows]

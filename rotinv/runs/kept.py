@@ -1,7 +1,7 @@
-"""Files in a run's folder in which evaluate keeps thresholds and calibrators for other programs.
+"""Files in which `rotinv evaluate` keeps thresholds and calibrators in a run's folder, for other programs.
 
-A file has one entry for the network alone, and one for each ensemble that the network belongs to. An entry is
-found by the digest of the weights, so that a network that is trained anew has none.
+A file has one entry for the network alone, and one for each ensemble that the network belongs to. Entries are
+found by the digests of the weights, so that a network that is trained anew has none.
 """
 
 import json
@@ -17,7 +17,8 @@ _PATIENCE = 10.0  # seconds to wait while another process writes its own entry
 
 
 def keep(file: str, folders: Sequence[str | Path], models: Sequence[Model], entry: Mapping[str, Any]) -> None:
-    """Write an entry to the file of that name in each run's folder, in place of that of the same models.
+    """Write an entry to the file of that name in each run's folder, in place of the entry for the same
+    models.
 
     Raises UserError if a folder cannot be written.
     """
@@ -30,18 +31,18 @@ def keep(file: str, folders: Sequence[str | Path], models: Sequence[Model], entr
 
 
 def find(file: str, folders: Sequence[str | Path], models: Sequence[Model]) -> dict[str, Any] | None:
-    """The entry of these models together; None if there is none. Raises UserError for a damaged file."""
+    """The entry for these models together, or None. Raises UserError for a damaged file."""
     key = _digests(models)
     return next((entry for entry in _read(Path(folders[0]) / file) if entry["weights"] == key), None)
 
 
 def damaged(path: str | Path, reason: object) -> UserError:
-    """The error of a file that holds something else than such entries."""
+    """The error for a file that holds anything else than such entries."""
     return UserError(f"{path}: is not a file that evaluate keeps ({reason}); remove it, and evaluate again")
 
 
 def _digests(models: Sequence[Model]) -> list[str]:
-    """What tells weights apart, whatever order the models are named in."""
+    """The digests of the models' weights, in an order that does not depend on that of the models."""
     return sorted(map(weights_digest, models))
 
 

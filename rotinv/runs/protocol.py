@@ -1,8 +1,8 @@
 """The training protocol of the paper (Sec. IV): how long to train, at which rate, which weights to keep.
 
-The learning rate is halved at fixed intervals. The validation error is measured at fixed intervals; each
-time it falls below 0.99 x the error at the last such fall, the run goes on for at least so many
-iterations more. The weights with the lowest validation error are kept.
+The learning rate is halved at fixed intervals, and the validation error is measured at fixed intervals. The
+best weights so far are kept. Each time the error falls below 0.99 times what it was at the last such fall,
+training goes on for at least a given number of iterations more.
 """
 
 import math
@@ -23,20 +23,20 @@ class Schedule:
     dropout: float = 0.5
 
     def learning_rate(self, step: int) -> float:
-        """The rate of the step that follows `step` done ones."""
+        """The learning rate of the step after `step` steps."""
         return self.rate * 0.5 ** (step // self.halve_every)
 
 
 PAPER = Schedule()
 QUICK = Schedule(halve_every=500, iterations=1_000, extend_by=250, validate_every=250)
-# Of weights that are good already. It ends where 200 iterations have passed without such a fall of the error.
+# For weights that are good already: ends after 200 iterations without such a fall of the error.
 FINETUNE = Schedule(rate=0.01, halve_every=400, iterations=200, extend_by=200, validate_every=50)
 SCHEDULES = {"quick": QUICK, "paper": PAPER, "finetune": FINETUNE}
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands: until which iteration it goes, and its best validation so far."""
+    """How far a run has come: the iteration at which it ends, and its best validation so far."""
 
     limit: int
     reference_error: float = math.inf  # at the last fall that extended the run

@@ -24,9 +24,9 @@ def store(
     found: Mapping[float, float],
     about: Mapping[str, Any],
 ) -> None:
-    """Keep the thresholds by FPR in each run's folder, in place of those of the same models.
+    """Keep thresholds by FPR in each run's folder, in place of those of the same models.
 
-    `about` says where they are from. An infinite threshold, which accepts nothing, is kept as null.
+    `about` says which stamps they are from. An infinite threshold, which accepts nothing, is kept as null.
     Raises UserError if a folder cannot be written.
     """
     values = {f"{fpr:g}": value if math.isfinite(value) else None for fpr, value in found.items()}
@@ -40,11 +40,12 @@ def keep(
     about: Mapping[str, Any],
     fprs: Sequence[float] = rates.FPRS,
 ) -> dict[float, float]:
-    """Choose thresholds at FPRs and keep them in the runs' folders: each model's, then those of their vote.
+    """Choose thresholds at FPRs and keep them in the runs' folders: those of each model, and of several also
+    their vote's.
 
-    `scores` are those of model.labelled_scores, `about` says of which stamps. Gives the thresholds by FPR of
-    the vote, or of the model if it is the only one. Raises UserError if the stamps are of one class only, or
-    if a folder cannot be written.
+    `scores` are those of predictions.labelled_scores, and `about` says which stamps they are of. Returns the
+    thresholds by FPR of the vote, or of the only model. Raises UserError if the stamps are of one class only,
+    or if a folder cannot be written.
     """
     if not both_classes(scores):
         raise UserError("no thresholds are kept: the stamps are of one class only")
@@ -57,8 +58,8 @@ def keep(
 def owners(
     folders: Sequence[str | Path], models: Sequence[Model]
 ) -> list[tuple[list[str | Path], list[Model]]]:
-    """The folders and models of each entry to keep: of each model by itself and, of several, of their
-    vote."""
+    """The folders and models of each entry to keep: each model alone and, if there are several, all
+    together."""
     ones: list[tuple[list[str | Path], list[Model]]] = [
         ([folder], [model]) for folder, model in zip(folders, models, strict=True)
     ]
@@ -66,15 +67,17 @@ def owners(
 
 
 def both_classes(scores: Mapping[str, Scores]) -> bool:
-    """Whether the stamps, which are the same for all models, are of both classes: else there is no FPR or no
-    FNR."""
+    """Whether the stamps are of both classes: else there is no FPR or no FNR. All models scored the same
+    stamps."""
     label = next(iter(scores.values())).label
     return 0 < int(label.sum()) < len(label)
 
 
 def find(folders: Sequence[str | Path], models: Sequence[Model], fpr: float) -> float:
-    """The threshold of a model, or of several together, at a FPR. Raises UserError if none is kept, or if the
-    FPR is no number above 0 and at most 1."""
+    """The threshold at an FPR for a model, or for several together.
+
+    Raises UserError if none is kept, or if the FPR is not above 0 and at most 1.
+    """
     if not isinstance(fpr, Real) or not 0 < fpr <= 1:
         raise UserError(f"FPR {fpr!r}: give a number above 0 and at most 1")
     path = Path(folders[0]) / FILE

@@ -1,7 +1,7 @@
-"""Training: batches up, forward, cross-entropy, backward, one step of SGD; validations and checkpoints.
+"""Training: forward, cross-entropy, backward, one step of SGD; validations and checkpoints.
 
-A run is a function of its configuration and its data: batches come from (seed, step), dropout from
-(seed, step, layer, index), so that a run that is resumed from any checkpoint ends with the same bits.
+A run depends only on its configuration and its data: batches come from (seed, step), dropout from (seed,
+step, layer, index). So a run that is resumed from any checkpoint ends with the same bits.
 """
 
 import time
@@ -32,7 +32,7 @@ CHECKPOINT_EVERY = 10.0  # seconds between checkpoints, at most
 
 
 class Observer(Protocol):
-    """Who watches a run: the program's progress bar."""
+    """Is told how a run goes: a program's progress bar, or a log."""
 
     def stepped(self, row: Row, limit: int) -> None: ...
     def validated(self, row: Row, progress: Progress) -> None: ...
@@ -40,9 +40,9 @@ class Observer(Protocol):
 
 @dataclass
 class Run:
-    """A run under way: the parameters and gradients on the device, and where it stands.
+    """A run under way: the parameters and gradients on the device, and how far it has come.
 
-    `arithmetic` is its step as the device repeats it (on a GPU one graph).
+    `arithmetic` is a training step as the device repeats it (on a GPU as one graph).
     """
 
     k: Kernels
@@ -54,7 +54,7 @@ class Run:
     grads: Array
     iteration: int
     progress: Progress
-    frozen: int = 0  # layers with weights, the first ones, that keep them
+    frozen: int = 0  # how many of the first layers with weights keep them
     seconds: float = 0.0
     arithmetic: Callable[..., Array] = field(init=False)
 
@@ -70,7 +70,7 @@ class Run:
 def begin(k: Kernels, config: Config, folder: str | Path) -> Run:
     """A new run with its initial parameters; writes its configuration, history and first checkpoint.
 
-    Raises UserError if they are to be those of another run, and it has others by now.
+    Raises UserError if they should be those of another run that now has other weights.
     """
     folder = Path(folder)
     network = config.network()
@@ -83,7 +83,7 @@ def begin(k: Kernels, config: Config, folder: str | Path) -> Run:
 
 
 def resume(k: Kernels, config: Config, folder: str | Path) -> Run:
-    """The run in `folder` as of its last checkpoint; what its history says of later is dropped."""
+    """The run in `folder` as of its last checkpoint; later rows of its history are dropped."""
     folder = Path(folder)
     if not (folder / LAST_FILE).exists():
         _check_unbegun(folder)
@@ -98,7 +98,8 @@ def resume(k: Kernels, config: Config, folder: str | Path) -> Run:
 
 
 def _check_unbegun(folder: Path) -> None:
-    """Raise UserError unless the run was killed before its first checkpoint, and so has nothing to lose."""
+    """Raise UserError unless the run was killed before its first checkpoint: only then has it nothing to
+    lose."""
     path = folder / HISTORY_FILE
     if (folder / BEST_FILE).exists() or (path.exists() and history.read(path)):
         raise UserError(
@@ -107,9 +108,10 @@ def _check_unbegun(folder: Path) -> None:
 
 
 def step(run: Run, stamps: Array, label: Array) -> Array:
-    """One step of SGD on a batch; gives each stamp's cross-entropy, on the device until the next step.
+    """One step of SGD on a batch. Returns each stamp's cross-entropy, an array on the device that the next
+    step overwrites.
 
-    They are not brought back, for a GPU would wait for its own answer.
+    The losses stay on the device, since copying them back would make the GPU wait.
     """
     rate = run.schedule.learning_rate(run.iteration)
     batch = run.k.asarray(stamps), run.k.asindex(label)
@@ -130,7 +132,7 @@ def _step(
     step: int,
     rate: float,
 ) -> Array:
-    """The arithmetic of a step: nothing but kernels."""
+    """The arithmetic of a step: kernels only."""
     logits, tape = network.record(k, params, stamps, Train(seed, step))
     loss, dz = k.softmax.cross_entropy(logits, label)
     network.backward(k, params, grads, tape, dz, frozen=frozen)
@@ -140,7 +142,8 @@ def _step(
 
 
 def warm_up(run: Run) -> None:
-    """Take a step on blank stamps and forget it: whatever is compiled at first use is compiled now."""
+    """Take a step on blank stamps and undo it, so that everything that is compiled at its first use is
+    compiled now."""
     trial = replace(run, params=run.params.copy(), grads=run.grads.copy())
     stamps = np.zeros((run.schedule.batch, *run.network.in_shape), np.float32)
     run.k.to_host(step(trial, stamps, np.zeros(run.schedule.batch, np.int32)))
@@ -148,7 +151,8 @@ def warm_up(run: Run) -> None:
 
 
 def fits(run: Run) -> bool:
-    """Whether the device has the memory for a step. Warms up; what a step that fails held is free again."""
+    """Whether the device has the memory for a step. Warms up. If it does not fit, the memory is free
+    again."""
     try:
         warm_up(run)
     except MemoryError:
@@ -157,7 +161,7 @@ def fits(run: Run) -> bool:
 
 
 def largest_batch(run: Run) -> int:
-    """The largest half, quarter, … of the batch that the device has the memory for; 0 if none."""
+    """The largest half, quarter, … of the batch for which the device has the memory; 0 if there is none."""
     batch = run.schedule.batch // 2
     while batch and not fits(replace(run, schedule=replace(run.schedule, batch=batch))):
         batch //= 2
@@ -165,7 +169,7 @@ def largest_batch(run: Run) -> int:
 
 
 def prepare(run: Run) -> None:
-    """Compile the kernels, before the clock starts. Raises UserError if the batch does not fit in the
+    """Compile the kernels before the clock starts. Raises UserError if the batch does not fit in the
     memory."""
     if not fits(run):
         batch, fitting = run.schedule.batch, largest_batch(run)
@@ -180,14 +184,15 @@ def run_iterations(
     observer: Observer,
     stopped: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Go on to the protocol's end, or until `stopped()`; says whether the end was reached.
+    """Train to the protocol's end, or until `stopped()`. Returns whether the end was reached.
 
-    `batches` gives the batch of each step from run.iteration on, of schedule.batch stamps each; `validation`
-    the error of parameters. Where the history has a row it looks at the losses, stops and saves: so the rows
-    do not depend on where it was stopped.
+    `batches` gives the batch of each step from run.iteration on, with schedule.batch stamps each;
+    `validation` gives the error of parameters. Losses are checked, and the run is stopped and saved, only
+    where the history has a row; so the rows do not depend on where it was stopped.
+
     Raises UserError if the loss is not finite any more, or if the disk does not take a checkpoint.
     """
-    losses = run.k.zeros((HISTORY_EVERY, run.schedule.batch))  # brought back together: each costs a wait
+    losses = run.k.zeros((HISTORY_EVERY, run.schedule.batch))  # copied back together: each copy costs a wait
     taken = 0  # steps since the last row
     saved = time.monotonic()
     stream = iter(batches)
@@ -218,9 +223,11 @@ def validation_error(
     side: int | None,
     balanced: bool = False,
 ) -> float:
-    """The share of stamps at `indices` that the network gets wrong; if `balanced`, the mean of both classes'.
+    """The share of the stamps at `indices` that the network gets wrong; if `balanced`, the mean of the shares
+    of both classes.
 
-    Where a class has few stamps, the share of all is least for a network that never gives it.
+    Where one class has few stamps, a network that never predicts it has a small share of all wrong: hence
+    `balanced`.
     """
     assert split.label is not None  # a store's splits have labels
     label = split.label[indices]
@@ -249,7 +256,7 @@ def _validation_due(run: Run) -> bool:
 
 
 def _mean_loss(run: Run, losses: Array) -> float:
-    """The mean over the last steps, a row each. Raises UserError if that of any is not finite."""
+    """The mean loss of the last steps, one row each. Raises UserError if any is not finite."""
     means = [float(loss.mean()) for loss in run.k.to_host(losses)]
     if not np.isfinite(means).all():
         first = int(np.argmin(np.isfinite(means)))
@@ -262,7 +269,7 @@ def _mean_loss(run: Run, losses: Array) -> float:
 
 
 def _record(run: Run, loss: float, validation: Callable[[Array], float] | None, observer: Observer) -> None:
-    """Add a row to the history; with a validation, let the protocol decide and keep the best weights."""
+    """Add a row to the history; after a validation, let the protocol decide and keep the best weights."""
     error = None if validation is None else validation(run.params)
     rate = run.schedule.learning_rate(run.iteration - 1)
     row = Row(run.iteration, run.seconds, loss, rate, error)

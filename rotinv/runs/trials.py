@@ -28,13 +28,13 @@ from rotinv.stamps.store import StampStore
 from rotinv.system import files, pictures
 from rotinv.system.errors import UserError, not_known
 
-FEW = 0.2  # the share below which a class is made up for by repetition, unless the user says otherwise
-_SAMPLED = 100  # stamps of a split, for its digest
+FEW = 0.2  # a class with a smaller share is repeated to balance it, unless the user says otherwise
+_SAMPLED = 100  # stamps of each split that its digest reads
 
 
 @dataclass(frozen=True)
 class Data:
-    """The three splits with the indices of their usable stamps, and what a user should know of them."""
+    """The three splits with the indices of their usable stamps, and notes about them for the user."""
 
     splits: dict[str, Split]
     indices: dict[str, NDArray]
@@ -58,11 +58,11 @@ def new_config(
 ) -> Config:
     """The configuration of a new run on an open store.
 
-    `balance` is "none", "batches", or None, which balances where the smaller class is below FEW of the stamps
-    to train with.
+    `balance` is "none", "batches", or None, which balances if the smaller class has less than FEW of the
+    stamps to train with.
 
-    Raises UserError if the architecture is unknown, the stamps are too small for it or cannot be cut so, the
-    weights of the run `init_from` do not fit, or there is one class only to balance.
+    Raises UserError if the architecture is unknown, if the stamps are too small for it or cannot be cut so,
+    if the weights of the run `init_from` do not fit, or if classes are to be balanced and there is only one.
     """
     size = crop or store.size
     check_side(store.size, size)
@@ -85,9 +85,9 @@ def new_config(
 
 
 def digest(store: StampStore) -> str:
-    """What tells a store's stamps from others: a SHA-256 of its sizes, its labels and some of its pixels.
+    """A digest of a store's stamps: the SHA-256 of its sizes, its labels and some of its pixels.
 
-    A hundred stamps of each split are taken, evenly spread: to read all would take minutes of a large store.
+    A hundred stamps of each split are taken, evenly spread: reading all would take minutes for a large store.
     """
     found = hashlib.sha256(repr((store.sizes, store.size, store.channels, store.normalisation)).encode())
     for name, count in store.sizes.items():
@@ -99,10 +99,10 @@ def digest(store: StampStore) -> str:
 
 
 def balance_for(path: str | Path, label: NDArray | None, asked: str | None) -> str:
-    """One of BALANCES: that asked for, or the one that the sizes of the classes call for.
+    """One of BALANCES: the one asked for, or else the one that suits the sizes of the classes.
 
-    `label` are those of the stamps to train with, of `path`. Raises UserError if there is one class only to
-    balance.
+    `label` are the labels of the stamps to train with, from the file `path`. Raises UserError if there is
+    only one class to balance.
     """
     candidates = 0.0 if label is None or not len(label) else float(label.mean())
     smaller = min(candidates, 1 - candidates)
@@ -116,10 +116,10 @@ def balance_for(path: str | Path, label: NDArray | None, asked: str | None) -> s
 
 
 def check(store: StampStore, config: Config, progress: bool = False) -> Data:
-    """What a run needs of an open store.
+    """What a run needs from an open store.
 
-    Raises UserError if the store does not fit the run, or holds other stamps than those that the run was
-    begun with; of a run that kept no digest of them, only their size and channels are known.
+    Raises UserError if the store does not fit the run, or holds other stamps than the run was begun with.
+    Older runs kept no digest of their stamps: then only size and channels are checked.
     """
     size = config.crop or store.size
     if (size, list(store.channels)) != (config.size, config.channels):
@@ -143,7 +143,7 @@ def check(store: StampStore, config: Config, progress: bool = False) -> Data:
 
 
 def _balance_notes(train: Split, indices: NDArray, config: Config) -> list[str]:
-    """What a user should know of classes that are balanced."""
+    """What a user should know about balanced classes."""
     if config.balance == "none" or train.label is None:
         return []
     candidates = int(train.label[indices].sum())
@@ -161,7 +161,7 @@ def train_to_end(
     observer: training.Observer,
     stopped: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Train on the data to the protocol's end, or until `stopped()`; says whether the end was reached."""
+    """Train on the data to the protocol's end, or until `stopped()`. Returns whether the end was reached."""
     balanced = config.balance == "batches"
     batches = Batches(
         data.splits["train"],
@@ -184,10 +184,10 @@ def train_to_end(
 
 
 def test(k: Kernels, folder: str | Path, data: Data) -> dict[str, Any]:
-    """Score the test split with the best weights; write metrics.json and the pictures; give the metrics.
+    """Score the test split with the best weights; write metrics.json and the pictures; return the metrics.
 
-    The thresholds at fixed FPR are kept with the run, those of the split validate: they are not to be chosen
-    on the stamps of the test.
+    The thresholds at fixed FPR that are kept with the run are chosen on the split validate, not on the test's
+    own stamps.
     """
     model = load_model(folder)
 
@@ -204,8 +204,7 @@ def test(k: Kernels, folder: str | Path, data: Data) -> dict[str, Any]:
 
 
 def one_sided(result: dict[str, Any]) -> str | None:
-    """What to tell of a network that gives all stamps of the test one class, and what to do; None of
-    others."""
+    """A warning for a network that gives all test stamps the same class, with a remedy; None for others."""
     counts = result["confusion"]
     accepted = counts["true_positives"] + counts["false_positives"]
     if 0 < accepted < result["stamps"] or result["fnr_at_fpr"]["0.01"] is None:
@@ -220,7 +219,7 @@ def one_sided(result: dict[str, Any]) -> str | None:
 
 
 def write_test(folder: str | Path, scores: Scores) -> dict[str, Any]:
-    """Write metrics.json and the pictures of a run, from its scores of the test stamps; give the metrics."""
+    """Write metrics.json and the pictures of a run from its scores of the test stamps; return the metrics."""
     folder = Path(folder)
     label, p, name = scores.label, scores.probability, folder.resolve().name
     result = rates.classification_rates(label, p)
@@ -239,9 +238,9 @@ Stopped = Callable[[], bool]
 
 
 def run_side_by_side(jobs: Sequence[Callable[[Stopped], T]], at_once: bool, stopped: Stopped) -> list[T]:
-    """What each job gives; a job is told by its argument, from time to time, whether to stop.
+    """The results of the jobs. A job gets a function that it asks from time to time whether to stop.
 
-    If one raises, the others are asked to stop, and the first that was raised is raised.
+    If one raises, the others are asked to stop, and the first error is raised.
     """
     failed = threading.Event()
     errors: list[BaseException] = []
