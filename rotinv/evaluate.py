@@ -18,7 +18,8 @@ from rotinv.metrics.operating import Night, OperatingPoint
 from rotinv.metrics.scores import Scores
 from rotinv.nn.devices import DEVICES, get_kernels
 from rotinv.runs import calibrated, thresholds
-from rotinv.runs.model import Model, labelled_scores, open_models, open_stamps_for
+from rotinv.runs.model import Model, open_models, open_stamps_for
+from rotinv.runs.predictions import labelled_scores
 from rotinv.stamps.splits import Split, usable
 from rotinv.stamps.store import StampStore, has_splits
 from rotinv.system import pictures

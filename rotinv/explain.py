@@ -15,15 +15,8 @@ from rotinv.lrp.attribution import Question
 from rotinv.lrp.study import Study, study
 from rotinv.nn.contract import Kernels
 from rotinv.nn.devices import DEVICES, get_kernels
-from rotinv.runs.model import (
-    Model,
-    check_indices,
-    labelled_scores,
-    open_models,
-    open_stamps_for,
-    unique_names,
-    verdict,
-)
+from rotinv.runs.model import Model, check_indices, open_models, open_stamps_for, unique_names, verdict
+from rotinv.runs.predictions import labelled_scores
 from rotinv.stamps.splits import Split, usable
 from rotinv.system.errors import UserError
 from rotinv.system.files import refuse_existing

@@ -16,7 +16,7 @@ from rotinv.lrp.relevance import relevance
 from rotinv.nn import architectures, devices
 from rotinv.nn.devices import get_kernels
 from rotinv.nn.layers import Train
-from rotinv.runs import model, training, trials
+from rotinv.runs import model, predictions, training, trials
 from rotinv.runs.batches import Batches
 from rotinv.runs.protocol import QUICK, Progress
 from rotinv.stamps.store import StampStore, create_store
@@ -204,15 +204,15 @@ def test_stamps_are_scored_in_batches_that_fit():
     for most in (4_000_000, 1_000_000_000):
         device = SmallDevice("fp32", most)
         k = devices.cuda_kernels("cuda-emulated", device)
-        found.append(model.score_with_rotation_std(k, network, k.asarray(params), stamps))
-        found.append((model.score_stamps(k, network, k.asarray(params), stamps), found[-1][1]))
+        found.append(predictions.score_with_rotation_std(k, network, k.asarray(params), stamps))
+        found.append((predictions.score_stamps(k, network, k.asarray(params), stamps), found[-1][1]))
         assert (device.refused > 0) == (most == 4_000_000)
     for p, spread in found:
         np.testing.assert_array_equal(p, found[0][0])
         np.testing.assert_array_equal(spread, found[0][1])
     k = devices.cuda_kernels("cuda-emulated", SmallDevice("fp32", 100_000))
     with pytest.raises(MemoryError):
-        model.score_stamps(k, network, k.asarray(params), stamps)
+        predictions.score_stamps(k, network, k.asarray(params), stamps)
 
 
 def test_trials_are_the_runs_of_their_seeds(tmp_path):

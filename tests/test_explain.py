@@ -13,13 +13,8 @@ from rotinv import explain, score
 from rotinv.lrp import attribution, heatmaps, map_figures, rules
 from rotinv.lrp.study import study as ask
 from rotinv.nn.devices import get_kernels
-from rotinv.runs.model import (
-    load_model,
-    open_models,
-    open_stamps_for,
-    score_stamps,
-    stamps_as_read,
-)
+from rotinv.runs.model import load_model, open_models, open_stamps_for, stamps_as_read
+from rotinv.runs.predictions import score_stamps
 from rotinv.system import pictures
 from rotinv.system.errors import UserError
 

@@ -37,7 +37,8 @@ from rotinv.lrp import heatmaps, rules
 from rotinv.lrp.ledger import Entry, ledger
 from rotinv.lrp.relevance import Trail
 from rotinv.nn.network import Network
-from rotinv.runs.model import Model, score_stamps
+from rotinv.runs.model import Model
+from rotinv.runs.predictions import score_stamps
 
 
 def total(folder: Path, stamps: NDArray[np.float32]) -> float:

@@ -12,7 +12,9 @@ from programs import ENVIRONMENT, assert_refused, call, command, make_run, run, 
 
 from rotinv import import_weights, pack, score
 from rotinv.runs.folder import Config, read_config
-from rotinv.runs.model import load_model, prepare, score_stamps, write_weights
+from rotinv.runs.model import load_model, write_weights
+from rotinv.runs.predictions import score_stamps
+from rotinv.stamps.pixels import prepare
 from rotinv.system.errors import UserError
 
 CHANNELS = ["difference"]

@@ -20,13 +20,8 @@ from rotinv.metrics import ensembles, rates
 from rotinv.metrics.calibrators import Calibrator
 from rotinv.metrics.rates import NOT_SCORED
 from rotinv.nn.contract import Kernels
-from rotinv.runs.model import (
-    Model,
-    score_stamps,
-    score_with_rotation_std,
-    unique_names,
-    weights_digest,
-)
+from rotinv.runs.model import Model, unique_names, weights_digest
+from rotinv.runs.predictions import score_stamps, score_with_rotation_std
 from rotinv.stamps.alert_columns import ALERT_COLUMNS
 from rotinv.system.errors import UserError
 from rotinv.system.version import __version__

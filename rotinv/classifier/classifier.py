@@ -25,15 +25,8 @@ from rotinv.metrics.rates import NOT_SCORED
 from rotinv.nn.contract import Kernels
 from rotinv.nn.devices import PRECISIONS, get_kernels
 from rotinv.runs import thresholds
-from rotinv.runs.model import (
-    CLASS_NAMES,
-    Model,
-    labelled_scores,
-    open_models,
-    score_split,
-    stamps_as_read,
-    unique_names,
-)
+from rotinv.runs.model import CLASS_NAMES, Model, open_models, stamps_as_read, unique_names
+from rotinv.runs.predictions import labelled_scores, score_split
 from rotinv.stamps.splits import Split
 from rotinv.system.errors import UserError
 

@@ -11,7 +11,8 @@ from rotinv.paper.place import Place
 from rotinv.runs import checkpoints, training, trials
 from rotinv.runs.folder import CONFIG_FILE, LAST_FILE, read_config
 from rotinv.runs.history import Row
-from rotinv.runs.model import labelled_scores, load_model, open_stamps_for
+from rotinv.runs.model import load_model, open_stamps_for
+from rotinv.runs.predictions import labelled_scores
 from rotinv.runs.protocol import Progress, Schedule
 from rotinv.stamps.splits import usable
 from rotinv.stamps.store import StampStore

@@ -1,30 +1,22 @@
-"""A trained network as a Model: loading it, the stamps that fit it, and its scores.
-
-Scores are p(candidate), block by block in flat memory, with the spread over the four rotations on request.
-"""
+"""A trained network as a Model: loading it, and the stamps that fit it. predictions.py has its scores."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rotinv.metrics import ensembles
-from rotinv.metrics.scores import Scores
-from rotinv.nn.contract import Array, Kernels
 from rotinv.nn.network import Network
 from rotinv.runs import checkpoints
 from rotinv.runs.folder import BEST_FILE, Config, read_config, write_config
 from rotinv.stamps.pixels import prepare
-from rotinv.stamps.splits import BLOCK, Split
+from rotinv.stamps.splits import Split
 from rotinv.stamps.store import open_stamps
 from rotinv.system.errors import UserError
 
 CLASS_NAMES = ("artifact", "candidate")  # by label
-_VOTE = "majority"
 
 
 def verdict(probability: float, threshold: float = 0.5) -> str:
@@ -178,126 +170,3 @@ def write_weights(folder: str | Path, config: Config, params: np.ndarray) -> Non
     except UserError:
         (folder / BEST_FILE).unlink()
         raise
-
-
-T = TypeVar("T")
-
-
-def blocks_as_read(
-    split: Split, indices: NDArray[np.int64], side: int | None
-) -> Iterator[tuple[NDArray[np.float32], int]]:
-    """The stamps at `indices` as the network reads them (cut to `side`, normalised), a block at a time,
-    each with the number of its constant channels."""
-    for start in range(0, len(indices), BLOCK):
-        yield prepare(split.raw(indices[start : start + BLOCK]), split.normalisation, side)
-
-
-def score_split(
-    k: Kernels,
-    network: Network,
-    params: Array,
-    split: Split,
-    indices: NDArray[np.int64],
-    side: int | None,
-    progress: Callable[[int], object] | None = None,
-) -> NDArray[np.floating]:
-    """p(candidate) of each stamp at `indices`; params on the device. `progress` is told of every block."""
-    parts = []
-    for stamps, _ in blocks_as_read(split, indices, side):
-        parts.append(score_stamps(k, network, params, stamps))
-        if progress:
-            progress(len(stamps))
-    return np.concatenate(parts) if parts else np.zeros(0)
-
-
-def labelled_scores(
-    k: Kernels,
-    models: Sequence[Model],
-    split: Split,
-    indices: NDArray[np.int64],
-    progress: Callable[[int], object] | None = None,
-) -> dict[str, Scores]:
-    """Each network's scores of the stamps at `indices`, by its name, and, of several, those of their vote.
-
-    The stamps' labels, SNRs and kinds come with them, so that they can be evaluated. Raises UserError if the
-    stamps have no labels.
-    """
-    if split.label is None:
-        raise UserError(f"{split.path}: has no labels, and an evaluation needs them: add an array 'label'")
-    each = {}
-    for name, model in zip(unique_names(models), models, strict=True):
-        own = k.asarray(model.params)
-        each[name] = score_split(k, model.network, own, split, indices, model.config.size, progress)
-    if len(models) > 1:
-        each[f"{_VOTE} of {len(models)}"] = ensembles.majority(np.stack(list(each.values())))
-    label = split.label[indices]
-    snr = None if split.snr is None else split.snr[indices]
-    kind = None if split.kind is None else split.kind[indices]
-    return {name: Scores(label, p, snr, kind, split.kinds) for name, p in each.items()}
-
-
-def score_stamps(k: Kernels, network: Network, params: Array, stamps: NDArray[np.float32]) -> NDArray:
-    """p(candidate) of stamps (n, h, w, c) that are cut and normalised already.
-
-    Raises UserError if any is not a number: the weights are not those of a network that learned.
-    """
-
-    def forward(batch: NDArray[np.float32]) -> NDArray:
-        return _candidate_probability(k, network.forward(k, params, k.asarray(batch)))
-
-    each = [np.zeros(0, k.dtype), *_batches(stamps, k.batch, forward)]
-    return _checked(np.concatenate(each))
-
-
-def score_with_rotation_std(
-    k: Kernels, network: Network, params: Array, stamps: NDArray[np.float32]
-) -> tuple[NDArray, NDArray]:
-    """p(candidate), and the std (ddof 0) over the four rotations of each one's own logit margin z_1 - z_0.
-
-    The std (n,) tells how far the network would disagree with itself if the stamp were turned. Raises
-    UserError as score_stamps does, whose bits these are.
-    """
-    each, spread = [np.zeros(0, k.dtype)], [np.zeros(0, k.dtype)]
-
-    def forward(batch: NDArray[np.float32]) -> tuple[NDArray, NDArray]:
-        logits, rotations = network.forward_rotations(k, params, k.asarray(batch))
-        return _candidate_probability(k, logits), k.to_host(rotations)
-
-    for p, z in _batches(stamps, k.batch, forward):
-        each.append(p)
-        spread.append((z[:, :, 1] - z[:, :, 0]).std(axis=0))
-    return _checked(np.concatenate(each)), np.concatenate(spread)
-
-
-def _checked(probability: NDArray) -> NDArray:
-    check_finite("the network", "probabilities", probability)
-    return probability
-
-
-def _candidate_probability(k: Kernels, logits: Array) -> NDArray:
-    return k.to_host(k.softmax.forward(logits))[:, 1]
-
-
-def _batches(stamps: NDArray[np.float32], batch: int, score: Callable[[NDArray], T]) -> Iterator[T]:
-    """What `score` gives for each batch. A stamp's score does not depend on those that it is scored with.
-
-    A batch that the device has no memory for is halved, and so are those after it; MemoryError where not
-    even one stamp fits.
-    """
-    start = 0
-    while start < len(stamps):
-        found = _unless_too_large(score, stamps[start : start + batch])
-        if found is None:
-            batch = min(batch, len(stamps) - start) // 2
-        else:
-            yield found
-            start += batch
-
-
-def _unless_too_large(score: Callable[[NDArray], T], stamps: NDArray[np.float32]) -> T | None:
-    try:
-        return score(stamps)
-    except MemoryError:
-        if len(stamps) == 1:
-            raise
-        return None

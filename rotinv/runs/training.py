@@ -18,7 +18,7 @@ from rotinv.metrics import rates
 from rotinv.nn.contract import Array, Kernels
 from rotinv.nn.layers import Train
 from rotinv.nn.network import Network
-from rotinv.runs import checkpoints, finetuning, history, model
+from rotinv.runs import checkpoints, finetuning, history, predictions
 from rotinv.runs.checkpoints import Checkpoint
 from rotinv.runs.folder import BEST_FILE, HISTORY_FILE, LAST_FILE, Config, write_config
 from rotinv.runs.history import Row
@@ -147,7 +147,7 @@ def warm_up(run: Run) -> None:
     trial = replace(run, params=run.params.copy(), grads=run.grads.copy())
     stamps = np.zeros((run.schedule.batch, *run.network.in_shape), np.float32)
     run.k.to_host(step(trial, stamps, np.zeros(run.schedule.batch, np.int32)))
-    model.score_stamps(run.k, run.network, run.params, stamps)
+    predictions.score_stamps(run.k, run.network, run.params, stamps)
 
 
 def fits(run: Run) -> bool:
@@ -231,7 +231,7 @@ def validation_error(
     """
     assert split.label is not None  # a store's splits have labels
     label = split.label[indices]
-    wrong = rates.classify(model.score_split(k, network, params, split, indices, side)) != label
+    wrong = rates.classify(predictions.score_split(k, network, params, split, indices, side)) != label
     parts = [wrong[label == one] for one in np.unique(label)] if balanced else [wrong]
     return float(np.mean([part.mean() for part in parts]))
 

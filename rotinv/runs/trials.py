@@ -20,7 +20,8 @@ from rotinv.nn.contract import Array, Kernels
 from rotinv.runs import finetuning, history, thresholds, training
 from rotinv.runs.batches import Batches
 from rotinv.runs.folder import BALANCES, HISTORY_FILE, METRICS_FILE, Config
-from rotinv.runs.model import labelled_scores, load_model
+from rotinv.runs.model import load_model
+from rotinv.runs.predictions import labelled_scores
 from rotinv.runs.protocol import Schedule
 from rotinv.stamps.pixels import check_side
 from rotinv.stamps.splits import Split, count_constant, usable
