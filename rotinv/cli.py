@@ -20,6 +20,7 @@ from tqdm import tqdm
 from rotinv.nn.devices import PRECISIONS
 from rotinv.system import messages, signals
 from rotinv.system.errors import UserError, did_you_mean
+from rotinv.system.messages import counted as counted
 from rotinv.system.messages import progress_wanted as progress_wanted
 from rotinv.system.version import __version__
 
@@ -92,11 +93,6 @@ class Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, text)
 
 
-def counted(count: int, noun: str) -> str:
-    """A number of things in words: 1 stamp, 2 stamps, 1,000 stamps."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def add_overwrite(parser: Parser) -> None:
     """The option of programs that write files."""
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there already")
@@ -129,6 +125,13 @@ def add_profile(parser: Parser) -> None:
         metavar="FILE.toml",
         help="describes the alerts of a survey of your own (docs/alerts.md); may be given several times",
     )
+
+
+def add_words(parser: Parser) -> None:
+    """The options of programs that read labels in words."""
+    text = "words or numbers of labels that mean a {} (default: {})"
+    parser.add_argument("--real", type=names, metavar="WORD,…", help=text.format("candidate", "real,1"))
+    parser.add_argument("--bogus", type=names, metavar="WORD,…", help=text.format("artifact", "bogus,0"))
 
 
 def run(program: str, main: Callable[[], int]) -> NoReturn:
@@ -256,3 +259,26 @@ def number(
         return value
 
     return parse
+
+
+def fractions(text: str) -> tuple[float, ...]:
+    """An option's type: the fractions of the splits train, validate and test."""
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers, as in 0.8,0.1,0.1") from None
+    if len(values) != 3:
+        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers, as in 0.8,0.1,0.1")
+    if not all(0 <= value <= 1 for value in values):
+        raise argparse.ArgumentTypeError(f"{text!r}: every fraction must lie between 0 and 1")
+    if not math.isclose(sum(values), 1, abs_tol=1e-6):
+        raise argparse.ArgumentTypeError(f"{text!r}: the fractions sum to {sum(values):g}, not to 1")
+    return values
+
+
+def names(text: str) -> tuple[str, ...]:
+    """An option's type: names with commas between, each of them once."""
+    found = tuple(name.strip() for name in text.split(","))
+    if "" in found or len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"{text!r}: give names with commas between, each a name of its own")
+    return found

@@ -1,7 +1,5 @@
 """Make a stamp store from one's own arrays: python -m rotinv.pack ARRAYS.npz --out store.h5."""
 
-import argparse
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,17 +10,21 @@ from numpy.typing import NDArray
 from rotinv import cli
 from rotinv.stamps import packing
 from rotinv.stamps.arrays import channels_last, read_arrays
-from rotinv.stamps.splits import Split, check_labels, check_scaled, usable
+from rotinv.stamps.labels import Words, labels_of, texts_of
+from rotinv.stamps.splits import Split, check_scaled, usable
 from rotinv.stamps.store import CHANNELS
 from rotinv.system.errors import UserError
 from rotinv.system.files import refuse_existing
+
+_IDS = ("object_id", "candidate_id")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     options = _parser().parse_args(argv)
     refuse_existing(options.out)
-    arrays, channels = _read(options.arrays, options.channels)
+    words = Words.of(options.real, options.bogus)
+    arrays, channels = _read(options.arrays, options.channels, words)
     everything = Split(options.arrays, "stamps", arrays["stamps"], options.normalisation)
     if options.normalisation == "minmax":
         check_scaled(everything)
@@ -31,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"dropped {len(everything) - len(kept)} of {len(everything)} stamps: NaN or infinite pixels")
     kinds = _name_kinds(options.arrays, arrays)
     columns = {key: values for key, values in arrays.items() if key != "stamps"}
+    together, group = _together(arrays)
     parts = packing.pack(
         options.out,
         everything,
@@ -40,15 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         kinds=kinds,
         fractions=options.split,
         seed=options.seed,
+        group=group,
+        together=together,
     )
-    image = arrays.get("image", np.arange(len(everything)))
-    for name, chosen in parts.items():
-        candidates = int(arrays["label"][chosen].sum())
-        images = len(np.unique(image[chosen]))
-        print(
-            f"{name}: {cli.counted(len(chosen), 'stamp')} ({cli.counted(candidates, 'candidate')}, "
-            f"{cli.counted(len(chosen) - candidates, 'artifact')}) of {cli.counted(images, 'image')}"
-        )
+    for line in packing.lines(parts, arrays["label"], group, together):
+        print(line)
     return 0
 
 
@@ -59,21 +58,22 @@ def _parser() -> cli.Parser:
         "arrays",
         type=Path,
         metavar="ARRAYS.npz",
-        help="arrays stamps (N,S,S,C) or (N,C,S,S), label (1 candidate, 0 artifact), and optionally "
-        "snr, kind (of artifact: numbers or names) and image (its number)",
+        help="arrays stamps (N,S,S,C) or (N,C,S,S), label (1 candidate, 0 artifact, or words), and "
+        "optionally snr, and as numbers or names kind (of artifact), image, object_id and candidate_id",
     )
     add("--out", type=Path, required=True, metavar="STORE.h5", help="the store to make")
+    cli.add_words(parser)
     add(
         "--split",
-        type=_fractions,
+        type=cli.fractions,
         default=packing.FRACTIONS,
         metavar="TRAIN,VALIDATE,TEST",
-        help="fractions of the stamps; all stamps of an image go to one split",
+        help="fractions of the stamps; all stamps of an image, and all of an object, go to one split",
     )
-    add("--seed", type=cli.integer(0, 2**63 - 1), default=0, help="which images go where")
+    add("--seed", type=cli.integer(0, 2**63 - 1), default=0, help="which images or objects go where")
     add(
         "--channels",
-        type=_names,
+        type=cli.names,
         metavar="NAME,NAME,...",
         help=f"what the channels are, in their order; by default {','.join(CHANNELS)} if there are four, "
         "otherwise channel0,channel1,...",
@@ -93,38 +93,37 @@ def _parser() -> cli.Parser:
     return parser
 
 
-def _fractions(text: str) -> tuple[float, ...]:
-    try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers, as in 0.8,0.1,0.1") from None
-    if len(values) != 3:
-        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers, as in 0.8,0.1,0.1")
-    if not all(0 <= value <= 1 for value in values):
-        raise argparse.ArgumentTypeError(f"{text!r}: every fraction must lie between 0 and 1")
-    if not math.isclose(sum(values), 1, abs_tol=1e-6):
-        raise argparse.ArgumentTypeError(f"{text!r}: the fractions sum to {sum(values):g}, not to 1")
-    return values
-
-
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(","))
-    if "" in names or len(set(names)) < len(names):
-        raise argparse.ArgumentTypeError(f"{text!r}: every channel needs a name of its own")
-    return names
-
-
-def _read(path: Path, names: Sequence[str] | None) -> tuple[dict[str, NDArray[Any]], Sequence[str]]:
-    """The arrays, checked, and the names of the channels."""
+def _read(
+    path: Path, names: Sequence[str] | None, words: Words | None
+) -> tuple[dict[str, NDArray[Any]], Sequence[str]]:
+    """The arrays, checked, and the names of the channels; labels in words are kinds, where there are none."""
     arrays = read_arrays(path)
     if "label" not in arrays:
-        raise UserError(f"{path}: has no array 'label' (1 candidate, 0 artifact)")
+        raise UserError(f"{path}: has no array 'label' (1 candidate, 0 artifact, or words)")
     stamps = channels_last(path, arrays["stamps"], len(names) if names else None)
     if not len(stamps):
         raise UserError(f"{path}: has no stamps at all")
     arrays["stamps"] = stamps
-    arrays["label"] = check_labels(f"{path}: label", arrays["label"])
+    label = arrays["label"]
+    arrays["label"] = labels_of(f"{path}: label", label, words)
+    if label.dtype.kind in "US":
+        arrays.setdefault("kind", label)
+    for name in _IDS:
+        if name in arrays:
+            arrays[name] = texts_of(f"{path}: {name}", arrays[name])
     return arrays, names or packing.channel_names(stamps.shape[3])
+
+
+def _together(arrays: dict[str, NDArray[Any]]) -> tuple[str, NDArray[np.int64]]:
+    """What goes to one split together, in a word, and the number of each stamp's."""
+    count = len(arrays["stamps"])
+    if "object_id" not in arrays:
+        return "image", arrays.get("image", np.arange(count))
+    found = arrays["object_id"]
+    objects = np.where(found == "0", "", found)  # a broker's null: no object
+    if "image" not in arrays:
+        return "object", packing.groups_of(objects)
+    return "group", packing.groups_of(arrays["image"], objects)
 
 
 def _name_kinds(path: Path, arrays: dict[str, NDArray[Any]]) -> list[str]:
@@ -140,10 +139,7 @@ def _name_kinds(path: Path, arrays: dict[str, NDArray[Any]]) -> list[str]:
                 "number kinds from 0 to 255, or name them"
             )
         return [str(number) for number in range(int(kind.max()) + 1)]
-    try:
-        names, arrays["kind"] = np.unique(kind.astype(str), return_inverse=True)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: kind holds bytes that are not ASCII ({error}); give text") from error
+    names, arrays["kind"] = np.unique(texts_of(f"{path}: kind", kind), return_inverse=True)
     if len(names) > 256:
         raise UserError(f"{path}: kind has {len(names)} different names; at most 256 can be stored")
     return [str(name) for name in names]

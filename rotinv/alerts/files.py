@@ -129,6 +129,8 @@ def _kind(path: Path) -> Callable[[Path, Sequence[Profile]], AlertFile]:
     start = _start(path)
     if not start:
         return _refuse_empty
+    if _is_message(start):
+        return _refuse_message
     for magic, kind in _KINDS:
         if start.startswith(magic) and (magic != _GZIP or _unzipped(start).startswith(fits.MAGIC)):
             return kind
@@ -140,6 +142,27 @@ def _refuse_empty(path: Path, profiles: Sequence[Profile]) -> AlertFile:
     raise UserError(f"{path}: is empty")
 
 
+def _is_message(start: bytes) -> bool:
+    """Whether a file begins as a message of a stream does, which has one alert and no schema."""
+    framed = start[0] == 0 and any(start[:_FRAME]) and len(start) > _FRAME
+    return (framed and not start.startswith(_APPLE_DOUBLE)) or start.startswith(_SINGLE_OBJECT)
+
+
+def _refuse_message(path: Path, profiles: Sequence[Profile]) -> AlertFile:
+    """A message without its schema is an unreadable alert, which must not stop a night's other files."""
+    start = _start(path)
+    remedy = "write a container with fastavro.writer"
+    if start.startswith(_SINGLE_OBJECT):
+        raise UserError(f"{path}: is one Avro object without its schema; {remedy}")
+    number = int.from_bytes(start[1:_FRAME], "big")
+    major, minor = divmod(number, 100)  # Rubin numbers its schemas so
+    rubin = f" (Rubin's {major}.{minor}, in lsst-alert-packet)" if 3 <= major < 100 else ""
+    raise UserError(
+        f"{path}: is a message of a stream, framed for a schema registry: it names schema {number}{rubin} "
+        f"and does not hold it; decode it with that and {remedy}"
+    )
+
+
 def _instead(start: bytes) -> str:
     """What a file is that begins so, and what can be done; of those that brokers and archives give."""
     if start.startswith(_GZIP):
@@ -148,16 +171,6 @@ def _instead(start: bytes) -> str:
         return "it is a tar archive; unpack it (tar -xf) and name the folder"
     if start.startswith(_APPLE_DOUBLE):
         return "it is a Mac's hidden file, which tells of another one and has no alerts; leave it out"
-    if start[0] == 0 and len(start) > _FRAME:
-        number = int.from_bytes(start[1:_FRAME], "big")
-        major, minor = divmod(number, 100)  # Rubin numbers its schemas so
-        rubin = f": Rubin's {major}.{minor} is in lsst-alert-packet" if 3 <= major < 100 else ""
-        return (
-            f"it begins as a Kafka message framed for a schema registry does (schema {number}), which has no "
-            f"schema within; decode it with its schema{rubin}, and write a container with fastavro.writer"
-        )
-    if start.startswith(_SINGLE_OBJECT):
-        return "it is one Avro object without its schema; write a container with fastavro.writer"
     return "it begins as neither Avro, FITS nor Parquet does"
 
 

@@ -10,10 +10,16 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rotinv.stamps.splits import Split, check_labels
+from rotinv.stamps.labels import labels_of
+from rotinv.stamps.splits import Split
 from rotinv.system.errors import UserError
 
-_TYPES = {"stamps": "fiu", "label": "fiub", "snr": "fiu", "kind": "iuUS", "image": "iu"}
+_NAMES = "iuUS"  # no floats: they round ids of 64 bits
+_TYPES = {
+    **{"stamps": "fiu", "label": "fiubUS", "snr": "fiu"},
+    **dict.fromkeys(("kind", "image", "object_id", "candidate_id"), _NAMES),
+}
+_WANTED = {"fiu": "numbers", "fiubUS": "numbers or words", _NAMES: "whole numbers or texts"}
 
 
 def read_arrays(path: str | Path, keep: Sequence[str] = tuple(_TYPES)) -> dict[str, NDArray[Any]]:
@@ -49,9 +55,7 @@ def read_arrays(path: str | Path, keep: Sequence[str] = tuple(_TYPES)) -> dict[s
         NotImplementedError,
     ) as error:
         raise UserError(f"{path}: {_reason(error)}") from error
-    for name, array in arrays.items():
-        _check(path, name, array, len(arrays["stamps"]) if arrays["stamps"].ndim else 0)
-    return arrays
+    return _checked(path, arrays)
 
 
 def split_of_arrays(
@@ -65,7 +69,8 @@ def split_of_arrays(
     there.
 
     `path` names the arrays in messages. Raises UserError if the stamps have not `channels` channels and
-    `size` pixels a side (None takes any number), if there are none, or for labels that are not 0 or 1.
+    `size` pixels a side (None takes any number), if there are none, or for labels that are neither 0 and 1
+    nor the words of labels.Words.
     """
     path = Path(path)
     stamps = channels_last(path, arrays["stamps"], channels, size)
@@ -77,7 +82,7 @@ def split_of_arrays(
         "stamps",
         stamps,
         normalisation,
-        label=None if label is None else check_labels(f"{path}: label", label),
+        label=None if label is None else labels_of(f"{path}: label", label),
         snr=None if snr is None else snr.astype(np.float32),
     )
 
@@ -85,7 +90,8 @@ def split_of_arrays(
 def arrays_in_memory(name: str, stamps: ArrayLike, **columns: ArrayLike | None) -> dict[str, NDArray[Any]]:
     """Arrays of a caller, checked as those of a file are: `stamps`, one (S, S, C) or several, and columns.
 
-    Masked pixels become NaN. Raises UserError if something is no array of numbers, or not one for each stamp.
+    Masked pixels become NaN, and labels in words 0 and 1. Raises UserError if something is no array of
+    numbers (or of words, where it may be), or not one for each stamp.
     """
     if isinstance(stamps, str | Path):
         raise UserError(f"{stamps}: is a file's name, not an array; rotinv.open_stamps opens it")
@@ -94,9 +100,10 @@ def arrays_in_memory(name: str, stamps: ArrayLike, **columns: ArrayLike | None) 
     for what, column in columns.items():
         if column is not None:
             arrays[what] = _array(name, what, column)
-    for what, array in arrays.items():
-        _check(Path(name), what, array, len(arrays["stamps"]) if arrays["stamps"].ndim else 0)
-    return arrays
+    checked = _checked(Path(name), arrays)
+    if checked.get("label", pixels).dtype.kind in "US":
+        checked["label"] = labels_of(f"{name}: label", checked["label"])
+    return checked
 
 
 def _array(name: str, what: str, values: ArrayLike) -> NDArray[Any]:
@@ -156,12 +163,24 @@ def _from_npz(path: Path, found: Any, keep: Sequence[str]) -> dict[str, NDArray[
     return arrays
 
 
-def _check(path: Path, name: str, array: NDArray[Any], count: int) -> None:
-    if array.dtype.kind not in _TYPES[name]:
-        raise UserError(f"{path}: {name} holds {array.dtype}, not numbers; make it a plain array of numbers")
-    wanted = "(N, S, S, C) or (N, C, S, S)" if name == "stamps" else f"({count},), one for each stamp"
-    if array.ndim != 4 if name == "stamps" else array.shape != (count,):
-        raise UserError(f"{path}: {name} has the shape {array.shape}; wanted is {wanted}")
+def _checked(path: Path, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The arrays, with numbers in place of the images' names.
+
+    Raises UserError for a type or a shape that is not what an array of that name may have.
+    """
+    count = len(arrays["stamps"]) if arrays["stamps"].ndim else 0
+    for name, array in arrays.items():
+        if array.dtype.kind not in _TYPES[name]:
+            kind = _WANTED[_TYPES[name]]
+            raise UserError(
+                f"{path}: {name} holds {array.dtype}, not {kind}; make it a plain array of {kind}"
+            )
+        wanted = "(N, S, S, C) or (N, C, S, S)" if name == "stamps" else f"({count},), one for each stamp"
+        if array.ndim != 4 if name == "stamps" else array.shape != (count,):
+            raise UserError(f"{path}: {name} has the shape {array.shape}; wanted is {wanted}")
+    if "image" in arrays and arrays["image"].dtype.kind in "US":
+        arrays["image"] = np.unique(arrays["image"], return_inverse=True)[1]
+    return arrays
 
 
 def _reason(error: Exception) -> str:

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rotinv.stamps.alert_columns import ALERT_COLUMNS
 from rotinv.stamps.splits import BLOCK, Split
 from rotinv.stamps.store import CHANNELS, SPLITS, create_store
 from rotinv.system.errors import UserError
+from rotinv.system.messages import counted
 
 FRACTIONS = (0.8, 0.1, 0.1)  # of the stamps, in the order of SPLITS
 
@@ -24,23 +26,33 @@ def pack(
     kinds: Sequence[str] = (),
     fractions: Sequence[float] = FRACTIONS,
     seed: int = 0,
+    group: NDArray[Any] | None = None,
+    together: str = "image",
+    attributes: Mapping[str, Any] | None = None,
 ) -> dict[str, NDArray[np.int64]]:
     """Write the stamps at `kept` with their columns to a new store; gives the indices of each split.
 
-    `columns` are (N,) arrays for all the stamps: `label`, and where known `snr`, `kind` and `image`. The
-    stamps of an image go to one split; without `image` each stamp is its own. Raises UserError if a split
-    that should have stamps gets none, and if the file exists or cannot be written.
+    `columns` are (N,) arrays for all the stamps: `label`, and where known `snr`, `kind`, `image`, and of
+    alerts `flags` and ALERT_COLUMNS. The stamps of a group, by default those of an image, go to one split;
+    without `image` each stamp is its own. `together` is what messages call a group, and `attributes` are
+    further ones of the store.
+
+    Raises UserError if a split that should have stamps gets none, and if the file exists or cannot be
+    written.
     """
-    columns = {"image": np.arange(len(stamps)), **columns}
-    parts = dict(zip(SPLITS, _divide(stamps.path, columns["image"][kept], fractions, seed), strict=True))
-    attributes = {"source": stamps.path.name, "split": tuple(fractions), "seed": seed}
+    group = columns.get("image", np.arange(len(stamps))) if group is None else group
+    columns = {"image": group, **columns}
+    places = _divide(stamps.path, group[kept], columns["label"][kept], fractions, seed, together)
+    parts = dict(zip(SPLITS, places, strict=True))
+    about = {"source": stamps.path.name, "split": tuple(fractions), "seed": seed, **(attributes or {})}
     with create_store(
         out,
         channels=channels,
         size=stamps.shape[0],
         kinds=kinds,
         normalisation="minmax" if stamps.normalisation == "minmax" else "none",
-        attributes=attributes,
+        attributes=about,
+        alerts=not set(ALERT_COLUMNS).isdisjoint(columns),
     ) as writer:
         for name, part in parts.items():
             for start in range(0, len(part), BLOCK):
@@ -50,31 +62,82 @@ def pack(
     return {name: kept[part] for name, part in parts.items()}
 
 
+def groups_of(*columns: NDArray[Any]) -> NDArray[np.int64]:
+    """The number of each stamp's group: stamps that agree in any of the columns (n,) are in one.
+
+    So no image and no object is in two splits. An empty text agrees with nothing.
+    """
+    owners, count = [], len(columns[0])
+    for column in columns:
+        values, owner = np.unique(column, return_inverse=True)
+        if column.dtype.kind == "U":
+            owner = np.where(column == "", len(values) + np.arange(count), owner)
+        owners.append(owner)
+    group, before = np.arange(count), None
+    while before is None or not np.array_equal(
+        group, before
+    ):  # each stamp takes the least of its neighbours'
+        before = group
+        for owner in owners:
+            least = np.full(owner.max() + 1, count)
+            np.minimum.at(least, owner, group)
+            group = least[owner]
+    return np.unique(group, return_inverse=True)[1].astype(np.int64)
+
+
 def channel_names(count: int) -> Sequence[str]:
     """What the channels of stamps are called where nobody has named them."""
     return CHANNELS if count == len(CHANNELS) else [f"channel{c}" for c in range(count)]
 
 
-def _divide(
-    path: Path, image: NDArray[Any], fractions: Sequence[float], seed: int
-) -> list[NDArray[np.int64]]:
-    """The places of the stamps of each split: images in random order, cut where the fractions say.
+def lines(
+    parts: Mapping[str, NDArray[np.int64]], label: NDArray[np.uint8], group: NDArray[Any], together: str
+) -> list[str]:
+    """What a user is told of the splits: how many stamps of each class and groups each has."""
+    return [
+        f"{name}: {counted(len(chosen), 'stamp')} ({counted(int(label[chosen].sum()), 'candidate')}, "
+        f"{counted(int((label[chosen] == 0).sum()), 'artifact')}) of "
+        f"{counted(len(np.unique(group[chosen])), together)}"
+        for name, chosen in parts.items()
+    ]
 
-    An image goes where its middle stamp lies. Raises UserError if a split that should have stamps
+
+def _divide(
+    path: Path,
+    group: NDArray[Any],
+    label: NDArray[np.uint8],
+    fractions: Sequence[float],
+    seed: int,
+    together: str,
+) -> list[NDArray[np.int64]]:
+    """The places of the stamps of each split: groups in random order, cut where the fractions say.
+
+    Groups with candidates are spread evenly among the others, so that each split gets its share of both
+    classes. A group goes where its middle stamp lies. Raises UserError if a split that should have stamps
     gets none.
     """
-    images, owner, sizes = np.unique(image, return_inverse=True, return_counts=True)
-    order = np.random.default_rng(seed).permutation(len(images))
+    groups, owner, sizes = np.unique(group, return_inverse=True, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(groups))
+    has_candidates = np.bincount(owner, label) > 0
+    order = order[np.argsort(_spread(has_candidates[order]), kind="stable")]
     middle = np.cumsum(sizes[order]) - sizes[order] / 2
-    bounds = np.cumsum(fractions)[:-1] * len(image)
-    place = np.empty(len(images), dtype=np.int64)
+    bounds = np.cumsum(fractions)[:-1] * len(group)
+    place = np.empty(len(groups), dtype=np.int64)
     place[order] = np.searchsorted(bounds, middle, side="right")
     parts = [np.flatnonzero(place[owner] == number) for number in range(len(SPLITS))]
     for name, fraction, part in zip(SPLITS, fractions, parts, strict=True):
         if fraction and not len(part):
             raise UserError(
-                f"{path}: {len(images)} images are too few for --split "
+                f"{path}: {len(groups)} {together}s are too few for --split "
                 f"{','.join(f'{f:g}' for f in fractions)}: '{name}' gets no stamps; "
-                "give it the fraction 0, or more images"
+                f"give it the fraction 0, or more {together}s"
             )
     return parts
+
+
+def _spread(chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Where each item comes, from 0 to 1, such that the chosen and the others are spread evenly."""
+    at = np.empty(len(chosen))
+    for part in (chosen, ~chosen):
+        at[part] = (np.arange(part.sum()) + 0.5) / max(part.sum(), 1)
+    return at

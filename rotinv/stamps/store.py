@@ -2,9 +2,9 @@
 
 Each group holds `stamps` (N, S, S, C) float32 and `label` (1 candidate, 0 artifact), and may hold
 `snr`, `kind` (an index into the attribute `kinds`) and `image` (whose stamps stay in one split).
-A store of alerts has no `label`; it has ALERT_COLUMNS, ids and what the survey says of each, and `flags`
-(rotinv/alerts/stamp.py says what each bit means). The root's attributes are `format`, `channels`,
-`normalisation` ('none' or 'minmax') and `kinds`.
+A store of alerts has ALERT_COLUMNS, ids and what the survey says of each, and `flags` (rotinv/alerts/stamp.py
+says what each bit means); it has `label` where somebody has labelled the alerts. The root's attributes are
+`format`, `channels`, `normalisation` ('none' or 'minmax') and `kinds`.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import h5py
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from rotinv.stamps.alert_columns import ALERT_COLUMNS, MEASURES, TEXTS, alert_column, refuse_alerts
 from rotinv.stamps.arrays import check_shape, read_arrays, split_of_arrays
@@ -29,8 +29,8 @@ FORMAT = "rotinv-stamps-1"
 SPLITS = ("train", "validate", "test")
 CHANNELS = ("template", "science", "difference", "snr_difference")  # HiTS's, in its order
 _NUMBERS = {"snr": np.float32, "kind": np.uint8, "image": np.int64, "flags": np.uint32}
-_COLUMNS = ("label", "snr", "kind", "image")
-_ALERT_COLUMNS = ("snr", "kind", "image", "flags", *ALERT_COLUMNS)
+_COLUMNS = ("snr", "kind", "image")
+_ALERT_COLUMNS = ("flags", *ALERT_COLUMNS)
 
 
 class StampStore:
@@ -175,8 +175,8 @@ class Writer:
         """Add stamps (n, S, S, C) with their labels (n,) to a split.
 
         Missing `snr` is NaN, missing `kind` 0, and without `image` each stamp is an image of its own.
-        `alerts` are ALERT_COLUMNS and `flags`, in a store of alerts, whose label is None; of what is not
-        given texts are empty and numbers NaN.
+        `label` is None in a store without labels. `alerts` are ALERT_COLUMNS and `flags`, in a store of
+        alerts; of what is not given texts are empty, numbers NaN and flags 0.
         """
         pixels = np.asarray(stamps, dtype=np.float32)
         count = len(pixels)
@@ -189,8 +189,9 @@ class Writer:
             **{name: np.asarray(values) for name, values in alerts.items()},
         }
         if "candidate_id" in self._file[split]:
-            empty = {name: np.full(count, "", object) for name in TEXTS}
-            columns = {**empty, **{name: np.full(count, np.nan) for name in MEASURES}, **columns}
+            empty: dict[str, NDArray] = {name: np.full(count, "", object) for name in TEXTS}
+            empty |= {name: np.full(count, np.nan) for name in MEASURES} | {"flags": np.zeros(count)}
+            columns = {**empty, **columns}
         if label is not None:
             columns["label"] = check_labels("label", np.asarray(label))
         for name, values in columns.items():
@@ -220,12 +221,13 @@ def create_store(
     normalisation: Literal["none", "minmax"] = "none",
     kinds: Sequence[str] = (),
     attributes: Mapping[str, Any] | None = None,
+    labels: bool = True,
     alerts: bool = False,
     overwrite: bool = False,
 ) -> Iterator[Writer]:
     """Make a store of stamps (size, size, len(channels)); the file appears whole, or not at all.
 
-    One of `alerts` has no labels, but the alerts' columns.
+    It has labels, unless `labels` is False, and where `alerts` is True the columns of alerts.
     """
     with create_hdf5(path, overwrite=overwrite) as file:
         file.attrs["format"] = FORMAT
@@ -234,7 +236,7 @@ def create_store(
             file.attrs.create(name, np.array(list(texts), dtype=object), dtype=h5py.string_dtype())
         file.attrs.update(attributes or {})
         for split in SPLITS:
-            columns = _ALERT_COLUMNS if alerts else _COLUMNS
+            columns = [*(["label"] if labels else []), *_COLUMNS, *(_ALERT_COLUMNS if alerts else [])]
             _create_split(file.create_group(split), (size, size, len(channels)), columns)
         yield Writer(file, size, len(channels))
 

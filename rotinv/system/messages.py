@@ -123,3 +123,8 @@ class _Short(logging.Formatter):
         if record.levelno < logging.INFO:
             return f"{record.name}: {text}"
         return f"{record.levelname.lower()}: {text}"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things in words: 1 stamp, 2 stamps, 1,000 stamps."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
