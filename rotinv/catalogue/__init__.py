@@ -1,1 +1,1 @@
-"""Scoring, whole: what is scored (sources), the scores (scorer), the catalogue (formats), and all on Dask."""
+"""Scoring: what is scored (sources), the scores (scorer), the catalogue (formats), and the same on Dask."""

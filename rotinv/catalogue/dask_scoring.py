@@ -1,7 +1,8 @@
-"""Scoring on a Dask cluster: shards of a source, each a file that a worker writes whole, joined in order.
+"""Scoring on a Dask cluster, shard by shard: a worker writes each shard to a file, and the files are joined
+in order.
 
-A shard whose worker dies is given to another. Its file is named by its stamps, so it is in the result once,
-however often it was made; shards that a run which was cut off left behind are not made again.
+A shard whose worker dies is given to another worker. A file is named by the stamps in it, so that each shard
+is in the result once, however often it was made. Shards that an interrupted run left behind are used again.
 """
 
 import contextlib
@@ -32,7 +33,8 @@ _EXPLAINED = 500  # stamps explained by one task
 
 @dataclass(frozen=True)
 class Plan:
-    """Where and how: a scheduler's address or local:N, stamps a shard, and what computes on each worker."""
+    """How to score: the cluster's address or local:N, the stamps of a shard, and what each worker computes
+    on."""
 
     address: str
     shard: int
@@ -40,15 +42,15 @@ class Plan:
     threads: int | None
     precision: str
     split: str | None
-    profiles: tuple[Profile, ...] = ()  # of surveys of the user's own
+    profiles: tuple[Profile, ...] = ()  # the user's own descriptions of surveys
 
 
 class Cluster:
     """The scoring of a source on a cluster; a context manager. The workers must see the same files."""
 
     def __init__(self, plan: Plan, scorer: Scorer, source: Source, out: Path) -> None:
-        """Raises UserError if the extra is not installed, the address is none, or the shards' folder, which
-        is OUT.shards, has other files."""
+        """Raises UserError if the extra is not installed, if the address is unusable, or if the shards'
+        folder, OUT.shards, has other files in it."""
         self._dask = require_extra("distributed", "dask", f"--dask {plan.address}")
         dask_cluster.processes(plan.address)
         self._plan, self._scorer, self._source = plan, scorer, source
@@ -101,7 +103,8 @@ class Cluster:
     def explain(
         self, indices: NDArray[np.int64], writer: map_files.Writer, progress: Callable[[int], object]
     ) -> None:
-        """Write the explanations of the stamps of these numbers; `progress` is told of every block."""
+        """Write the explanations of the stamps with these numbers; `progress` is called with each block's
+        count."""
 
         blocks = [indices[start : start + _EXPLAINED] for start in range(0, len(indices), _EXPLAINED)]
         paths = [str(self._folder / f"maps-{number:08}.h5") for number in range(len(blocks))]
@@ -113,7 +116,7 @@ class Cluster:
             progress(len(block))
 
     def _plugin(self) -> Any:
-        """What the workers are given: the networks."""
+        """The networks, as a plugin for the workers."""
 
         plan = self._plan
         return dask_worker.Plugin(
@@ -129,7 +132,8 @@ class Cluster:
         )
 
     def _run(self, function: Callable[..., str], tasks: Sequence[tuple]) -> Iterator[str]:
-        """Have workers run the tasks; gives what each returns as it ends. Raises what one raised."""
+        """Have workers run the tasks; yields what each returns when it ends. Raises the error of a task that
+        fails."""
         futures = [self._client.submit(function, *task, pure=False) for task in tasks]
         for future in self._dask.as_completed(futures, loop=self._client.loop):
             try:
@@ -142,7 +146,7 @@ class Cluster:
 
 
 def _about(plan: Plan, scorer: Scorer, source: Source) -> str:
-    """What tells the shards of one run from those of another."""
+    """A text that distinguishes the shards of this run from those of other runs."""
     files = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in source.paths]
     models = [weights_digest(model) for model in scorer.models]
     computing = (plan.device, plan.precision)

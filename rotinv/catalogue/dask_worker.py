@@ -1,7 +1,7 @@
 """What runs on the workers of a Dask cluster; needs the extra `dask`.
 
-A worker loads the networks once, by a plugin. However many threads Dask gives it, one shard at a time is
-scored, by the kernels' own pool of threads.
+A plugin loads the networks once on each worker. However many threads Dask gives a worker, it scores one shard
+at a time, with the kernels' own threads.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from rotinv.system import dask_cluster
 
 
 class Plugin(WorkerPlugin):
-    """The networks of a run, on a worker's device, and its stamps."""
+    """The networks of a run on a worker's device, and the stamps to score."""
 
     name = "rotinv"
 
@@ -47,7 +47,7 @@ class Plugin(WorkerPlugin):
         self._paths, self._split, self._profiles = [path.resolve() for path in paths], split, tuple(profiles)
 
     def setup(self, worker: Any) -> None:
-        """Called by Dask once, when the worker starts."""
+        """Dask calls this once, when the worker starts."""
         device, threads, precision = self._computing
         self._computing = device, threads or dask_cluster.own_threads(worker), precision
         self._lock = threading.Lock()
@@ -56,16 +56,16 @@ class Plugin(WorkerPlugin):
 
     @contextlib.contextmanager
     def work(self) -> Iterator[scorer.Here]:
-        """The scoring of the stamps, for one thread at a time."""
+        """The scoring of the stamps; one thread at a time may use it."""
         with self._lock:
-            get_kernels(*self._computing)  # the number of threads is each calling thread's own
+            get_kernels(*self._computing)  # which sets the number of threads for the calling thread
             if self._source is None:
                 self._source = sources.open_source(self._models[0], self._paths, self._split, self._profiles)
             yield scorer.Here(self._scorer, self._source)
 
 
 def score_shard(start: int, stop: int, path: str, about: str) -> str:
-    """Score the stamps from `start` up to `stop` into a file; gives its path."""
+    """Score the stamps from `start` up to `stop` into a file; returns its path."""
     with _plugin().work() as work:
         known = set(work.problems)
         parts = list(work.rows(start, stop))
@@ -75,7 +75,7 @@ def score_shard(start: int, stop: int, path: str, about: str) -> str:
 
 
 def explain_shard(indices: NDArray[np.int64], path: str) -> str:
-    """Explain the stamps of these numbers into a file; gives its path."""
+    """Explain the stamps with these numbers into a file; returns its path."""
     with (
         _plugin().work() as work,
         map_files.create(Path(path), scorer.QUESTION, {}, overwrite=True) as writer,

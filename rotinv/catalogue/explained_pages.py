@@ -1,4 +1,4 @@
-"""Pictures of the stamps that a catalogue explains: a page for each, as the program `explain` draws them."""
+"""Pictures of the stamps that a catalogue explains: a page for each, as the program explain draws them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from rotinv.lrp import map_figures, map_files
 from rotinv.lrp.attribution import Explanation, Question
 from rotinv.runs.model import CLASS_NAMES
 
-MOST = 50  # pages; nobody looks at more, and they would take longer than the scores
+MOST = 50  # pages: more would take longer than the scores, and few people look at them
 
 
 @dataclass(frozen=True, eq=False)
 class Explained:
-    """Stamps (n, h, h, c) that were explained, as map_figures.page draws them.
+    """Explained stamps (n, h, h, c), in the form that map_figures.page draws.
 
-    `columns` (n,) are what the catalogue knows of them, by the names of its columns.
+    `columns` are arrays (n,) of what the catalogue knows of each stamp, by the names of its columns.
     """
 
     stamps: NDArray[np.float32]
@@ -31,11 +31,11 @@ class Explained:
     columns: Mapping[str, NDArray[Any]]
 
     def label(self, i: int) -> int | None:
-        """The class of the i-th stamp, where it is known."""
+        """The class of the i-th stamp, if it is known."""
         return int(self.columns["label"][i]) if "label" in self.columns else None
 
     def title(self, i: int) -> str:
-        """The i-th stamp's name or number, with its label and SNR where they are known."""
+        """The i-th stamp's name or number, with its label and SNR if they are known."""
         known = {name: values[i] for name, values in self.columns.items()}
         parts = [str(known.get("object_id") or f"stamp {known['indices']}")]
         if known.get("candidate_id"):
@@ -50,9 +50,9 @@ class Explained:
 def draw(
     path: str | Path, maps: str | Path, scorer: Scorer, source: Source, *, overwrite: bool = False
 ) -> list[str]:
-    """Write a PDF with a page for each stamp of a file of maps, and give the pages' titles.
+    """Write a PDF with a page for each stamp in a file of maps; returns the pages' titles.
 
-    Needs matplotlib. Raises UserError if the PDF exists, but for `overwrite`.
+    Needs matplotlib. Raises UserError if the PDF exists and may not be overwritten.
     """
     columns, answers = map_files.read(maps)
     answers.sort(key=lambda one: scorer.names.index(one.name))

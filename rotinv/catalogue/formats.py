@@ -23,8 +23,8 @@ from rotinv.system.files import refuse_existing, written_whole
 from rotinv.system.hdf5 import create_hdf5
 
 TEXT = "text"
-_ROWS = 50_000  # written together
-_TEXT_WIDTH = 64  # bytes of a FITS table's texts: a UUID has 36
+_ROWS = 50_000  # written at a time
+_TEXT_WIDTH = 64  # bytes for a text in a FITS table; a UUID has 36
 _FITS_BLOCK = 2880
 _ABOUT = ("description", "ucd", "unit")
 
@@ -34,7 +34,8 @@ Write = Callable[[Rows], None]
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its numpy type or TEXT, what it is, the IVOA's word for it (UCD 1+), and its unit if any."""
+    """A column: its NumPy type or TEXT, a description, the IVOA's word for it (UCD 1+), and its unit if it
+    has one."""
 
     name: str
     dtype: str
@@ -45,7 +46,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing that holds for the whole table: its name, and the keyword of a FITS header."""
+    """Something that holds for the whole table: its name, and its keyword in a FITS header."""
 
     name: str
     keyword: str
@@ -60,7 +61,7 @@ def check(path: str | Path | None, overwrite: bool = False) -> None:
     if path.suffix.lower() not in _FORMATS:
         raise UserError(f"{path}: its suffix is none of {', '.join(_FORMATS)}, which say what to write")
     refuse_existing(path, overwrite)
-    if not _is_metadata(_beside(path)):  # alone it is what a process left that was killed between the two
+    if not _is_metadata(_beside(path)):  # alone it is left by a process killed between the two
         refuse_existing(_beside(path), overwrite)
     if path.suffix.lower() == ".parquet":
         require_extra("pyarrow", "alerts", path)
@@ -72,14 +73,14 @@ def check(path: str | Path | None, overwrite: bool = False) -> None:
 def create(
     path: str | Path | None, columns: Sequence[Column], facts: Sequence[Fact], *, overwrite: bool = False
 ) -> Iterator[Write]:
-    """Give the function that appends rows to the catalogue at `path`, or to standard output (CSV).
+    """Gives the function that appends rows to the catalogue at `path`, or to standard output (CSV).
 
-    Rows are (n,) arrays by the columns' names. The file appears whole, when the block ends well.
+    Rows are (n,) arrays by the columns' names. The file appears whole, when the block ends without an error.
     """
     path = None if path is None else Path(path)
     if path is None:
         if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
-            sys.stdout.reconfigure(encoding="utf-8")  # it goes into a file or another program
+            sys.stdout.reconfigure(encoding="utf-8")  # for the file or program that reads it
         yield _csv_rows(sys.stdout, columns)
         return
     with _FORMATS[path.suffix.lower()](path, columns, facts, overwrite) as write:
@@ -117,7 +118,7 @@ def _csv(path: Path, columns: Sequence[Column], facts: Sequence[Fact], overwrite
 
 
 def _csv_rows(file: TextIO, columns: Sequence[Column]) -> Write:
-    """Write a CSV; a number is given by the fewest digits that read back to the same bits."""
+    """Write a CSV. A number is written with the fewest digits that read back to the same bits."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([column.name for column in columns])
 
@@ -130,8 +131,8 @@ def _csv_rows(file: TextIO, columns: Sequence[Column]) -> Write:
 
 @contextlib.contextmanager
 def _ecsv(path: Path, columns: Sequence[Column], facts: Sequence[Fact], overwrite: bool) -> Iterator[Write]:
-    """A table as astropy's ECSV 1.0: its header is astropy's own, of a table without rows; then a CSV, whose
-    texts are quoted. An empty text is read as one without a value, which ECSV does not tell apart."""
+    """A table as astropy's ECSV 1.0. The header is astropy's own for a table without rows; a CSV with quoted
+    texts follows. ECSV does not tell an empty text from a missing one."""
     table = require_extra("astropy.table", "alerts", path)
     empty = table.Table(meta={fact.name: fact.value for fact in facts})
     for column in columns:
@@ -209,7 +210,7 @@ def _parquet(
 
 @contextlib.contextmanager
 def _fits(path: Path, columns: Sequence[Column], facts: Sequence[Fact], overwrite: bool) -> Iterator[Write]:
-    """A binary table; its header is written again at the end, when the number of rows is known."""
+    """A binary table. The header is written again at the end, when the number of rows is known."""
     fits = require_extra("astropy.io.fits", "alerts", path)
     names = _fits_names(columns)
     dtype = np.dtype([(name, _fits_type(column)) for name, column in zip(names, columns, strict=True)])
@@ -221,7 +222,7 @@ def _fits(path: Path, columns: Sequence[Column], facts: Sequence[Fact], overwrit
             header[f"TUNIT{i}"] = column.unit
     for fact in facts:
         header[fact.keyword] = fact.value
-        if len(str(fact.value)) < 40:  # there is no room beside a longer one
+        if len(str(fact.value)) < 40:  # else there is no room for the comment
             header.comments[fact.keyword] = fact.name
     primary = fits.PrimaryHDU().header.tostring().encode()
     with written_whole(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
@@ -246,7 +247,7 @@ def _write_again(file: BinaryIO, offset: int, header: bytes) -> None:
 
 
 def _fits_names(columns: Sequence[Column]) -> list[str]:
-    """The columns' names as VOTable and SQL take them: letters, digits and _, no two alike in lower case."""
+    """The columns' names in a form for VOTable and SQL: letters, digits and _, no two alike in lower case."""
     names: list[str] = []
     for column in columns:
         name = "".join(c if c.isascii() and c.isalnum() else "_" for c in column.name)
@@ -256,7 +257,8 @@ def _fits_names(columns: Sequence[Column]) -> list[str]:
 
 
 def _fits_type(column: Column) -> str:
-    """FITS has no unsigned numbers but of one byte, and no signed ones of that."""
+    """A FITS type for a column. FITS has unsigned integers of one byte only, and no signed ones of one
+    byte."""
     if column.dtype == TEXT:
         return f"S{_TEXT_WIDTH}"
     return {"int8": ">i2", "uint32": ">i4"}.get(column.dtype, np.dtype(column.dtype).newbyteorder(">").str)
@@ -273,12 +275,12 @@ def _fixed(path: Path, column: Column, values: NDArray[Any]) -> NDArray[np.bytes
 
 
 def _beside(path: Path) -> Path:
-    """Where a CSV's metadata is; of other formats, the file itself."""
+    """The path of a CSV's metadata; for other formats, that of the file itself."""
     return path.with_name(f"{path.name}-metadata.json") if path.suffix.lower() == ".csv" else path
 
 
 def _is_metadata(path: Path) -> bool:
-    """Whether a file is the metadata of a CSV of ours."""
+    """Whether a file is the metadata of a CSV that rotinv wrote."""
     try:
         return {"columns", "model_1_sha256"} <= dict(json.loads(path.read_text(encoding="utf-8"))).keys()
     except (OSError, ValueError, TypeError):

@@ -1,6 +1,6 @@
 """Trained networks as makers of a catalogue: the columns, the facts, and the rows of a block of stamps.
 
-It also chooses which scored stamps are explained: by LRP, for the class that the catalogue gives.
+Also chooses which of the scored stamps are explained by LRP, for the class that the catalogue gives them.
 """
 
 import contextlib
@@ -61,7 +61,8 @@ _NORMALISATIONS = {
 
 @dataclass(frozen=True)
 class Threshold:
-    """Where p(candidate) makes a candidate, and the FPR that this was found for, if it was."""
+    """The p(candidate) from which a stamp is called a candidate, and the FPR that this was chosen for, if
+    any."""
 
     value: float = 0.5
     fpr: float | None = None
@@ -82,7 +83,7 @@ class Scorer:
         self._params = [k.asarray(model.params) for model in models]
 
     def columns(self, known: Sequence[str]) -> list[Column]:
-        """The catalogue's columns, for stamps of which this is known (see sources.Source)."""
+        """The catalogue's columns, for stamps of which the values `known` are known (see sources.Source)."""
         p = self.k.dtype.name
         ids = [_KNOWN[name] for name in known if name in ALERT_COLUMNS]
         return [
@@ -101,7 +102,8 @@ class Scorer:
         ]
 
     def facts(self, normalisation: str) -> list[Fact]:
-        """What holds for all rows: versions, weights, threshold, how the pixels were scaled, the flags."""
+        """What holds for all rows: versions, weights, threshold, how the pixels were scaled, and the flags'
+        meanings."""
         facts = [
             Fact("version", "RIVERSN", __version__),
             Fact("channels", "CHANNELS", ",".join(self.models[0].config.channels)),
@@ -119,7 +121,7 @@ class Scorer:
         return [*facts, *(Fact(f"flag_{name}", f"FLAG{bit}", bit) for name, (bit, _) in FLAGS.items())]
 
     def classes(self, stamps: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """The class (n,) that the catalogue gives stamps (n, h, h, c) which have values throughout."""
+        """The classes (n,) that the catalogue gives to stamps (n, h, h, c) without NaN or infinite pixels."""
         each = [
             score_stamps(self.k, model.network, params, stamps)
             for model, params in zip(self.models, self._params, strict=True)
@@ -127,7 +129,7 @@ class Scorer:
         return rates.classify(ensembles.majority(np.stack(each)), self.threshold.value)
 
     def rows(self, block: Block) -> dict[str, NDArray]:
-        """The catalogue's rows, by column; stamps with pixels that are not finite get no score."""
+        """The catalogue's rows, by column. Stamps with NaN or infinite pixels have no score."""
         pairs = [
             score_with_rotation_std(self.k, model.network, params, block.stamps[block.scorable])
             for model, params in zip(self.models, self._params, strict=True)
@@ -151,14 +153,14 @@ class Scorer:
 
 
 def _spread(where: NDArray[np.bool_], values: NDArray) -> NDArray:
-    """The values at their places, NaN elsewhere."""
+    """An array with the values at the places `where` is true, and NaN elsewhere."""
     out = np.full(len(where), np.nan, dtype=values.dtype)
     out[where] = values
     return out
 
 
-NEAR = 100  # stamps, where no number is given
-_TOGETHER = 500  # stamps that are read and explained together: a stamp's maps are large
+NEAR = 100  # stamps nearest the threshold that are explained, if no number is given
+_TOGETHER = 500  # stamps that are explained at a time, since a stamp's maps are large
 QUESTION = Question()
 _FORMS = "near-threshold, near-threshold K, top K or all"
 
@@ -180,11 +182,12 @@ class Work(Protocol):
     def explain(
         self, indices: NDArray[np.int64], writer: map_files.Writer, progress: Callable[[int], object]
     ) -> None:
-        """Write the explanations of the stamps of these numbers; `progress` is told of every block."""
+        """Write the explanations of the stamps with these numbers; `progress` is called with each block's
+        count."""
 
 
 class Here:
-    """Scoring in this process: a thread reads ahead of the kernels."""
+    """Scoring in this process. A thread reads ahead of the kernels."""
 
     def __init__(self, scorer: Scorer, source: Source) -> None:
         self._scorer, self._source = scorer, source
@@ -210,12 +213,14 @@ class Here:
     def explain(
         self, indices: NDArray[np.int64], writer: map_files.Writer, progress: Callable[[int], object]
     ) -> None:
-        """Write the explanations of the stamps of these numbers; `progress` is told of every block."""
+        """Write the explanations of the stamps with these numbers; `progress` is called with each block's
+        count."""
         explain(self._scorer, self._source, indices, writer, progress)
 
 
 class Choice:
-    """Chooses among rows of a catalogue as they pass: those nearest the threshold, the highest, or all."""
+    """Chooses among the rows of a catalogue, block by block: those nearest the threshold, the highest, or
+    all."""
 
     def __init__(self, words: Sequence[str], threshold: float) -> None:
         self._kind, self._threshold = words[0], threshold
@@ -228,7 +233,7 @@ class Choice:
         self._all: list[NDArray[np.int64]] = []
 
     def add(self, rows: dict[str, NDArray]) -> None:
-        """Look at rows; those without a score are never chosen."""
+        """Look at rows. Those without a score are never chosen."""
         p = np.asarray(rows["probability"], np.float64)
         scored = np.isfinite(p)
         key = np.abs(p - self._threshold) if self._kind == "near-threshold" else -p
@@ -242,7 +247,7 @@ class Choice:
 
     @property
     def indices(self) -> NDArray[np.int64]:
-        """The numbers of those chosen, the nearest or highest first."""
+        """The numbers of the chosen stamps, the nearest or highest first."""
         return np.concatenate([self._index, *self._all])
 
 
@@ -253,10 +258,10 @@ def explain(
     writer: map_files.Writer,
     progress: Callable[[int], object],
 ) -> None:
-    """Write the explanations of the stamps of these numbers; `progress` is told of every block.
+    """Write the explanations of the stamps with these numbers; `progress` is called with each block's count.
 
-    Each network's maps are of the class that the catalogue gives, by the vote at the threshold, whether the
-    network by itself would give that class or not.
+    Each network's maps are of the class that the catalogue gives (by the vote, at the threshold), even where
+    the network alone would give the other.
     """
     for start in range(0, len(indices), _TOGETHER):
         stamps, columns = gather(source, indices[start : start + _TOGETHER])
@@ -268,7 +273,8 @@ def explain(
 
 
 def gather(source: Source, indices: NDArray[np.int64]) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
-    """The stamps of these numbers and what is known of them, in this order but read in the source's own."""
+    """The stamps with these numbers and what is known of them, in this order; they are read in the source's
+    own order."""
     order = np.argsort(indices)
     folder = np.split(indices[order], np.flatnonzero(np.diff(indices[order]) != 1) + 1)
     blocks = [block for run in folder for block in source.blocks(int(run[0]), int(run[-1]) + 1)]

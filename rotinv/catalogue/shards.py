@@ -19,7 +19,7 @@ Rows = dict[str, NDArray[Any]]
 
 
 def write_shard(path: str | Path, rows: Rows, about: str, problems: Sequence[str]) -> None:
-    """A shard's file: its columns, what they are of, and what could not be read."""
+    """Write a shard's file: its columns, a text about what they are of, and what could not be read."""
     with create_hdf5(path, overwrite=True) as file:
         file.attrs["about"] = about
         file["problems"] = np.array(problems, dtype=h5py.string_dtype())
@@ -38,7 +38,7 @@ def read_shard(path: str | Path) -> tuple[Rows, list[str]]:
 
 
 def is_whole_shard(path: str | Path, about: str) -> bool:
-    """Whether a shard is there already, of the same stamps, networks and threshold."""
+    """Whether a shard is there already, for the same stamps, networks and threshold."""
     path = Path(path)
     if not path.exists():
         return False

@@ -1,6 +1,6 @@
-"""What is scored, stores and arrays or files of alerts, as blocks that are ready for a network.
+"""What is scored: stores, arrays or files of alerts, as blocks of stamps that are ready for a network.
 
-A block is read and prepared in a thread, ahead of the kernels that score the one before it.
+A thread reads and prepares a block while the kernels score the one before it.
 """
 
 import contextlib
@@ -33,7 +33,8 @@ T = TypeVar("T")
 class Block:
     """Stamps (n, h, h, c) as the network reads them, and what is known of each.
 
-    `scorable` (n,) tells which have values throughout; `flags` are the bits of rotinv/alerts/stamp.py.
+    `scorable` (n,) tells which have no NaN or infinite pixels; `flags` are the bits of
+    rotinv/alerts/stamp.py.
     """
 
     index: NDArray[np.int64]
@@ -44,7 +45,7 @@ class Block:
 
 
 class Source(Protocol):
-    """Where stamps come from."""
+    """What is scored: where the stamps come from."""
 
     paths: tuple[Path, ...]
     known: tuple[str, ...]  # what is known of each stamp: label, snr, and of alerts ALERT_COLUMNS
@@ -57,7 +58,7 @@ class Source(Protocol):
         """What could not be read, so far."""
 
     def check(self, on_bad: str) -> None:
-        """Raise UserError if pixels are not finite and `on_bad` is 'error', or if no stamp is good."""
+        """Raise UserError if `on_bad` is 'error' and a pixel is not finite, or if no stamp can be scored."""
 
     def blocks(self, start: int, stop: int) -> Iterator[Block]:
         """The stamps from `start` up to `stop`, a block at a time."""
@@ -68,10 +69,10 @@ def open_source(
 ) -> Source:
     """The stamps of one store or array, or of files of alerts, for a network.
 
-    `profiles` describe surveys of alerts that are not among the known ones.
+    `profiles` describe surveys that rotinv does not know.
 
-    Raises UserError if they cannot be read, if they are not what the network was trained on, and for a store
-    among other files.
+    Raises UserError if they cannot be read, if they are not like those the network was trained on, and for a
+    store among other files.
     """
     found = [Path(path) for path in paths]
     stores = [path for path in found if _is_store(path)]
@@ -106,7 +107,7 @@ class StampSource:
         return len(self._split)
 
     def check(self, on_bad: str) -> None:
-        """Raise UserError if pixels are not finite and `on_bad` is 'error', or if no stamp is good."""
+        """Raise UserError if `on_bad` is 'error' and a pixel is not finite, or if no stamp can be scored."""
         if on_bad != "flag":
             usable(self._split, on_bad)
 
@@ -127,7 +128,7 @@ class StampSource:
 
 
 class AlertSource:
-    """The stamps of files of alerts: cut to the network's size, of the channels that it reads."""
+    """The stamps of files of alerts, cut to the network's size, with the channels that it reads."""
 
     known: tuple[str, ...] = (*ALERT_COLUMNS, "snr")
     normalisation = "none"
@@ -152,7 +153,8 @@ class AlertSource:
         return self._files.problems
 
     def check(self, on_bad: str) -> None:
-        """Raise UserError if `on_bad` is 'error': which alerts lack pixels is known when they are scored."""
+        """Raise UserError if `on_bad` is 'error': which alerts lack pixels is known only while they are
+        scored."""
         if on_bad == "error":
             raise UserError(
                 f"{self.paths[0]}: alerts that lack pixels are common; take --on-bad flag or drop"
@@ -166,7 +168,7 @@ class AlertSource:
 
 
 def ahead(items: Iterator[T]) -> Generator[T, None, None]:
-    """The items, made in a thread while the last ones are used; what goes wrong there is raised here."""
+    """The items, each made in a thread while the one before is used. Errors in the thread are raised here."""
     waiting: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(_AHEAD)
     stop = threading.Event()
 
@@ -209,7 +211,7 @@ def _block(
     flags: NDArray[np.uint32],
     known: dict[str, NDArray],
 ) -> Block:
-    """Prepare raw stamps; a channel without values, or a constant one, is flagged."""
+    """Prepare raw stamps. Channels without values and constant channels are flagged."""
     stamps, constant = prepare(raw, normalisation, size)
     flat = stamps.reshape(len(stamps), -1, stamps.shape[3])
     scorable: NDArray[np.bool_] = np.asarray(np.isfinite(flat).all(axis=(1, 2)))

@@ -1,4 +1,4 @@
-"""What a store keeps of alerts beside their pixels: ids, and what their surveys say of them."""
+"""What a store keeps of alerts beside their pixels: ids, and what their surveys say of each."""
 
 import contextlib
 import shlex
@@ -11,7 +11,7 @@ import numpy as np
 from rotinv.system.errors import UserError
 
 TEXTS = ("object_id", "candidate_id", "survey", "band", "survey_score_version", "pixel_flags")  # of alerts
-MEASURES = {  # of alerts, as their survey gives them
+MEASURES = {  # as their survey gives them
     **dict.fromkeys(("ra", "dec", "mjd"), np.float64),
     **dict.fromkeys(("magnitude", "flux", "survey_score"), np.float32),
 }
@@ -20,7 +20,7 @@ _FILES = (b"Obj\x01", b"PAR1", b"SIMPLE  =", b"\x1f\x8b")  # what Avro, Parquet 
 
 
 def alert_column(where: str, group: h5py.Group, name: str, count: int) -> Any:
-    """A column of alerts, which stays in the file: those of ten million alerts do not belong in memory."""
+    """A column of alerts, left in the file: for ten million alerts it would take too much memory."""
     found, is_text = group[name], name in TEXTS
     kind = getattr(found, "dtype", np.dtype(object))
     right = h5py.check_string_dtype(kind) is not None if is_text else kind.kind == "f"
@@ -33,7 +33,7 @@ def alert_column(where: str, group: h5py.Group, name: str, count: int) -> Any:
 
 
 def refuse_alerts(path: str | Path) -> None:
-    """Raise UserError, with what to do, for alerts: they are read by score and import_alerts only."""
+    """Raise UserError, with the remedy, for files of alerts: only score and import_alerts read them."""
     path, start = Path(path), b""
     if path.is_file():
         with contextlib.suppress(OSError), path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Stamps in NumPy's own files (.npy, .npz), read without ever running a pickle."""
+"""Stamps in NumPy's own files (.npy, .npz), read without unpickling anything."""
 
 import zipfile
 import zlib
@@ -23,11 +23,11 @@ _WANTED = {"fiu": "numbers", "fiubUS": "numbers or words", _NAMES: "whole number
 
 
 def read_arrays(path: str | Path, keep: Sequence[str] = tuple(_TYPES)) -> dict[str, NDArray[Any]]:
-    """The array `stamps` of a file, of 4 axes, and what the file has of the columns in `keep`.
+    """The array `stamps` of a file, with 4 axes, and those of the columns in `keep` that the file has.
 
-    A .npy file is memory-mapped. In an .npz file the stamps are the array 'stamps', or the only one
-    of 4 axes. Raises UserError if the file is missing or damaged, if an array holds objects or other
-    things than numbers, or if a column's length is not the number of stamps.
+    A .npy file is memory-mapped. In an .npz file the stamps are the array 'stamps', or the only one with 4
+    axes. Raises UserError if the file is missing or damaged, if an array holds anything other than numbers,
+    or if a column's length is not the number of stamps.
     """
     path = Path(path)
     if not path.is_file():
@@ -65,8 +65,8 @@ def split_of_arrays(
     size: int | None,
     normalisation: str = "none",
 ) -> Split:
-    """The array `stamps`, (N, S, S, C) or (N, C, S, S), as a Split, with `label` and `snr` where they are
-    there.
+    """The array `stamps`, (N, S, S, C) or (N, C, S, S), as a Split, with its `label` and `snr` if there are
+    any.
 
     `path` names the arrays in messages. Raises UserError if the stamps have not `channels` channels and
     `size` pixels a side (None takes any number), if there are none, or for labels that are neither 0 and 1
@@ -88,7 +88,7 @@ def split_of_arrays(
 
 
 def arrays_in_memory(name: str, stamps: ArrayLike, **columns: ArrayLike | None) -> dict[str, NDArray[Any]]:
-    """Arrays of a caller, checked as those of a file are: `stamps`, one (S, S, C) or several, and columns.
+    """Arrays from a caller, checked as those of a file are: `stamps`, one (S, S, C) or several, and columns.
 
     Masked pixels become NaN, and labels in words 0 and 1. Raises UserError if something is no array of
     numbers (or of words, where it may be), or not one for each stamp.
@@ -118,7 +118,8 @@ def _array(name: str, what: str, values: ArrayLike) -> NDArray[Any]:
 def channels_last(
     path: str | Path, stamps: NDArray[Any], channels: int | None, size: int | None = None
 ) -> NDArray[Any]:
-    """View stamps (N, S, S, C) or (N, C, S, S) as (N, S, S, C); `channels` tells which of them it is.
+    """View stamps (N, S, S, C) or (N, C, S, S) as (N, S, S, C); the number of `channels` tells which of the
+    two it is.
 
     Raises UserError, with the shape found and the one wanted, if it is neither.
     """

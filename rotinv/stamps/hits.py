@@ -21,7 +21,7 @@ from rotinv.stamps.unpickling import read_dict
 from rotinv.system.errors import UserError
 
 SIDE = 21
-SKIPPED = {  # what a file's attributes count, and what a user is told
+SKIPPED = {  # by the attribute of the file that counts them: what the user is told
     "wrong_length": "rows without 441 pixels",
     "pixels_not_finite": "rows with NaN or infinite pixels",
     "snr_not_finite": "rows with a NaN or infinite SNR",
@@ -91,10 +91,10 @@ def scale_faithfully(pixels: NDArray[Any]) -> NDArray[Any]:
 
 
 def list_chunks(folder: str | Path, size: int | None, skipped: Counter[str]) -> list[Path]:
-    """The chunks of a folder in lexicographic order, of `size` only, or of any (0).
+    """The chunks of a folder in lexicographic order: those of `size` stamps, or all if `size` is 0.
 
-    Counts in `skipped` what else is there. Raises UserError if there is no chunk, or if there are
-    chunks of several sizes and `size` is None: they may be the same stamps twice.
+    Other files are counted in `skipped`. Raises UserError if there is no chunk, or if `size` is None and
+    there are chunks of several sizes, which may hold the same stamps twice.
     """
     folder = Path(folder)
     try:
@@ -178,7 +178,7 @@ def _whole(column: Any) -> NDArray[np.bool_]:
 
 
 def _take(column: Any, rows: NDArray[np.int64]) -> NDArray[Any]:
-    """Some rows of a column: pixels (n, 441)."""
+    """The pixels (n, 441) of some rows of a column."""
     if isinstance(column, list):
         return np.stack([column[row] for row in rows])
     low, high = int(rows[0]), int(rows[-1]) + 1
@@ -186,7 +186,7 @@ def _take(column: Any, rows: NDArray[np.int64]) -> NDArray[Any]:
 
 
 def _rows(path: Path, name: str, column: Any) -> Any:
-    """An array (N, 441) of floats, or a list of N arrays of them, whose lengths may differ."""
+    """A column of pixels: an array (N, 441) of floats, or a list of N arrays, which may be incomplete."""
     if not isinstance(column, list):
         array = _floats(path, name, column)
         if array.ndim != 2 or array.shape[1] != _PIXELS:

@@ -1,4 +1,5 @@
-"""Making a stamp store of arrays: stamps are divided into train, validate and test, whole images together."""
+"""Making a stamp store from arrays: stamps are divided into train, validate and test, whole images
+together."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ def pack(
     together: str = "image",
     attributes: Mapping[str, Any] | None = None,
 ) -> dict[str, NDArray[np.int64]]:
-    """Write the stamps at `kept` with their columns to a new store; gives the indices of each split.
+    """Write the stamps at `kept` with their columns to a new store; returns the indices of each split.
 
     `columns` are (N,) arrays for all the stamps: `label`, and where known `snr`, `kind`, `image`, and of
     alerts `flags` and ALERT_COLUMNS. The stamps of a group, by default those of an image, go to one split;
@@ -86,7 +87,7 @@ def groups_of(*columns: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def channel_names(count: int) -> Sequence[str]:
-    """What the channels of stamps are called where nobody has named them."""
+    """Names for channels that nobody has named."""
     return CHANNELS if count == len(CHANNELS) else [f"channel{c}" for c in range(count)]
 
 

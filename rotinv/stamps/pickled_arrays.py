@@ -1,4 +1,5 @@
-"""What stands for NumPy's objects while a pickle is read: checked, then a view of the file's bytes."""
+"""Stand-ins for NumPy's objects while a pickle is read: an array is checked, then becomes a view of the
+file's bytes."""
 
 import math
 import re
@@ -9,7 +10,7 @@ import numpy as np
 LONGEST_NAME = 200  # bytes of a name
 
 RECONSTRUCT, NDARRAY, DTYPE, SCALAR = "_reconstruct", "ndarray", "dtype", "scalar"
-_ALWAYS = 10_000  # an array without values may have a shape such as (0, 441) in a small file
+_ALWAYS = 10_000  # numbers in a shape such as (0, 441): an array without values needs no bytes in the file
 _TYPE = re.compile("f[248]|[iu][1248]|b1")  # NumPy's names of the types that are plain numbers
 
 
@@ -18,18 +19,18 @@ class Damaged(Exception):
 
 
 class Forbidden(Exception):
-    """The file asks for what no chunk needs."""
+    """The file asks for something that no chunk needs."""
 
 
 class Global:
-    """Stands for one of NumPy's names; there is nothing to call."""
+    """Stands for one of NumPy's names. It cannot be called."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
 
 class Type:
-    """Stands for a dtype: its name, then also its byte order."""
+    """Stands for a dtype: its name and, once its state is known, its byte order."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -46,7 +47,7 @@ class Type:
 
 
 class Array:
-    """Stands for an array, whose values come after it."""
+    """Stands for an array, whose shape, dtype and values come after it in the file."""
 
     def __init__(self) -> None:
         self.values: np.ndarray | None = None
@@ -78,7 +79,7 @@ def view(shape: tuple[int, ...], kind: Any, data: Any, order: Any) -> np.ndarray
 
 
 def call(name: str, arguments: tuple[Any, ...]) -> Any:
-    """What a call of one of the names would make: a stand-in, or the value of a scalar."""
+    """The result of calling one of the names: a stand-in, or the value of a scalar."""
     if name == RECONSTRUCT and len(arguments) == 3:
         if not isinstance(arguments[0], Global) or arguments[0].name != NDARRAY:
             raise Forbidden("makes an array of another class")
@@ -104,6 +105,6 @@ def text(value: Any) -> str:
 
 
 def show(name: str) -> str:
-    """A name of the file for a message: on one line, and not long."""
+    """A name from the file for a message: on one line, and shortened."""
     shown = name if name.isprintable() else ascii(name)
     return shown if len(shown) <= 80 else shown[:77] + "..."

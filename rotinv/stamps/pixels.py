@@ -1,9 +1,9 @@
-"""From raw pixels to what a network reads: the centre of a stamp, each channel scaled to [0, 1].
+"""From raw pixels to a network's input: the centre of a stamp, each channel scaled to [0, 1].
 
     x' = (x - min x) / (max x - min x)      per stamp and channel
 
-Minimum and maximum do not depend on the order of the pixels and every pixel is scaled by itself,
-so a stamp gets the same bits wherever it stands in a batch, and a turned stamp the turned bits.
+Minimum and maximum do not depend on the order of the pixels, and every pixel is scaled by itself. So a stamp
+gets the same bits wherever it is in a batch, and a turned stamp gets the same bits, turned.
 """
 
 from typing import Any
@@ -22,8 +22,8 @@ Stamps = NDArray[np.float32]  # (N, S, S, C)
 def prepare(raw: NDArray[Any], normalisation: str = "none", side: int | None = None) -> tuple[Stamps, int]:
     """The stamps (N, S, S, C) as a network reads them, and how many of their channels are constant.
 
-    Cuts the centre of `side` pixels first. Pixels of a store marked 'minmax' are taken as they are.
-    Training, scoring and explaining all come through here.
+    Cuts out the centre of `side` pixels first. Pixels of a store marked 'minmax' are scaled already.
+    Training, scoring and explaining all use this function.
     """
     if side is not None:
         raw = crop(raw, side)
@@ -33,9 +33,10 @@ def prepare(raw: NDArray[Any], normalisation: str = "none", side: int | None = N
 
 
 def normalise(raw: NDArray[Any]) -> tuple[Stamps, int]:
-    """Scale each channel of each stamp (N, S, S, C) to [0, 1]; give also the number of constant channels.
+    """Scale each channel of each stamp (N, S, S, C) to [0, 1]; also returns the number of constant channels.
 
-    A constant channel becomes zeros. Pixels that are not finite give pixels that are not finite.
+    A constant channel becomes zeros. A channel with a NaN or infinite pixel has such pixels in the result
+    too.
     """
     pixels = np.ascontiguousarray(raw, dtype=np.float32)
     count, channels = pixels.shape[0], pixels.shape[-1]
@@ -48,8 +49,8 @@ def normalise(raw: NDArray[Any]) -> tuple[Stamps, int]:
 def crop(stamps: NDArray[Any], side: int) -> NDArray[Any]:
     """The centre `side` x `side` pixels of stamps (N, S, S, C), as a view.
 
-    `side` must be odd if S is odd and even if S is even, for otherwise no cut has the same centre.
-    Raises UserError if it is not, or if it is larger than S.
+    `side` must be odd if S is odd and even if S is even: otherwise no cut has the same centre. Raises
+    UserError if it is not, or if it is larger than S.
     """
     size = stamps.shape[1]
     check_side(size, side)
@@ -58,7 +59,8 @@ def crop(stamps: NDArray[Any], side: int) -> NDArray[Any]:
 
 
 def check_side(size: int, side: int) -> None:
-    """Raise UserError unless stamps of `size` pixels can be cut to their centre of `side` (see crop)."""
+    """Raise UserError unless the centre of `side` pixels can be cut out of stamps of `size` pixels (see
+    crop)."""
     if not 1 <= side <= size:
         raise UserError(
             f"crop {side}: the stamps have {size} x {size} pixels; give a number from 1 to {size}"
@@ -73,9 +75,9 @@ def check_side(size: int, side: int) -> None:
 
 @njit(nogil=True)
 def _scale(raw: Any, out: Any) -> int:
-    """Scale raw (N, P, C) into out; one thread, for it runs beside the training's own threads.
+    """Scale raw (N, P, C) into out, in one thread, since the training has threads of its own.
 
-    The difference is taken in float64, where that of two float32 cannot overflow.
+    The difference is taken in float64, where that of two float32 numbers cannot overflow.
     """
     count, pixels, channels = raw.shape
     constant = 0
@@ -86,7 +88,7 @@ def _scale(raw: Any, out: Any) -> int:
                 x = raw[n, p, c]
                 low = x if x < low else low
                 high = x if x > high else high
-            minimum = np.float64(low) + 0.0  # -0 becomes +0: which of the two came first does not show
+            minimum = np.float64(low) + 0.0  # -0 becomes +0, whichever came first
             span = np.float64(high) - minimum
             if span == 0.0:
                 constant += 1

@@ -1,4 +1,5 @@
-"""A split of a store, or an array of stamps: pixels read in blocks, and those that no network can take."""
+"""Splits: a part of a store, or an array, whose pixels are read in blocks. Finds stamps that no network can
+take."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,14 +16,14 @@ from rotinv.system.errors import UserError
 from rotinv.system.hdf5 import reading_hdf5
 
 CHUNK = 64  # stamps in a chunk of a store's file, which HDF5 reads as a whole
-BLOCK = 2000  # stamps that are read, or made, and held together
-_SCAN = 1 << 23  # pixels looked at together by a scan of all stamps
-_FLAT = 2.0**-10  # a range of pixels, in shares of their size, that float32 resolves in 16,000 steps
+BLOCK = 2000  # stamps that are read or made at a time
+_SCAN = 1 << 23  # pixels that a scan of all stamps reads at a time
+_FLAT = 2.0**-10  # range / value of a channel: below this, float32 has less than 16,000 steps in the range
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One part of a store, or an array of stamps: its pixels stay on disk until they are asked for."""
+    """One part of a store, or an array of stamps. Its pixels stay on disk until they are asked for."""
 
     path: Path
     name: str
@@ -36,7 +37,7 @@ class Split:
     kinds: tuple[str, ...] = ()  # the names of `kind`'s numbers
     flags: NDArray[np.uint32] | None = None  # of alerts: the bits of rotinv/alerts/stamp.py
     alerts: Mapping[str, Any] = field(default_factory=dict)  # ids and more, read as they are asked for
-    taken: tuple[int, ...] | None = None  # which of the file's channels are these; None is all of them
+    taken: tuple[int, ...] | None = None  # the places of these channels in the file; None: all of them
 
     def __len__(self) -> int:
         return int(self.pixels.shape[0])
@@ -54,7 +55,7 @@ class Split:
         return int(chunks[0]) if chunks else CHUNK
 
     def raw(self, start: int | ArrayLike, stop: int | None = None) -> Stamps:
-        """The stamps from `start` up to `stop`, or those of an array of indices, as the store holds them."""
+        """The stamps from `start` up to `stop`, or those at an array of indices, as the store holds them."""
         with reading_hdf5(self.path):
             if stop is not None:
                 found = self._float32(self.pixels[start:stop])
@@ -78,14 +79,15 @@ class Split:
         return replace(self, channels=tuple(names), taken=taken)
 
     def _float32(self, pixels: NDArray) -> Stamps:
-        """Pixels of the file in float32, their differences kept where they are raw and wider than float32."""
+        """Pixels in float32. If they are raw and wider than float32, small differences on a large background
+        are kept."""
         rounded = _float32(pixels)
         if self.normalisation != "none" or np.can_cast(pixels.dtype, np.float32):
             return rounded
         return _without_offset(pixels, rounded)
 
     def _gather(self, indices: NDArray[np.int64]) -> Stamps:
-        """Read the blocks in which `indices` lie, each once (HDF5's own index lists are far slower)."""
+        """Read each block in which `indices` lie once. HDF5's own lists of indices are far slower."""
         out = np.empty((len(indices), *self.pixels.shape[1:]), dtype=np.float32)
         order = np.argsort(indices, kind="stable")
         ordered = indices[order]
@@ -107,10 +109,11 @@ def find_bad(split: Split, progress: bool = False) -> NDArray[np.int64]:
 
 
 def check_scaled(split: Split, progress: bool = False) -> None:
-    """Raise UserError, naming the first, if a finite pixel of stamps said to be scaled is not within 0-1."""
+    """Raise UserError, naming the first stamp, if a finite pixel of stamps that are said to be scaled is not
+    in 0-1."""
     for start, block in _blocks(split, progress):
         flat = block.reshape(len(block), -1)
-        outside = np.abs(flat - 0.5) > 0.5 + 1e-6  # NaN is not: a constant channel scaled by the original
+        outside = np.abs(flat - 0.5) > 0.5 + 1e-6  # a NaN counts as inside
         if outside.any():
             row = int(outside.any(axis=1).argmax())
             value = flat[row][outside[row]][0]
@@ -121,14 +124,14 @@ def check_scaled(split: Split, progress: bool = False) -> None:
 
 
 def count_constant(split: Split, side: int | None = None, progress: bool = False) -> int:
-    """How many channels of the stamps, cut to `side` pixels, are constant and so become zeros."""
+    """How many channels of the stamps, cut to `side` pixels, are constant; these become zeros."""
     return sum(prepare(block, split.normalisation, side)[1] for _, block in _blocks(split, progress))
 
 
 def usable(split: Split, on_bad: str, progress: bool = False) -> NDArray[np.int64]:
     """The indices of the stamps whose pixels are all finite.
 
-    Raises UserError if there are others and `on_bad` is 'error', or if none is left.
+    Raises UserError if `on_bad` is 'error' and there are other stamps, or if no usable stamp is left.
     """
     bad = find_bad(split, progress)
     if len(bad) and on_bad == "error":
@@ -156,7 +159,7 @@ def check_labels(where: str, label: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _blocks(split: Split, progress: bool) -> Iterator[tuple[int, Stamps]]:
-    """All raw stamps of a split, block by block, each with the index of its first."""
+    """All raw stamps of a split, block by block, each block with the index of its first stamp."""
     step = max(1, _SCAN // int(np.prod(split.shape)) // split.block) * split.block
     starts = range(0, len(split), step)
     for start in tqdm(starts, desc="checking pixels", disable=not progress, leave=False):
@@ -164,17 +167,18 @@ def _blocks(split: Split, progress: bool) -> Iterator[tuple[int, Stamps]]:
 
 
 def _float32(pixels: ArrayLike) -> Stamps:
-    """The pixels in float32, in memory; what float32 cannot hold becomes infinite: find_bad finds it."""
+    """The pixels in float32, in memory. Values too large for float32 become infinite, which find_bad then
+    finds."""
     with np.errstate(over="ignore"):
         found = np.asarray(pixels, dtype=np.float32, order="C")
-        return found if found.flags.owndata else found.copy()  # no view of a memory map
+        return found if found.flags.owndata else found.copy()  # not a view of a memory map
 
 
 def _without_offset(pixels: NDArray, rounded: Stamps) -> Stamps:
-    """`rounded`, but with its least pixel taken off each channel that is flat beside its own size.
+    """`rounded`, but the least pixel is subtracted from each channel whose range is small beside its values.
 
-    There float32's seven digits would be spent on the offset, and pixels' differences be rounded. Scaling to
-    0-1 takes the least pixel off in any case.
+    There most of float32's seven digits would be spent on the background, and the pixels' differences be
+    rounded. Scaling to 0-1 subtracts the least pixel anyway.
     """
     wide = pixels.astype(np.float64)
     with np.errstate(invalid="ignore"):  # of NaN and infinite pixels, which stay as they are

@@ -1,4 +1,5 @@
-"""The stamp store: HDF5 with the groups train, validate and test, checked whole when it is opened.
+"""The stamp store: an HDF5 file with the groups train, validate and test, checked completely when it is
+opened.
 
 Each group holds `stamps` (N, S, S, C) float32 and `label` (1 candidate, 0 artifact), and may hold
 `snr`, `kind` (an index into the attribute `kinds`) and `image` (whose stamps stay in one split).
@@ -94,7 +95,7 @@ class StampStore:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The number of stamps of each split; a split that the file lacks is empty."""
+        """The number of stamps of each split; 0 for a split that the file lacks."""
         return {name: len(self._splits[name]) if name in self._splits else 0 for name in SPLITS}
 
     def split(self, name: str) -> Split:
@@ -155,7 +156,7 @@ class StampStore:
 
 
 class Writer:
-    """Appends stamps to a store that is being made (see create_store)."""
+    """Appends stamps to a new store (see create_store)."""
 
     def __init__(self, file: h5py.File, size: int, channels: int) -> None:
         self._file = file
@@ -242,7 +243,7 @@ def create_store(
 
 
 def has_splits(path: str | Path) -> bool:
-    """Whether a file of stamps is a store, by its name: arrays have no splits."""
+    """Whether a file of stamps is a store, judged by its name. Arrays have no splits."""
     return Path(path).suffix.lower() not in (".npy", ".npz")
 
 
@@ -283,7 +284,7 @@ def open_stamps(
     path = Path(path)
     if has_splits(path):
         found = StampStore(path).split(split or "test")
-        few = channels and found.pixels.shape[3] < channels  # of more, those wanted are chosen by their names
+        few = channels and found.pixels.shape[3] < channels  # of more, the caller chooses by name
         check_shape(path, found.pixels.shape, channels if few else None, size)
         return found
     if split is not None:

@@ -1,4 +1,4 @@
-"""Checks of what stands in a store's groups, dataset by dataset; each refuses in one line."""
+"""Checks of a store's groups, dataset by dataset. Each refuses in one line."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from rotinv.system.errors import UserError
 
 
 def check_kinds(where: str, kind: NDArray[Any], count: int) -> None:
-    """Raise UserError, naming the first, for a kind that is no index into `count` names."""
+    """Raise UserError, naming the first, for kinds that are not indices into `count` names."""
     wrong = np.flatnonzero((kind < 0) | (kind >= max(count, 1)))
     if len(wrong):
         raise UserError(
@@ -20,7 +20,7 @@ def check_kinds(where: str, kind: NDArray[Any], count: int) -> None:
 
 
 def read_dataset(where: str, group: h5py.Group, name: str, types: str) -> h5py.Dataset:
-    """A dataset of numbers of these types (numpy's letters). Raises UserError if it is none."""
+    """A dataset of numbers of these types (NumPy's letters). Raises UserError for anything else."""
     found = group.get(name)
     if not isinstance(found, h5py.Dataset):
         raise UserError(f"{where} has no dataset '{name}'; make the store with rotinv pack")
@@ -30,7 +30,7 @@ def read_dataset(where: str, group: h5py.Group, name: str, types: str) -> h5py.D
 
 
 def read_column(where: str, group: h5py.Group, name: str, types: str, count: int) -> NDArray[Any]:
-    """The numbers of a column, as many as there are stamps. Raises UserError if it is none."""
+    """The numbers of a column, one for each stamp. Raises UserError for anything else."""
     found = read_dataset(where, group, name, types)
     if found.shape != (count,):
         raise UserError(f"{where}/{name} has the shape {found.shape}, but there are {count} stamps")
@@ -38,7 +38,7 @@ def read_column(where: str, group: h5py.Group, name: str, types: str, count: int
 
 
 def list_of_texts(value: Any) -> list[str]:
-    """A text attribute as a list of texts: h5py gives one or an array, text or bytes."""
+    """A text attribute as a list of texts: h5py returns one or an array, text or bytes."""
     if value is None or isinstance(value, h5py.Empty):
         return []
     items = np.ravel(np.asarray(value, dtype=object))

@@ -1,9 +1,9 @@
 """Pickles of NumPy arrays, read without running anything in them.
 
-A pickle is a program for a stack machine, and may call any function. The machine here knows only the
-instructions that a dict of arrays needs (as Python 2 wrote them, protocol 2, or Python 3, protocols 3
-and 4). It imports nothing, calls nothing, and builds an array as a view of the file's own bytes once
-type, shape and length agree. So neither Python's unpickler nor NumPy's ever sees the file.
+A pickle is a program for a stack machine and may call any function. The machine here knows only the
+instructions that a dict of arrays needs, as Python 2 wrote them (protocol 2) or Python 3 (protocols 3 and 4).
+It imports nothing and calls nothing. It builds an array as a view of the file's own bytes, once type, shape
+and length agree. So neither Python's unpickler nor NumPy's ever reads the file.
 """
 
 import contextlib
@@ -44,10 +44,10 @@ _GLOBALS = {
 
 
 def read_dict(path: str | Path) -> dict[str, Any]:
-    """The dict of a pickle: its values are arrays, numbers, texts, or lists and tuples of these.
+    """The dict in a pickle. Its values are arrays, numbers, texts, or lists and tuples of these.
 
-    The arrays are views of the file, read when they are used. Raises UserError if the file is damaged,
-    is no dict, or has anything in it but arrays of plain numbers.
+    The arrays are views of the file, which are read when they are used. Raises UserError if the file is
+    damaged, is no dict, or has anything in it but arrays of plain numbers.
     """
     path = Path(path)
     with _reading(path):
@@ -90,7 +90,8 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 class _Machine:
-    """A stack, marks on it, and the memo, as in the pickle module; `start` is the present instruction."""
+    """A stack, marks on it, and the memo, as in the pickle module; `start` is where the current instruction
+    begins."""
 
     def __init__(self, data: memoryview) -> None:
         self._data, self._at, self.start = data, 0, 0
@@ -199,14 +200,14 @@ class _Machine:
             target[text(key)] = value
 
     def find(self, module: Any, name: Any) -> None:
-        """A global: one of NumPy's four, or the end."""
+        """A global: one of NumPy's four names, or an error."""
         known = _GLOBALS.get((module, name))
         if known is None:
             raise Forbidden(f"asks for {show(f'{module}.{name}')}, which is none of the four NumPy names")
         self.push(Global(known))
 
     def call(self) -> None:
-        """What a call would make: stand-ins, and the value of a scalar."""
+        """The result of a call: a stand-in, or the value of a scalar."""
         arguments, function = self.pop(), self.pop()
         name = function.name if isinstance(function, Global) else None
         if name not in (RECONSTRUCT, DTYPE, SCALAR) or not isinstance(arguments, tuple):
@@ -214,7 +215,7 @@ class _Machine:
         self.push(call(name, arguments))
 
     def build(self) -> None:
-        """The state of a stand-in."""
+        """Give a stand-in its state."""
         state, target = self.pop(), self.top()
         if isinstance(target, Array):
             target.build(state, len(self._data))
@@ -275,7 +276,7 @@ def _contents(found: Any) -> dict[str, Any]:
     """The dict of a pickle, its stand-ins replaced by their arrays."""
     if not isinstance(found, dict):
         raise Damaged("it holds no dict of arrays")
-    lists: dict[int, list[Any]] = {}  # a list that has many names is copied once
+    lists: dict[int, list[Any]] = {}  # a list that is referred to several times is copied once
     for value in found.values():
         if isinstance(value, (list, tuple)) and id(value) not in lists:
             lists[id(value)] = [_value(item) for item in value]
