@@ -1,8 +1,9 @@
 """Making a survey: image after image, in several processes, into one stamp store.
 
-The bits depend on the seed alone. An image's randomness is (seed, split, image), and images are
-consumed in their order whichever process made them, until every split holds its stamps exactly. Blocks
-of stamps wait in a folder beside the store (parts.py), so that a run that was cut off goes on.
+The bits depend on the seed only. An image's randomness comes from (seed, split, image), and images are used
+in their order, whichever process made them, until every split has exactly its number of stamps. Finished
+blocks of stamps are kept in a folder beside the store (parts.py), so that an interrupted run goes on from
+there.
 """
 
 import collections
@@ -21,14 +22,14 @@ from rotinv.survey import detection, kinds, pair, parts, selection, sky
 from rotinv.system import scratch
 from rotinv.system.workers import begin_worker, threads_each
 
-VERSION = 4  # of the survey's content: another number, other data for the same seed
+VERSION = 4  # of the survey's content: the same seed gives other data under another version
 BANDS = tuple(sky.SKY)
 SPLITS = ("train", "validate", "test")
 PILOT = len(SPLITS)  # the fourth "split": images from which the yields are learned, then thrown away
 PILOT_IMAGES = 16
-BLOCK = 8192  # stamps that are shuffled together
+BLOCK = 8192  # stamps that are shuffled and saved at a time
 Results = Generator[pair.Stamps, None, None]
-STRIDE = 10**9  # image ids of a split begin at its index times this
+STRIDE = 10**9  # the image numbers of a split begin at its index times this
 
 
 def make_survey(
@@ -114,7 +115,7 @@ def make_survey(
 
 
 def _pilot(simulate: "_Simulate", seed: int, count: int) -> np.ndarray:
-    """Stamps of each bin in `count` images that belong to no split."""
+    """The number of stamps of each bin in `count` images that belong to no split."""
     seen = np.zeros(3 * selection.BINS, np.int64)
     with contextlib.closing(simulate((seed, PILOT), range(count))) as results:
         for result in results:
@@ -131,7 +132,8 @@ def _fill(
     chosen: selection.Selection,
     progress: Callable[[int], object],
 ) -> int:
-    """Simulate images until a split is full, from where its blocks end; returns how many in all."""
+    """Simulate images until a split is full, beginning after its last saved block; returns how many images in
+    all."""
     asked = chosen.left
     saved.restore(split, chosen)
     progress(asked - chosen.left)
@@ -164,7 +166,11 @@ def _bins(result: pair.Stamps) -> np.ndarray:
 
 
 class _Simulate:
-    """Pairs simulated ahead by a pool of processes, or here and now without one; in order in both cases."""
+    """Simulates pairs of images, ahead of their use in a pool of processes, or without a pool when they are
+    used.
+
+    The order is the same in both cases.
+    """
 
     def __init__(self, pool: ProcessPoolExecutor | None, workers: int, band: str, size: int) -> None:
         self._pool = pool
@@ -172,7 +178,7 @@ class _Simulate:
         self._one = partial(pair.simulate, band=band, size=size)
 
     def __call__(self, key: tuple[int, int], images: Iterable[int]) -> Results:
-        """The stamps of these images of `key` (seed, split)."""
+        """Yields the stamps of these images; `key` is (seed, split)."""
         keys = ((*key, image) for image in images)
         if self._pool is None:
             yield from map(self._one, keys)
@@ -196,7 +202,7 @@ class _Simulate:
 
 @contextlib.contextmanager
 def _processes(workers: int, band: str, size: int) -> Iterator[_Simulate]:
-    """A pool of `workers` processes of one thread each; none for one worker."""
+    """A pool of `workers` processes with one thread each; no pool for one worker."""
     if workers == 1:
         yield _Simulate(None, workers, band, size)
         return

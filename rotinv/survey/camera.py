@@ -26,7 +26,7 @@ COLLAPSE = (
 )  # log10 of the variance left (recipe 12: -1.7 to -1; tuned: |SNR| of 1e2 to 1e4 is common)
 MASKED = 4.0  # spots of vanishing variance per field (recipe 12; tuned to 2.2% of the artifacts kept)
 MASKED_VARIANCE = (-8.0, -5.0)  # log10 of e-^2: half at the lower end (recipe 12), half between (tuned)
-FILTER_REACH = 5  # px: a pixel of vanishing variance rules the detection filter this far away
+FILTER_REACH = 5  # px: within this distance, a pixel of vanishing variance dominates the detection filter
 LOST_SIDES = 0.6  # chance that a side of the pair is zero-filled (recipe 13; tuned)
 GLOWS = 0.35  # chance that part of a lost side glows in the science image (tuned: edges in 1-2% of artifacts)
 GLOW = (1.0, 8.0)  # of the noise, log-uniform: CCDs glow, or are over-corrected, at their edges (tuned)
@@ -35,16 +35,16 @@ SKY_MESH = 32.0  # px: the sky is measured and subtracted on such scales (as SEx
 
 
 def _normal_table() -> np.ndarray:
-    """The normal deviates (65536,) of equally probable classes, of unit variance: 16 random bits draw one."""
+    """A table of 65,536 normal deviates, equally probable and of unit variance: 16 random bits choose one."""
     z = special.ndtri((np.arange(2**16) + 0.5) / 2**16)
     return (z / z.std()).astype(np.float32)
 
 
-NORMAL = _normal_table()  # to 4.3 sigma: detection sums tens of pixels, so that its own tail is complete
+NORMAL = _normal_table()  # reaches 4.3 sigma: enough, since detection sums tens of pixels
 
 
 class Spoiled(NamedTuple):
-    """What is wrong with the differenced pair, drawn once and applied to each version of it."""
+    """The defects of a differenced pair, drawn once and applied to each version of the pair."""
 
     spots: np.ndarray  # (N, 6): row, column, height, width, factor (0: masked), masked variance
     lost: tuple[slice, slice] | None  # the zero-filled side
@@ -60,9 +60,10 @@ def expose(rng: np.random.Generator, scene: np.ndarray, level: float) -> np.ndar
 
 @njit(error_model="numpy")
 def _counts(scene, level, draws, normal, read_square, full_well):
-    """Poisson(mean) + N(0, read noise) from a normal z, by their sum's Cornish-Fisher expansion
+    """Poisson(mean) + N(0, read noise), computed from one normal deviate z by the sum's Cornish-Fisher
+    expansion
 
-    mean + sigma z + mean / sigma^2 (z^2 - 1) / 6,    sigma^2 = mean + read noise^2.
+    mean + sigma z + mean / sigma^2 (z^2 - 1) / 6, sigma^2 = mean + read noise^2.
     """
     counts = np.empty_like(scene)
     width = scene.shape[1]
@@ -106,7 +107,7 @@ def bleed(
 
 
 def _add_spikes(counts: np.ndarray, row: int, column: int, flux: float, angle: float) -> None:
-    """A cross of 1e-5 of the flux per pixel at one pixel, falling as 1/r to 100 px (tuned)."""
+    """A cross at one pixel: 1e-5 of the flux per pixel, falling as 1/r to 100 px (tuned)."""
     r = np.arange(3, 100)
     for turn in range(4):
         i = np.round(row + r * math.sin(angle + turn * math.pi / 2)).astype(int)
@@ -157,7 +158,7 @@ def add_bad_rows(rng: np.random.Generator, counts: np.ndarray, kind_map: np.ndar
 
 
 def add_amplifier_step(rng: np.random.Generator, counts: np.ndarray) -> None:
-    """What the subtraction of the sky leaves of a step of 2-10 e- between amplifiers (recipe 13)."""
+    """Add what remains of a step of 2-10 e- between amplifiers after the sky is subtracted (recipe 13)."""
     if rng.random() < AMPLIFIER_STEPS:
         column = int(rng.integers(counts.shape[1] // 4, 3 * counts.shape[1] // 4))
         x = np.arange(counts.shape[1]) - column
@@ -199,7 +200,8 @@ def _draw_spots(rng: np.random.Generator, kind_map: np.ndarray) -> np.ndarray:
 
 
 def _draw_glow(rng: np.random.Generator, size: int, level: float) -> tuple[np.ndarray, int]:
-    """The glow of a stretch of a side, exponential inwards, and where along the side it begins."""
+    """The glow along a stretch of one side, falling exponentially inwards, and where along the side it
+    begins."""
     length = int(rng.integers(20, 101)) if rng.random() < GLOWS else 0
     noise = math.sqrt(level + READ_NOISE**2)
     peak = noise * math.exp(rng.uniform(*np.log(GLOW))) * (-1 if rng.random() < 0.4 else 1)

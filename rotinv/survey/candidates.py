@@ -1,10 +1,11 @@
 """Candidates: stars of the same exposure, cut out with their noise and inserted elsewhere (recipe 19).
 
-A star's total signal-to-noise S follows the survey's real distribution (selection.py); its flux is the f of
+A star's total signal-to-noise S follows the survey's real distribution (selection.py). Its flux is the f that
+solves
 
     S = f / sqrt(1 / w^2 + g f),   w the detection filter's weight at the site, g f the star's own photons,
 
-after a small loss in the filter.
+corrected for a small loss in the filter.
 """
 
 from typing import NamedTuple
@@ -40,7 +41,8 @@ class Sites(NamedTuple):
 def cut_donors(rng: np.random.Generator, shape: psf.Psf, level: float) -> tuple[np.ndarray, np.ndarray]:
     """Fluxes (N,) in increasing order and cut-outs (N, 27, 27) of stars of this exposure, sky subtracted.
 
-    They stand in a part of the exposure that is not searched, each somewhere in its central pixel.
+    The stars are in a part of the exposure that is not searched, each at a random place within its central
+    pixel.
     """
     flux = np.sort(np.exp(rng.uniform(np.log(DONOR_FLUX[0]), np.log(DONOR_FLUX[1]), DONORS)))
     width = 2 * HALF + 1
@@ -104,8 +106,8 @@ def insert(
 ) -> np.ndarray:
     """A copy of the science counts (e-) with a candidate of signal-to-noise `snr` at each site.
 
-    Each donor is the faintest that is brighter than its candidate, so that its noise is scaled down; a
-    candidate brighter than all donors (on a site of little weight) gets no more than the brightest's flux.
+    The donor is the faintest star that is brighter than the candidate, so that its noise is scaled down, not
+    up. A candidate brighter than all donors (on a site of low weight) gets the brightest donor's flux.
     """
     snr = snr / FILTER_LOSS
     half = 0.5 * OWN_PHOTONS * snr**2

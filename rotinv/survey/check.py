@@ -1,6 +1,6 @@
-"""`python -m rotinv.survey.check survey.h5`: hold a simulated survey against the real one.
+"""`python -m rotinv.survey.check survey.h5`: compare a simulated survey with the real one.
 
-Real figures are those of HiTS's test set. A gate that fails makes the program exit with 1.
+The real numbers are those of HiTS's test set. If a check fails, the program exits with status 1.
 """
 
 import argparse
@@ -18,8 +18,8 @@ from rotinv.survey import kinds, preview, selection
 from rotinv.system.errors import UserError
 from rotinv.system.hdf5 import open_hdf5, reading_hdf5
 
-SHOWN = slice(2, 10)  # quantiles from 1% to 95% of the tables
-SAMPLE = 4000  # candidates, and artifacts, from all over the split, whose pixels are measured
+SHOWN = slice(2, 10)  # of the tables: the quantiles from 1% to 95%
+SAMPLE = 4000  # candidates, and as many artifacts, whose pixels are measured
 BRIGHT = 30.0  # SNR of the candidates whose width is measured
 EDGE = 5  # px: the stamp's rows at the top, where a candidate's light is faint
 STAR_FWHM, STAR_REACH = 3.6, 5  # px: a typical star, and where its light is summed
@@ -38,7 +38,7 @@ class Columns(NamedTuple):
 
 
 class Gate(NamedTuple):
-    """One line of the report."""
+    """A check: one line of the report."""
 
     name: str
     value: float
@@ -141,7 +141,8 @@ def _distribution_gates(split: Columns) -> Iterator[Gate]:
 def quantile_deviation(snr: np.ndarray, real: np.ndarray) -> tuple[float, float]:
     """The largest relative deviation of the quantiles of snr (N,) from the real ones, and its standard error.
 
-    The largest in excess of two of its errors: sqrt(q (1 - q) / N) of the rank, by the table's slope there.
+    It is the largest relative to what is allowed, two standard errors; an error is sqrt(q (1 - q) / N) of the
+    rank, times the slope of the table there.
     """
     if not snr.size:
         return float("nan"), 0.0
@@ -155,7 +156,7 @@ def quantile_deviation(snr: np.ndarray, real: np.ndarray) -> tuple[float, float]
 
 
 def threshold_error(label: np.ndarray, snr: np.ndarray) -> float:
-    """The least share of stamps (N,) that any single threshold of the SNR classifies wrongly."""
+    """The smallest share of stamps (N,) that one threshold of the SNR can classify wrongly."""
     candidate = label[np.argsort(snr, kind="stable")] == 1
     missed = np.concatenate([[0], np.cumsum(candidate)])  # with the threshold above the first n
     accepted = np.count_nonzero(~candidate) - np.concatenate([[0], np.cumsum(~candidate)])
@@ -163,7 +164,7 @@ def threshold_error(label: np.ndarray, snr: np.ndarray) -> float:
 
 
 def _pixel_gates(split: Columns) -> Iterator[Gate]:
-    """Noise of template and science about candidates, and the width of bright candidates."""
+    """The noise of template and science around candidates, and the width of bright candidates."""
     chosen = np.flatnonzero(split.label == 1)
     chosen = chosen[:: max(1, chosen.size // SAMPLE)]
     stamps, image = split.stamps.raw(chosen), split.image[chosen]
@@ -190,7 +191,7 @@ def _pixel_gates(split: Columns) -> Iterator[Gate]:
 
 
 def _artifacts_alike(split: Columns) -> float:
-    """The share of artifacts whose pixels give their SNR; those with a defect of the variance do not."""
+    """The share of artifacts whose pixels reproduce their SNR. Those with defects of the variance do not."""
     chosen = np.flatnonzero(split.label == 0)
     chosen = chosen[:: max(1, chosen.size // SAMPLE)]
     ratio = pixel_snr(split.stamps.raw(chosen)[..., 3]) / split.snr[chosen]
@@ -198,7 +199,8 @@ def _artifacts_alike(split: Columns) -> float:
 
 
 def pixel_snr(snr_difference: np.ndarray) -> np.ndarray:
-    """The SNR (N,) of a star amid stamps (N, 21, 21) of D / sqrt(V): sum(p D / sqrt V) / sqrt(sum p^2)."""
+    """The SNR (N,) of a star in the middle of stamps (N, 21, 21) of D / sqrt(V): sum(p D / sqrt V) / sqrt(sum
+    p^2)."""
     r = np.arange(21) - 10
     square = r[:, None] ** 2 + r**2
     p = np.exp(-square / (2 * (STAR_FWHM / 2.355) ** 2)) * (square <= STAR_REACH**2)
@@ -206,27 +208,32 @@ def pixel_snr(snr_difference: np.ndarray) -> np.ndarray:
 
 
 def _noise(pixels: np.ndarray) -> float:
-    """The median over patches (N, rows, columns) of each one's width: 1.4826 median absolute deviations."""
+    """The median over patches (N, rows, columns) of each one's noise: 1.4826 times the median absolute
+    deviation."""
     flat = pixels.reshape(len(pixels), -1)
     off = np.abs(flat - np.median(flat, axis=1, keepdims=True))
     return float(np.median(1.4826 * np.median(off, axis=1)))
 
 
 def _concentration(difference: np.ndarray) -> float:
-    """How much stronger the middle of stamps (N, 21, 21) is than their top rows; NaN for none."""
+    """How much brighter the middle of stamps (N, 21, 21) is than their top rows; NaN if there are none."""
     middle, top = (np.abs(part).mean((1, 2)) for part in (difference[:, 8:13, 8:13], difference[:, :3]))
     return float(np.median(middle / np.maximum(top, 1e-30))) if len(difference) else float("nan")
 
 
 def _sign_agrees(split: Columns, start: int) -> np.ndarray:
-    """Whether the middle 3 x 3 pixels of each stamp of a block go the way of its SNR."""
+    """Whether the middle 3 x 3 pixels of each stamp of a block have the sign of its SNR."""
     block = split.stamps.raw(start, start + BLOCK)
     return block[:, 9:12, 9:12, 3].sum((1, 2)) * split.snr[start : start + BLOCK] > 0
 
 
 def correlation(noise: np.ndarray, image: np.ndarray, lag: int) -> tuple[float, float]:
-    """The pixels' correlation at `lag` px along rows, of patches (N, rows, columns): mean and standard error
-    over the images (N,) they come from, since the shift of an image decides its correlation."""
+    """The correlation of pixels at `lag` px along rows, in patches (N, rows, columns): mean and standard
+    error.
+
+    The error is taken over the images (N,) that the patches come from, since an image's shift decides its
+    correlation.
+    """
     x = noise - np.median(noise, axis=(1, 2), keepdims=True)
     square = np.square(x, dtype=float).mean((1, 2))
     values = []
@@ -242,7 +249,7 @@ def correlation(noise: np.ndarray, image: np.ndarray, lag: int) -> tuple[float, 
 
 
 def fwhm(image: np.ndarray) -> float:
-    """FWHM (px) of the Gaussian that fits the central 9 x 9 pixels best; NaN for none."""
+    """FWHM (px) of the Gaussian that fits the central 9 x 9 pixels best; NaN if none fits."""
     middle = image.shape[0] // 2
     core = image[middle - 4 : middle + 5, middle - 4 : middle + 5].astype(float)
     y, x = np.mgrid[-4:5, -4:5]
@@ -261,7 +268,7 @@ def fwhm(image: np.ndarray) -> float:
 
 
 def _store_gates(splits: dict[str, Columns]) -> Iterator[Gate]:
-    """What must hold exactly, in all splits."""
+    """Checks of what must hold exactly in all splits."""
     names, shared, inexact, signs = list(splits), 0, 0, 0
     for n, name in enumerate(names):
         for other in names[n + 1 :]:

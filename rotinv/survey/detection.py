@@ -1,4 +1,4 @@
-"""Finding sources in a difference image, and cutting stamps about them (recipe 18).
+"""Finding sources in a difference image, and cutting stamps around them (recipe 18).
 
 F = sum(p D / V) / sqrt(sum(p^2 / V))      SNR of a point source at each pixel, p the PSF
 """
@@ -25,7 +25,7 @@ class Detections(NamedTuple):
 
 
 def filter_pair(pair: Difference, fwhm: float) -> tuple[np.ndarray, np.ndarray]:
-    """F, and the weight sqrt(sum(p^2 / V)) by which a source's flux becomes its SNR (1/e-)."""
+    """F, and the weight sqrt(sum(p^2 / V)) that converts a source's flux to its SNR (1/e-)."""
     p = psf.gaussian(fwhm / 2.355)
     weighted, inverse = _weigh(pair.template, pair.science, pair.variance)
     total, square = convolve(weighted, p, p), convolve(inverse, p * p, p * p)
@@ -54,7 +54,7 @@ def _normalise(total, square):
 
 
 def detect(snr_map: np.ndarray) -> Detections:
-    """Peaks above the threshold whose whole stamp lies in the image."""
+    """Peaks above the threshold whose stamp lies completely in the image."""
     row, column = _peaks(snr_map)
     return Detections(row, column, snr_map[row, column])
 
@@ -75,7 +75,7 @@ def _peaks(snr_map):
 
 @njit(error_model="numpy")
 def _is_highest(snr_map, i, j, value):
-    """Whether (i, j) is the first of the largest |F| of its 9 x 9 pixels."""
+    """Whether (i, j) has the largest |F| of its 9 x 9 pixels; the first wins a tie."""
     for k in range(i - PEAK, i + PEAK + 1):
         for m in range(j - PEAK, j + PEAK + 1):
             other = abs(snr_map[k, m])

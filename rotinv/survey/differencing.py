@@ -2,10 +2,10 @@
 
     difference = science - template        SNR difference = difference / sqrt(V)        (recipe 14-17)
 
-V adds the pixels' own variances and forgets the covariances that resampling made, as the survey's
-pipeline did: this is what lets peaks of correlated noise pass for detections. Matching smooths the
-variance as it smooths the image, by the kernel and not by its square: so the classifiers of the real
-survey find faint candidates as clear as real ones of the same SNR (the square makes them much fainter).
+V adds the variances of the pixels and neglects the covariances that resampling causes, as the survey's
+pipeline did; hence peaks of correlated noise are detected as sources. Matching smooths the variance with the
+image's kernel, not with the kernel's square: then the real survey's classifiers find faint candidates as
+easily as real ones of the same SNR (with the square they find them much harder).
 """
 
 import math
@@ -24,17 +24,17 @@ OPTIMISM = (
 
 
 class Matching(NamedTuple):
-    """How a pair is brought together."""
+    """How the two exposures are aligned and their PSFs matched."""
 
     shift: tuple[float, float]  # px by which the science exposure lies off the template
     sigma: float  # px, of the Gaussian that matches the PSFs; 0: none
     on_template: bool  # the template is the better image and is the one convolved
     fwhm: float  # px, after matching
-    optimism: float = 1.0  # the variances are believed to be this much of what the counts say
+    optimism: float = 1.0  # the variances used are this fraction of what the counts say
 
 
 class Difference(NamedTuple):
-    """The differenced pair, float32 (size, size); template and science as they were subtracted."""
+    """The differenced pair, float32 (size, size), with template and science as they were subtracted."""
 
     template: np.ndarray
     science: np.ndarray
@@ -54,7 +54,8 @@ def draw_matching(rng: np.random.Generator, template: psf.Psf, science: psf.Psf)
 
 
 def lanczos2(shift: float) -> np.ndarray:
-    """Weights of the five pixels about each, of unit sum, that read an image `shift` px further on.
+    """Weights of five neighbouring pixels, of unit sum, that interpolate an image at `shift` px from the
+    middle one.
 
     Lanczos (a = 2): `sinc(t) sinc(t / 2)` for `|t| < 2`.
     """
@@ -109,18 +110,19 @@ def _add_one(row, w, a):
 
 
 def register(image: np.ndarray, shift: tuple[float, float]) -> np.ndarray:
-    """Resample an image that lies `shift` px off, back onto the template's pixels."""
+    """Resample an image that is shifted by `shift` px onto the template's pixels."""
     return convolve(image, lanczos2(shift[0]), lanczos2(shift[1]))
 
 
 def prepare_template(counts: np.ndarray, level: float, matching: Matching) -> tuple[np.ndarray, np.ndarray]:
-    """Sky-subtracted template and its variance, matched if it is the better image."""
+    """The sky-subtracted template and its variance, smoothed to the other's PSF if it is the sharper
+    image."""
     image, variance = _reduce(counts, np.float32(level), np.float32(READ_NOISE**2))
     return _smooth(image, variance, matching.sigma if matching.on_template else 0.0)
 
 
 def prepare_science(counts: np.ndarray, level: float, matching: Matching) -> tuple[np.ndarray, np.ndarray]:
-    """Sky-subtracted, registered science image and its variance, matched if it is the better image."""
+    """The sky-subtracted, registered science image and its variance, smoothed if it is the sharper image."""
     ky, kx = (lanczos2(s) for s in matching.shift)
     image, variance = _reduce(counts, np.float32(level), np.float32(READ_NOISE**2))
     image, variance = convolve(image, ky, kx), convolve(variance, ky * ky, kx * kx)
@@ -129,7 +131,8 @@ def prepare_science(counts: np.ndarray, level: float, matching: Matching) -> tup
 
 @njit(error_model="numpy")
 def _reduce(counts, level, read_square):
-    """Counts less the sky, and their photon and read noise as estimated from the counts (e-^2)."""
+    """Counts less the sky, and their variance (e-^2), of photons and read noise, as estimated from the
+    counts."""
     image, variance = np.empty_like(counts), np.empty_like(counts)
     for i in range(counts.shape[0]):
         for j in range(counts.shape[1]):

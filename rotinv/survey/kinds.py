@@ -32,7 +32,7 @@ LABEL_NOISE = (NUMBER["trail (label noise)"], NUMBER["transient (label noise)"])
 
 
 def blank(size: int) -> np.ndarray:
-    """A map (size, size) of kinds: at first every pixel is noise."""
+    """A map (size, size) of kinds in which every pixel is noise."""
     return np.full((size, size), NOISE, np.uint8)
 
 

@@ -3,7 +3,7 @@
     sky -> two exposures -> defects -> registration, matching, subtraction -> detection -> artifacts
                          -> the same with candidates inserted              -> detection -> candidates
 
-A pair is detected twice: as it is, for the artifacts, and with candidates inserted, for the candidates.
+Sources are detected twice: in the pair as it is, for the artifacts, and with candidates inserted, for these.
 """
 
 from typing import NamedTuple
@@ -13,13 +13,13 @@ import numpy as np
 from rotinv.survey import camera, candidates, detection, differencing, kinds, psf, selection, sky
 
 SIZE = 768  # px: side of a simulated image
-MATCH = 2  # px: a detection this near a site is the candidate inserted there
+MATCH = 2  # px: a detection within this distance of a site is the candidate inserted there
 
-INJECTED = 3  # candidates go into every third pair: artifacts are the scarce ones, and set the pace (tuned)
+INJECTED = 3  # candidates go into every third pair, since there are fewer artifacts to find (tuned)
 
 
 class Stamps(NamedTuple):
-    """What an image yields, candidates first."""
+    """The stamps of an image, candidates first."""
 
     stamps: np.ndarray  # (N, 21, 21, 4) float32, raw pixels
     snr: np.ndarray  # (N,) float32, signed
@@ -27,7 +27,7 @@ class Stamps(NamedTuple):
 
 
 class Exposures(NamedTuple):
-    """Two exposures with their defects, and how they come together."""
+    """Two exposures with their defects, and how they are aligned and matched."""
 
     field: sky.Sky
     template: np.ndarray  # e-
@@ -93,7 +93,7 @@ def expose(rng: np.random.Generator, band: str, size: int) -> Exposures:
     camera.add_bad_pixels(rng, science, kind_map)
     camera.add_bad_rows(rng, science, kind_map)
     camera.add_amplifier_step(rng, science)
-    for counts in (template, science):  # whatever was added, no pixel holds more
+    for counts in (template, science):  # no pixel holds more, whatever was added
         np.minimum(counts, np.float32(camera.FULL_WELL), out=counts)
     spoiled = camera.draw_spoiled(rng, kind_map, field.science_level)
     return Exposures(field, template, science, science_psf, matching, spoiled, kind_map)
@@ -112,7 +112,7 @@ def _subtract(
 
 
 def _at_sites(found: detection.Detections, sites: candidates.Sites, size: int) -> detection.Detections:
-    """The positive detections that stand at a site."""
+    """The positive detections at the sites of candidates."""
     place = np.zeros((size, size), np.uint8)
     place[sites.row, sites.column] = 1
     keep = (found.snr > 0) & (kinds.read(place, found.row, found.column, MATCH) == 1)

@@ -1,11 +1,11 @@
-"""The folder of an unfinished survey, beside its store: a run that was killed goes on from it.
+"""The folder of an unfinished survey, beside its store, from which an interrupted run goes on.
 
     OUT.part/options.json       what was asked for; a request for anything else is refused
-    OUT.part/train-00000.npz    a block of stamps as the store will have them, and what was needed after it
-    OUT.part/finished           the store has been made; what is left of the folder is not needed any more
+    OUT.part/train-00000.npz    a block of stamps for the store, and the state of the selection after it
+    OUT.part/finished           the store has been made; the rest of the folder is not needed any more
 
-Each file is whole or not there. In the end the blocks become the store, and the folder goes; for that
-moment the disk holds both.
+Each file is whole or absent. In the end the blocks are written into the store and the folder is removed;
+until it is, the disk holds the stamps twice.
 """
 
 import contextlib
@@ -46,21 +46,21 @@ class Parts:
         return found
 
     def append(self, split: str, columns: Mapping[str, np.ndarray], chosen: Selection) -> None:
-        """Save a split's next block, and what was chosen at its end."""
+        """Save a split's next block, and the state of the selection after it."""
         name = self.folder / f"{split}-{len(self.blocks(split)):05d}.npz"
         ended = {f"chosen_{key}": np.asarray(getattr(chosen, key)) for key in CHOSEN}
         with written_whole(name) as temporary, temporary.open("wb") as file:
             np.savez(file, **columns, **ended)  # type: ignore[arg-type]
 
     def restore(self, split: str, chosen: Selection) -> None:
-        """Bring `chosen` to where the split's last block ended. Raises UserError for a damaged one."""
+        """Set `chosen` to its state after the split's last block. Raises UserError for a damaged block."""
         for block in self.blocks(split)[-1:]:
             saved = _read(block, [f"chosen_{key}" for key in CHOSEN])
             chosen.need, chosen.seen = saved["chosen_need"], saved["chosen_seen"]
             chosen.images = int(saved["chosen_images"])
 
     def columns(self, split: str, count: int) -> Iterator[dict[str, np.ndarray]]:
-        """The split's stamps, a block at a time. Raises UserError if they are not `count` in the end."""
+        """The split's stamps, a block at a time. Raises UserError if there are not `count` in all."""
         found = 0
         for block in self.blocks(split):
             columns = _read(block, COLUMNS)
@@ -75,10 +75,10 @@ class Parts:
 
 @contextlib.contextmanager
 def open_parts(path: Path, options: Mapping[str, Any]) -> Iterator[Parts]:
-    """The parts of the survey to be made at `path` with `options`: those of a run that was cut off, or none.
+    """The parts of the survey to be made at `path` with `options`: those of an interrupted run, or new ones.
 
-    Waits while another process makes the same file. Raises UserError if `path` exists, if its parts were
-    made with other options, or if the folder cannot be written. A run that is cut off leaves its parts.
+    Waits while another process makes the same file. Raises UserError if `path` exists, if its parts were made
+    with other options, or if the folder cannot be written. An interrupted run leaves its parts.
     """
     clear_made(path)
     refuse_existing(path)
@@ -98,16 +98,17 @@ def open_parts(path: Path, options: Mapping[str, Any]) -> Iterator[Parts]:
 
 
 def clear_made(path: Path) -> None:
-    """Remove the parts of a survey that is whole: its process was killed while it removed them."""
+    """Remove the parts of a finished survey, whose process was killed while it removed them."""
     folder = path.with_name(path.name + ".part")
     if path.exists() and (folder / "finished").exists():
         remove_ours(folder, _OURS)
 
 
 def finish(parts: Parts, store: Path, path: Path) -> None:
-    """Give the finished `store`, which lies among its parts, its name, and remove the parts.
+    """Move the finished `store` from the folder of parts to `path`, and remove the parts.
 
-    They go from the last to the first, so that one that is killed leaves what can be gone on from.
+    They are removed from the last to the first, so that a process killed in between leaves a folder from
+    which the next one can go on.
     """
     refuse_existing(path)
     with disk_errors(path):
@@ -117,7 +118,7 @@ def finish(parts: Parts, store: Path, path: Path) -> None:
 
 
 def _check_options(file: Path, options: dict[str, Any]) -> None:
-    """Raise UserError unless `file` says the same, or is not there and can be written."""
+    """Raise UserError unless `file` holds these options, or is absent and can be written."""
     if not file.exists():
         with written_whole(file) as temporary:
             temporary.write_text(json.dumps(options, indent=1) + "\n", encoding="utf-8")

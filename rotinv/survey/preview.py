@@ -1,4 +1,4 @@
-"""A contact sheet of a survey: rows by candidate SNR and artifact kind, four channels of each stamp.
+"""A contact sheet of a survey: rows by candidate SNR and by kind of artifact, four channels of each stamp.
 
 The number on a template is the SNR of the stamp's detection.
 """
@@ -15,11 +15,11 @@ from rotinv.system.files import refuse_existing, written_whole
 
 SNR_ROWS = ((0, 7), (7, 9), (9, 15), (15, 30), (30, np.inf))
 ACROSS = 4  # stamps in a row
-READ = 20_000  # stamps looked through
+READ = 20_000  # stamps from which those shown are chosen
 
 
 def check(sheet: str | Path, survey: str | Path) -> None:
-    """Raise UserError if a sheet cannot be drawn at `sheet`, of the survey at `survey`."""
+    """Raise UserError unless a sheet can be drawn at `sheet` from the survey at `survey`."""
     sheet = Path(sheet)
     survey = Path(survey)
     pictures.require_matplotlib("--preview")
@@ -29,7 +29,7 @@ def check(sheet: str | Path, survey: str | Path) -> None:
 
 
 def draw(survey: str | Path, sheet: str | Path, name: str = "test") -> None:
-    """Write the sheet of a split of the survey as PNG. Call `check` first: here nothing is checked."""
+    """Write the sheet of a split of the survey as PNG. Checks nothing: call `check` first."""
     from matplotlib.figure import Figure
 
     with StampStore(survey) as store:
@@ -63,7 +63,7 @@ def draw(survey: str | Path, sheet: str | Path, name: str = "test") -> None:
 
 
 def _rows(snr: np.ndarray, kind: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """Name and indices of the stamps of each row that has any."""
+    """The name and the stamps' indices of each row that has any."""
     rows = [
         (f"candidate, SNR {low}-{high:g}", (kind == kinds.CANDIDATE) & (snr >= low) & (snr < high))
         for low, high in SNR_ROWS
@@ -73,6 +73,6 @@ def _rows(snr: np.ndarray, kind: np.ndarray) -> list[tuple[str, np.ndarray]]:
 
 
 def _show(panel, image: np.ndarray) -> None:
-    """One channel in grey, from its 1st to its 99.5th percentile, north at the top."""
+    """One channel in grey, scaled from its 1st to its 99.5th percentile, north at the top."""
     low, high = np.percentile(image, (1, 99.5))
     panel.imshow(image, cmap="gray", origin="lower", vmin=low, vmax=max(high, low + 1e-6))

@@ -11,7 +11,7 @@ from scipy import fft
 
 from rotinv.system.scratch import njit
 
-FAINTEST = 0.3  # e-/px: a star's wings are drawn down to here, well below the sky's noise (tuned)
+FAINTEST = 0.3  # e-/px: a star's wings are drawn down to this, well below the sky's noise (tuned)
 SCIENCE_FWHM = (
     3.15,
     0.15,
@@ -35,8 +35,9 @@ class Psf(NamedTuple):
 def draw_pair(rng: np.random.Generator) -> tuple[Psf, Psf]:
     """PSFs of a template and of a science exposure.
 
-    Narrower, and the template the wider one, than recipe 3 has them (science 3.9, template .35 less):
-    tuned to what real stamps measure, stars of 3.3-3.6 px, white template noise, correlated science noise.
+    They are narrower than recipe 3's (science 3.9 px, template 0.35 px less), and the template's is the wider
+    one: tuned to what real stamps show, stars of 3.3-3.6 px, white noise in the template and correlated noise
+    in the science image.
     """
     science = float(np.clip(rng.normal(*SCIENCE_FWHM), 3.0, 6.2))
     template = float(np.clip(science + rng.normal(*TEMPLATE_EXCESS), 3.0, 6.0))
@@ -75,7 +76,8 @@ def add_stars(image: np.ndarray, y: np.ndarray, x: np.ndarray, flux: np.ndarray,
 
 
 def spectrum(psf: Psf, size: int, dy: float = 0.0, dx: float = 0.0) -> np.ndarray:
-    """rfft2 of a source of unit flux at (dy, dx) of (size, size) px: complex64 (size, size // 2 + 1)."""
+    """rfft2 of a source of unit flux at (dy, dx) in an image of (size, size) px: complex64 (size, size // 2 +
+    1)."""
     radius = min(24, size // 2 - 1)
     small = np.zeros((2 * radius + 1, 2 * radius + 1))
     add_stars(small, np.array([radius + dy]), np.array([radius + dx]), np.array([1e6]), shape_of(psf))

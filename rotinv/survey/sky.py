@@ -1,7 +1,7 @@
-"""The sky that both exposures of a pair look at: its brightness, stars, variables, galaxies, transients.
+"""The sky in both exposures of a pair: its brightness, stars, variables, galaxies, transients.
 
-Numbers are those of a DECam field far from the Galactic plane (recipe 2-7), 0.2637" a pixel, fluxes
-in electrons of one exposure.
+Numbers are those of a DECam field far from the Galactic plane (recipe 2-7), 0.2637" a pixel, fluxes in
+electrons per exposure.
 """
 
 import math
@@ -17,7 +17,7 @@ SKY = {"u": (80.0, 220.0), "g": (500.0, 900.0)}  # e-/px of one exposure, by ban
 BRIGHTNESS = {"u": 0.5, "g": 1.0}  # of stars and galaxies: DECam sees less of them in u (tuned)
 STAR_DENSITY = (40.0, 400.0)  # per Mpx, log-uniform over images: from the pole to moderate latitudes (tuned)
 GALAXY_DENSITY = 270.0  # per Mpx: about 50,000 a square degree to g = 24 (tuned)
-PEAKED = 4.0  # px: nearer to its centre a disc is too steep for one sample a pixel (tuned)
+PEAKED = 4.0  # px: closer to its centre a disc is too steep for one sample a pixel (tuned)
 TRANSIENTS = {"u": 0.25, "g": 0.14}  # an image, labelled as artifacts (recipe 20; tuned to .4% of these)
 TRAILS = {"u": 0.07, "g": 0.05}  # short ones of asteroids, an image (recipe 20 has .1% of artifacts; tuned)
 
@@ -46,7 +46,7 @@ class Galaxies(NamedTuple):
 
 
 class Sky(NamedTuple):
-    """Everything outside the telescope."""
+    """Everything in a field that is outside the telescope."""
 
     size: int  # px
     template_level: float  # e-/px
@@ -57,7 +57,7 @@ class Sky(NamedTuple):
 
 
 def draw(rng: np.random.Generator, size: int, band: str) -> Sky:
-    """One field of `size` x `size` pixels."""
+    """Draw a field of `size` x `size` pixels."""
     low, high = SKY[band]
     offset = (rng.normal(0, 0.12), rng.normal(0, 0.12))  # recipe 5
     density = math.exp(rng.uniform(*np.log(STAR_DENSITY)))
@@ -98,7 +98,7 @@ def render(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Noise-free template and science images (e-/px, without the sky level), float32.
 
-    The science exposure is displaced by `shift` px as a whole; registration will bring it back.
+    The science exposure as a whole is displaced by `shift` px; registration will undo that.
     """
     discs = np.zeros((sky.size, sky.size), np.float32)
     _add_discs(discs, *sky.galaxies)
@@ -124,7 +124,8 @@ def render(
 
 @njit(error_model="numpy")
 def _add_discs(image, y, x, flux, radius, ratio, angle):
-    """Exponential discs exp(-1.678 r / r_e) to 4.5 half-light radii; 2 x 2 samples a pixel at peaks."""
+    """Exponential discs exp(-1.678 r / r_e) out to 4.5 half-light radii, with 2 x 2 samples a pixel near
+    their centres."""
     size = image.shape[0]
     for n in range(y.size):
         scale = radius[n] / 1.678
@@ -150,9 +151,9 @@ def _add_discs(image, y, x, flux, radius, ratio, angle):
 
 
 def mark(kind_map: np.ndarray, sky: Sky) -> None:
-    """Write on the map which pixels can hold a star's or a galaxy's residual."""
+    """Write on the map which pixels can hold a residual of a star or galaxy."""
     for y, x, flux in zip(sky.galaxies.y, sky.galaxies.x, sky.galaxies.flux, strict=True):
-        if flux > 2000:  # fainter ones leave nothing that is seen above the noise (tuned)
+        if flux > 2000:  # residuals of fainter ones are below the noise (tuned)
             kinds.paint(kind_map, y, x, 2, kinds.NUMBER["galaxy residual"])
     for y, x, flux, kind in zip(
         sky.stars.y, sky.stars.x, sky.stars.template_flux, sky.stars.kind, strict=True
