@@ -49,15 +49,12 @@ def pytest_generate_tests(metafunc):
 
 @pytest.fixture
 def time_beside(request):
-    """Time an operation beside a peer (package, worker), or alone; a test that times nothing is skipped."""
+    """Time an operation beside peers that are installed, or alone; a test that times nothing is skipped."""
     _skip_unless(request.config, "cpu")
 
-    def run(operation, threads, package=None, worker=None):
-        if package and importlib.util.find_spec(package) is None:
-            ABSENT.add(package)
-            worker = None
-        peer = interleave.HERE / "peers" / worker if worker else None
-        row = interleave.time_beside(operation, threads, peer, request.config.getoption("--rounds"))
+    def run(operation, threads, *peers):
+        rounds = request.config.getoption("--rounds")
+        row = interleave.time_beside(operation, threads, _installed(peers), rounds)
         assert row["ms"] > 0
         request.config.stash[ROWS].append(row)
         return row
@@ -103,17 +100,20 @@ def time_on_gpu(request):
     """The same on a GPU; `ours` is a worker in place of this engine's."""
     _skip_unless(request.config, "cuda")
 
-    def run(operation, precision, package=None, worker=None, ours="ours_cuda.py"):
-        if package and importlib.util.find_spec(package) is None:
-            ABSENT.add(package)
-            worker = None
-        peer = interleave.HERE / "peers" / worker if worker else None
-        rounds, ours = request.config.getoption("--rounds"), interleave.HERE / ours
-        row = interleave.time_beside(operation, precision, peer, rounds, ours=ours, device="cuda")
+    def run(operation, precision, *peers, ours="ours_cuda.py"):
+        rounds, ours, peers = request.config.getoption("--rounds"), interleave.HERE / ours, _installed(peers)
+        row = interleave.time_beside(operation, precision, peers, rounds, ours=ours, device="cuda")
         assert row["ms"] > 0
         request.config.stash[ROWS].append(row)
 
     return run
+
+
+def _installed(peers):
+    """Those whose package is installed; what is absent is named at the end."""
+    absent = {peer.package for peer in peers if importlib.util.find_spec(peer.package) is None}
+    ABSENT.update(absent)
+    return [peer for peer in peers if peer.package not in absent]
 
 
 def _skip_unless(config, device):

@@ -1,7 +1,7 @@
 """Timing two programs in turns: each in a process of its own, one working while the other waits.
 
-A worker is `python WORKER.py OPERATION THREADS`. It warms up, prints a line with its name and what its work
-is worth in floating-point operations; then, for every line that it reads, it works for half a second and
+A worker is `python WORKER.py OPERATION THREADS [MORE]`. It warms up, prints a line with its name and what its
+work is worth in floating-point operations; then, for every line that it reads, it works for half a second and
 prints the median milliseconds of an operation and the most memory that the process has held, in MB.
 """
 
@@ -11,39 +11,51 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
 ROUND = 0.5  # seconds of work between two answers
-
-
 OURS = HERE / "ours.py"
 
 
+class Peer(NamedTuple):
+    """A worker in peers/, the package that it needs, and what else it is told.
+
+    A peer that computes in another precision is timed and shown, but `counts` is False: the ratio is to the
+    fastest of those that do what we do.
+    """
+
+    package: str
+    worker: str
+    more: tuple[str, ...] = ()
+    counts: bool = True
+
+
 def time_beside(
-    operation: str, how: int | str, peer: Path | None, rounds: int, *, ours: Path = OURS, device: str = "cpu"
+    operation: str,
+    how: int | str,
+    peers: Sequence[Peer],
+    rounds: int,
+    *,
+    ours: Path = OURS,
+    device: str = "cpu",
 ) -> dict:
     """A row of the table: medians of ms over the rounds, spread (max - min) / median, ratio ours / peer's.
 
     `how` is the worker's second argument: threads, or on a GPU the precision.
     """
-    workers = [_start(path, operation, how) for path in (ours, peer) if path]
+    commands = [(ours,), *((HERE / "peers" / peer.worker, *peer.more) for peer in peers)]
+    workers = [_start(path, operation, how, *more) for path, *more in commands]
     try:
         names, flops = zip(*(_answer(worker).rsplit(" ", 1) for worker in workers), strict=True)
-        times: list[list[float]] = [[] for _ in workers]
-        peaks: dict[subprocess.Popen, float] = {}
-        for _ in range(rounds):
-            for worker, found in zip(workers, times, strict=True):
-                worker.stdin.write("go\n")
-                worker.stdin.flush()
-                ms, memory = _answer(worker).split()
-                found.append(float(ms))
-                peaks[worker] = float(memory)
+        answers = [[_round(worker) for worker in workers] for _ in range(rounds)]
     finally:
         for worker in workers:
             worker.kill()
             worker.wait()
+    times = [[ms for ms, _ in found] for found in zip(*answers, strict=True)]
     ms = [statistics.median(found) for found in times]
     spreads = [(max(found) - min(found)) / statistics.median(found) for found in times]
     row = {
@@ -53,11 +65,14 @@ def time_beside(
         "ms": ms[0],
         "spread": spreads[0],
         "gflops": float(flops[0]) / ms[0] / 1e6,
-        "memory_mb": peaks[workers[0]],
+        "memory_mb": answers[-1][0][1],
         "load": os.getloadavg()[0],
     }
-    if peer:
-        row |= {"peer": names[1], "peer_ms": ms[1], "peer_spread": spreads[1], "ratio": ms[0] / ms[1]}
+    if peers:
+        row["peers"] = [
+            {"peer": name, "ms": own, "spread": spread, "ratio": ms[0] / own, "counts": peer.counts}
+            for name, own, spread, peer in zip(names[1:], ms[1:], spreads[1:], peers, strict=True)
+        ]
     return row
 
 
@@ -89,13 +104,21 @@ def peak_memory() -> float:
     )
 
 
-def _start(path: Path, operation: str, how: int | str) -> subprocess.Popen:
+def _start(path: Path, operation: str, how: int | str, *more: str) -> subprocess.Popen:
     paths = [str(HERE), str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     environment["OMP_NUM_THREADS"] = str(how) if isinstance(how, int) else "1"
     pipe = subprocess.PIPE
-    arguments = [sys.executable, str(path), operation, str(how)]
+    arguments = [sys.executable, str(path), operation, str(how), *more]
     return subprocess.Popen(arguments, stdin=pipe, stdout=pipe, text=True, env=environment)
+
+
+def _round(worker: subprocess.Popen) -> tuple[float, float]:
+    """Let a worker work for one round: milliseconds of an operation, and MB held at most."""
+    worker.stdin.write("go\n")
+    worker.stdin.flush()
+    ms, memory = _answer(worker).split()
+    return float(ms), float(memory)
 
 
 def _answer(worker: subprocess.Popen) -> str:

@@ -19,7 +19,8 @@ from rotinv.nn.layers import SCORE, Train
 from rotinv.nn.network import Network
 
 BATCH = 50
-NETWORKS = ("cap training", "cap scoring", "deephits training", "deephits scoring")
+TRAINING = ("cap training", "deephits training")
+SCORING = ("cap scoring", "cap scoring 2000", "deephits scoring")
 RELEVANCE = ("cap alpha2beta1",)
 DENSE = ("dense forward 200x2304x64", "dense backward_input 200x2304x64", "dense backward_params 200x2304x64")
 _SHAPES = ("200x27x27x4 4x4x32 pad 0", "200x24x24x32 3x3x32 pad 1", "200x12x12x64 3x3x64 pad 1")

@@ -21,10 +21,25 @@ def lines(rows: list[dict]) -> list[str]:
             f"{row['operation']:<46}{row['device']:>7}{row['threads']:>8}{row['ms']:>10.2f}"
             f"{row['spread']:>8.0%}{row['gflops']:>9.1f}{share:>8}{row['memory_mb']:>7.0f}"
         )
-        if "peer" in row:
-            text += f"  {row['peer']:<34}{row['peer_ms']:>9.2f}{row['peer_spread']:>8.0%}{row['ratio']:>8.3f}"
-        found.append(text)
+        beside = [_beside(peer) for peer in _by_time(row)]
+        found.append("  ".join([text, *beside[:1]]))
+        found += [" " * (len(text) + 2) + other for other in beside[1:]]
     return found
+
+
+def best(row: dict) -> dict | None:
+    """The fastest peer of those that compute in our precision; None where a row has no peer."""
+    return next((peer for peer in _by_time(row) if peer["counts"]), None)
+
+
+def _by_time(row: dict) -> list[dict]:
+    """The peers that count, fastest first, then the others."""
+    return sorted(row.get("peers", []), key=lambda peer: (not peer["counts"], peer["ms"]))
+
+
+def _beside(peer: dict) -> str:
+    note = "" if peer["counts"] else "  (does not count: another precision)"
+    return f"{peer['peer']:<34}{peer['ms']:>9.2f}{peer['spread']:>8.0%}{peer['ratio']:>8.3f}{note}"
 
 
 def warnings(machine: dict, rows: list[dict]) -> list[str]:
@@ -33,7 +48,7 @@ def warnings(machine: dict, rows: list[dict]) -> list[str]:
     if machine["load"] > NOISY:
         found.append(f"noisy: the load was {machine['load']:.2f} before the first timing")
     for row in rows:
-        spreads = [row["spread"], row.get("peer_spread", 0)]
+        spreads = [row["spread"], *(peer["spread"] for peer in row.get("peers", []))]
         if max(spreads) > NOISY:
             found.append(f"noisy: {row['operation']}, {row['threads']} threads: spread {max(spreads):.0%}")
     return found
@@ -57,7 +72,7 @@ def write(path: Path, machine: dict, rows: list[dict], programs: list[dict]) -> 
 
 
 def comparison(old: dict, rows: list[dict]) -> list[str]:
-    """What changed since an older table, as lines of text; by the ratio to the peer where there is one."""
+    """What changed since an older table, as lines of text; by the ratio to the best peer if there is one."""
     before = {(row["operation"], row["device"], row["threads"]): row for row in old["rows"]}
     found = [f"since {old['machine']['date']} ({old['machine']['commit']}):"]
     for row in rows:
@@ -67,7 +82,7 @@ def comparison(old: dict, rows: list[dict]) -> list[str]:
             continue
         then = before[key]
         text = f"{key[0]:<46}{key[2]:>3} threads: {then['ms']:9.2f} -> {row['ms']:9.2f} ms"
-        if "ratio" in row and "ratio" in then:
-            text += f", ratio {then['ratio']:.3f} -> {row['ratio']:.3f}"
+        if (now := best(row)) and (old_best := best(then)):
+            text += f", ratio {old_best['ratio']:.3f} -> {now['ratio']:.3f}"
         found.append(text)
     return found

@@ -4,6 +4,7 @@ beside the card's measured ceilings. The kernels themselves are checked by `pyte
 import operations
 import processes
 import pytest
+from interleave import Peer
 from test_start import READY
 
 
@@ -24,12 +25,12 @@ EXACT = ("contributions", "redistribute")  # for relevance, float32 always
     "operation, precision", [*BOTH, ("deephits training", "tf32"), ("cap scoring uploaded", "tf32")]
 )
 def test_time_beside_pytorch(time_on_gpu, operation, precision):
-    time_on_gpu(operation, precision, "torch", "pytorch_cuda.py")
+    time_on_gpu(operation, precision, Peer("torch", "pytorch_cuda.py"))
 
 
 @pytest.mark.parametrize("operation", operations.RELEVANCE)
 def test_time_beside_zennit(time_on_gpu, operation):
-    time_on_gpu(operation, "fp32", "zennit", "zennit_cuda.py")
+    time_on_gpu(operation, "fp32", Peer("zennit", "zennit_cuda.py"))
 
 
 @pytest.mark.parametrize("operation", operations.CONVOLUTIONS)

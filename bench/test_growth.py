@@ -10,7 +10,7 @@ import pytest
 def test_time_and_memory_grow_with(time_beside, curve, name):
     series, threads = growth.SERIES[name], growth.threads()[-1]
     # Whoever is first may compile, and that takes memory.
-    interleave.time_beside(series.operation.format(series.values[0]), threads, None, rounds=1)
+    interleave.time_beside(series.operation.format(series.values[0]), threads, [], rounds=1)
     for value in series.values:
         row = time_beside(series.operation.format(value), threads)
         curve(name, value, row, series.power)

@@ -4,6 +4,7 @@ import frozen
 import numpy as np
 import operations
 import pytest
+from interleave import Peer
 
 from rotinv.lrp import rules
 from rotinv.lrp.relevance import relevance
@@ -43,4 +44,4 @@ def test_relevance_against_the_reference(maps, net, rule):
 
 @pytest.mark.parametrize("operation", operations.RELEVANCE)
 def test_time_beside_zennit(time_beside, operation, threads):
-    time_beside(operation, threads, "zennit", "zennit_lrp.py")
+    time_beside(operation, threads, Peer("zennit", "zennit_lrp.py"))

@@ -3,6 +3,7 @@
 import numpy as np
 import operations
 import pytest
+from interleave import Peer
 
 from rotinv.lrp.ledger import Widener
 from rotinv.nn import architectures
@@ -37,14 +38,27 @@ def test_time_the_peak(time_beside, threads):
     time_beside("peak", threads)
 
 
-@pytest.mark.parametrize("operation", operations.NETWORKS)
-def test_time_beside_pytorch(time_beside, operation, threads):
-    time_beside(operation, threads, "torch", "pytorch.py")
+TORCH = Peer("torch", "pytorch.py")
+RUNTIMES = (
+    Peer("onnxruntime", "onnx_runtime.py"),
+    Peer("openvino", "openvino_cpu.py", ("f32",)),
+    Peer("openvino", "openvino_cpu.py", ("bf16",), counts=False),
+)
+
+
+@pytest.mark.parametrize("operation", operations.TRAINING)
+def test_time_training_beside_pytorch(time_beside, operation, threads):
+    time_beside(operation, threads, TORCH)
+
+
+@pytest.mark.parametrize("operation", operations.SCORING)
+def test_time_scoring_beside_pytorch_and_two_runtimes(time_beside, operation, threads):
+    time_beside(operation, threads, TORCH, *RUNTIMES)
 
 
 @pytest.mark.parametrize("operation", operations.DENSE)
 def test_time_beside_numpy(time_beside, operation, threads):
-    time_beside(operation, threads, "numpy", "openblas.py")
+    time_beside(operation, threads, Peer("numpy", "openblas.py"))
 
 
 @pytest.mark.parametrize("operation", operations.CONVOLUTIONS)
