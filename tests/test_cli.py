@@ -346,7 +346,7 @@ class Dies:
 
 def main():
     Dies()  # what is raised as it goes is swallowed
-    time.sleep(10)
+    time.sleep(10 * 60)
     return 0
 
 cli.run("sleep", main)
@@ -355,6 +355,7 @@ cli.run("sleep", main)
 
 @pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_that_is_swallowed_comes_again(number, status):
+    """And at once, although the program waits for something."""
     program = SWALLOWED.replace("NUMBER", str(int(number)))
     done = subprocess.run(
         [sys.executable, "-c", program], env=ENVIRONMENT, capture_output=True, text=True, timeout=60

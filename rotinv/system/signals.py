@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import cast
 
 
 def stop_at_signals() -> list[int]:
@@ -41,9 +42,17 @@ def stop_at_signals() -> list[int]:
 
 
 def _send_later(number: int) -> None:
-    again = threading.Timer(0.01, signal.raise_signal, (number,))
+    """Send the signal again, to the main thread: a read or a sleep that it waits in is interrupted."""
+    again = threading.Timer(0.01, _send, (number,))
     again.daemon = True
     again.start()
+
+
+def _send(number: int) -> None:
+    if sys.platform == "win32":  # which knows no signals of a thread
+        signal.raise_signal(number)
+    else:
+        signal.pthread_kill(cast(int, threading.main_thread().ident), number)
 
 
 def _would_be_lost(frame: FrameType | None, hook: Callable) -> bool:
