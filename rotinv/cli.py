@@ -145,6 +145,10 @@ def run(program: str, main: Callable[[], int]) -> NoReturn:
         status = main()
         sys.stdout.flush()
     except (UserError, KeyboardInterrupt, OSError, MemoryError) as error:
+        try:
+            signals.ignore()
+        except KeyboardInterrupt:  # a second one, before they were ignored
+            signals.ignore()
         status = _end_badly(f"rotinv {program}".strip(), error, signal.SIGTERM in received)
     except Exception:
         messages.record(logging.ERROR, traceback.format_exc())

@@ -41,6 +41,12 @@ def stop_at_signals() -> list[int]:
     return received
 
 
+def ignore() -> None:
+    """Ignore Ctrl-C and SIGTERM from now on, so that the last words of a program are said whole."""
+    for number in _heeded():
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _send_later(number: int) -> None:
     """Send the signal again, to the main thread: a read or a sleep that it waits in is interrupted."""
     again = threading.Timer(0.01, _send, (number,))
