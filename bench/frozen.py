@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rotinv.lrp import rules
+from rotinv.lrp import composites
 from rotinv.lrp.relevance import relevance
 from rotinv.nn import architectures
 from rotinv.nn.devices import get_kernels
@@ -55,8 +55,8 @@ def maps() -> dict[str, NDArray[np.float32]]:
     k = get_kernels("reference")
     found = {}
     for net, (network, params, stamp) in cases().items():
-        for rule in rules.COMPOSITES:
-            trail = relevance(k, network, k.asarray(params), k.asarray(stamp), rules.named(rule))
+        for rule in composites.COMPOSITES:
+            trail = relevance(k, network, k.asarray(params), k.asarray(stamp), composites.named(rule))
             found[f"{net} {rule}"] = trail.relevance[0].astype(np.float32)
     return found
 

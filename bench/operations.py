@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rotinv.lrp import rules
+from rotinv.lrp import composites
 from rotinv.nn import architectures
 from rotinv.nn.contract import Array, Kernels
 from rotinv.nn.layers import SCORE, Train
@@ -61,7 +61,7 @@ def _network(k: Kernels, arch: str, what: str, batch: int) -> Operation:
         k.softmax.forward(network.forward(k, params, stamps))
 
     def relevance() -> None:
-        relevance(k, network, params, stamps, rules.named(what))
+        relevance(k, network, params, stamps, composites.named(what))
 
     each = list(_flops(k, network, params, stamps))
     if what == "training":

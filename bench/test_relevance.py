@@ -6,7 +6,7 @@ import operations
 import pytest
 from interleave import Peer
 
-from rotinv.lrp import rules
+from rotinv.lrp import composites
 from rotinv.lrp.relevance import relevance
 from rotinv.nn.devices import get_kernels
 
@@ -33,12 +33,12 @@ def test_the_frozen_maps_can_be_made_again(maps):
         assert deviation(again[name], exact) < 1e-6, name
 
 
-@pytest.mark.parametrize("rule", rules.COMPOSITES)
+@pytest.mark.parametrize("rule", composites.COMPOSITES)
 @pytest.mark.parametrize("net", frozen.NETS)
 def test_relevance_against_the_reference(maps, net, rule):
     network, params, stamp = frozen.cases()[net]
     cpu = get_kernels("cpu")
-    trail = relevance(cpu, network, cpu.asarray(params), cpu.asarray(stamp), rules.named(rule))
+    trail = relevance(cpu, network, cpu.asarray(params), cpu.asarray(stamp), composites.named(rule))
     assert deviation(trail.relevance[0], maps[f"{net} {rule}"]) < CANCELS.get(rule, TOLERANCE[net])
 
 

@@ -20,7 +20,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import rotinv
-from rotinv.lrp import heatmaps, rules
+from rotinv.lrp import composites, heatmaps, rules
 from rotinv.lrp.ledger import LINES, audit_exactly, ledger
 from rotinv.lrp.relevance import relevance
 from rotinv.runs.model import channel_title, open_stamps_for, stamps_as_read
@@ -87,7 +87,7 @@ print(f"stamp {candidates[np.argmax(margin)]}, logits {logits[np.argmax(margin)]
 # four maps; turned back and averaged they are $\mu$ of Eq. 5.
 
 # %%
-rule = rules.named("alpha2beta1")
+rule = composites.named("alpha2beta1")
 trail = relevance(k, network, params, k.asarray(x), rule)
 print(
     "layers:", len(network.layers), "  maps on the trail:", len(trail.relevance), "(the logits' is the last)"
@@ -205,13 +205,13 @@ print(
 )
 maps = {}
 for name in ("zero", "alpha1beta0", "alpha2beta1", "flat"):
-    _, entries = ledger(k, judge, network, params, k.asarray(x), rules.named(name))
+    _, entries = ledger(k, judge, network, params, k.asarray(x), composites.named(name))
     (at_stamp,), taken = account(entries)
     biases = taken["bias_positive"][0] + taken["bias_negative"][0]
     rest = f"{taken['one_sided'][0]:12.4f}{taken['dead'][0]:10.4f}{taken['crop'][0]:10.4f}"
     worst = max(abs(entry.closing_error[0]) for entry in entries)
     print(f"{name:<14}{at_stamp:14.4f}{biases:10.4f}{rest}   {worst:.1e}")
-    maps[name] = average_map(x, rules.named(name))
+    maps[name] = average_map(x, composites.named(name))
 draw("rules.png", maps)
 
 # %% [markdown]
@@ -226,7 +226,7 @@ _, entries = ledger(k, judge, network, params, k.asarray(every), rule)
 one_sided = np.abs(account(entries)[1]["one_sided"])
 print(f"{np.count_nonzero(one_sided)} of {len(every)} stamps have one-sided units")
 most = every[np.argmax(one_sided)][None]
-conserve = rules.Composite.everywhere(rules.AlphaBeta(one_sided="conserve"))
+conserve = composites.Composite.everywhere(rules.AlphaBeta(one_sided="conserve"))
 for name, reading in {"0/0 = 0": rule, "conserve": conserve}.items():
     _, entries = ledger(k, judge, network, params, k.asarray(most), reading)
     (at_stamp,), taken = account(entries)

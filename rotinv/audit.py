@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rotinv import cli
-from rotinv.lrp import rules, targets
+from rotinv.lrp import composites, targets
 from rotinv.lrp.attribution import Question
 from rotinv.lrp.ledger_report import Audit, audits
 from rotinv.nn.devices import DEVICES, get_kernels
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.out:
         _check_pictures(options.out, options.index, options.overwrite)
     question = Question(rule=options.rule, target=options.target)
-    rules.named(question.rule)
+    composites.named(question.rule)
     (model,) = open_models([options.run])
     split = open_stamps_for(model, options.stamps, options.split)
     indices = check_indices(split, options.index)
@@ -90,7 +90,7 @@ def _parser() -> cli.Parser:
     add("run", type=Path, metavar="RUN", help="folder of a trained run")
     add("stamps", type=Path, metavar="STAMPS", help="stamp store, or .npy or .npz as for score")
     add("--index", type=cli.integer(0), nargs="+", required=True, metavar="I", help="the stamps' indices")
-    add("--rule", default="alpha2beta1", help=f"one of {', '.join(rules.COMPOSITES)}")
+    add("--rule", default=composites.DEFAULT, help=composites.HELP)
     add(
         "--target",
         type=targets.parse_target,

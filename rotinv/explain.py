@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from rotinv import cli
 from rotinv.cli import counted
-from rotinv.lrp import attribution, heatmaps, map_figures, rules, targets
+from rotinv.lrp import attribution, composites, heatmaps, map_figures, targets
 from rotinv.lrp.attribution import Question
 from rotinv.lrp.study import Study, study
 from rotinv.nn.contract import Kernels
@@ -206,7 +206,7 @@ def _parser() -> cli.Parser:
 def _add_what(parser: cli.Parser) -> None:
     """What is asked of the network."""
     parser.add_argument("--method", choices=heatmaps.METHODS, default="lrp", help="how maps are made")
-    parser.add_argument("--rule", choices=rules.COMPOSITES, help="of lrp (default: alpha2beta1, the paper's)")
+    parser.add_argument("--rule", help=f"of lrp (default: alpha2beta1, the paper's): {composites.HELP}")
     parser.add_argument(
         "--target",
         type=targets.parse_target,

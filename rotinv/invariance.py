@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from rotinv import cli
-from rotinv.lrp import heatmaps, rules, sigma_bar, sigma_bar_tables, targets
+from rotinv.lrp import composites, heatmaps, sigma_bar, sigma_bar_tables, targets
 from rotinv.lrp.sigma_bar_tables import Group, entry, lines, row
 from rotinv.metrics.noncentral_t import DDOF
 from rotinv.nn.devices import DEVICES, get_kernels
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     options = _parser().parse_args(argv)
     _check_files(options)
-    rule = rules.named(options.rule)
+    rule = composites.named(options.rule)
     models = open_models(options.runs)
     for model in models:
         heatmaps.first_of_rotations(model.network)
@@ -150,7 +150,7 @@ def _parser() -> cli.Parser:
         help="take the first so many usable stamps (paper: 5000)",
     )
     add("--method", choices=heatmaps.METHODS, default="lrp", help="how the maps are made")
-    add("--rule", default="alpha2beta1", help=f"of lrp: one of {', '.join(rules.COMPOSITES)}")
+    add("--rule", default=composites.DEFAULT, help=f"of lrp: {composites.HELP}")
     add(
         "--target",
         type=targets.parse_target,

@@ -7,7 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from rotinv import cli
-from rotinv.lrp import rules
+from rotinv.lrp import composites
 from rotinv.lrp.viewer import page
 from rotinv.nn.devices import DEVICES, get_kernels
 from rotinv.runs import model
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     refuse_existing(options.out, options.overwrite)
     for rule in options.rule:
-        rules.named(rule)
+        composites.named(rule)
     models = model.open_models(options.runs)
     split = model.open_stamps_for(models[0], options.stamps, options.split)
     indices = list(dict.fromkeys(options.index or range(min(_DOZEN, len(split)))))
@@ -61,7 +61,7 @@ def _parser() -> cli.Parser:
     add("stamps", type=Path, metavar="STAMPS", help="stamp store, or .npy or .npz as for score")
     add("--out", type=Path, required=True, metavar="FILE.html", help="the page")
     add("--index", nargs="+", type=cli.integer(0), metavar="I", help=f"stamps (default: the first {_DOZEN})")
-    add("--rule", nargs="+", default=list(page.RULES), help=f"of {', '.join(rules.COMPOSITES)}")
+    add("--rule", nargs="+", default=list(page.RULES), help=f"one or more: {composites.HELP}")
     cli.add_split(parser)
     cli.add_overwrite(parser)
     add("--device", choices=DEVICES, default="cpu", help="where to compute")

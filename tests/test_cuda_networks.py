@@ -10,7 +10,7 @@ import pytest
 from cuda_emulation.device import EmulatedDevice, emulated, why_not
 from programs import assert_refused, call, toy_arrays, toy_store
 
-from rotinv.lrp import rules
+from rotinv.lrp import composites
 from rotinv.lrp.ledger import Widener
 from rotinv.lrp.relevance import relevance
 from rotinv.nn import architectures, devices
@@ -139,9 +139,9 @@ def test_relevance_agrees_with_the_reference(arch, size, channels, rule):
     network, reference = architectures.build(arch, size, channels), get_kernels("reference")
     params = np.float32(network.initial("authors", 3))
     x = np.float32(np.random.default_rng(4).uniform(size=(2, *network.in_shape)))
-    exact = relevance(reference, network, np.float64(params), np.float64(x), rules.named(rule))
+    exact = relevance(reference, network, np.float64(params), np.float64(x), composites.named(rule))
     k = emulated()
-    found = relevance(k, network, k.asarray(params), k.asarray(x), rules.named(rule))
+    found = relevance(k, network, k.asarray(params), k.asarray(x), composites.named(rule))
     np.testing.assert_allclose(found.logits, exact.logits, atol=1e-5)
     for one, two in zip(found.relevance, exact.relevance, strict=True):
         np.testing.assert_allclose(one, two, rtol=0, atol=3e-4 * np.abs(two).max())  # some z nearly cancel

@@ -18,10 +18,11 @@ import pytest
 from programs import ROOT, toy_arrays
 
 from rotinv.__main__ import PROGRAMS
-from rotinv.lrp import heatmaps, rules
+from rotinv.lrp import composites, heatmaps
+from rotinv.lrp.composites import Composite
 from rotinv.lrp.ledger import LINES, ledger
 from rotinv.lrp.relevance import relevance
-from rotinv.lrp.rules import AlphaBeta, Composite, Epsilon, ZPlus
+from rotinv.lrp.rules import AlphaBeta, Epsilon, ZPlus
 from rotinv.nn.devices import exact_kernels
 from rotinv.nn.linear import Dense
 from rotinv.nn.network import Network
@@ -141,7 +142,7 @@ def values():
     """Each worked block's names with the program's values, from the networks that the page's Python makes."""
     names = run_python(PAGE)
     network, params, x = (names[name] for name in ("network", "params", "x"))
-    literal, conserve = rules.named("alpha2beta1"), Composite.everywhere(AlphaBeta(one_sided="conserve"))
+    literal, conserve = composites.named("alpha2beta1"), Composite.everywhere(AlphaBeta(one_sided="conserve"))
     black = Composite(ZPlus(), ZPlus(), Epsilon(0.0))
     weights = {"alpha": 2, "beta": 1}
     return {
@@ -179,7 +180,7 @@ def of_network(network, params, x):
 
 def of_ledger(network, params, x, rule):
     """R at the output, at `a` and at `x`, and the lines of both layers."""
-    _, (top, low) = ledger(K, K, network, params, x, rules.as_fractions(rule))
+    _, (top, low) = ledger(K, K, network, params, x, composites.as_fractions(rule))
     found = {"R": top.received[0]}
     for entry, below in ((top, "a"), (low, "x")):
         assert entry.closing_error[0] == 0
@@ -193,7 +194,7 @@ def of_ledger(network, params, x, rule):
 
 def of_cyclic(network, params, stamp):
     """The names of the cyclic network: pixels, units, their mean, relevance of units and of pixels."""
-    rule = rules.as_fractions(rules.named("zero"))
+    rule = composites.as_fractions(composites.named("zero"))
     _, tape = network.record(K, params, stamp, None)
     mean = next(saved for layer, saved in zip(network.layers, tape, strict=True) if "average" in layer.name)
     logits, trail = relevance(K, network, params, stamp, rule)
@@ -208,7 +209,7 @@ def of_cyclic(network, params, stamp):
 
 def of_mean_by_flat(network, params, stamp):
     """What flat hands to the four units: the ledger's account of the cyclic mean."""
-    _, entries = ledger(K, K, network, params, stamp, rules.as_fractions(rules.named("flat")))
+    _, entries = ledger(K, K, network, params, stamp, composites.as_fractions(composites.named("flat")))
     mean = next(entry for entry in entries if "average" in entry.layer)
     assert not mean.lines["dead"].any() and not mean.closing_error.any()
     return {"R": mean.received[0], "received": mean.passed[0]} | {
@@ -218,9 +219,9 @@ def of_mean_by_flat(network, params, stamp):
 
 def of_mean_by_alpha_beta():
     """A mean written as a dense layer, under Eq. 4."""
-    network = Network([rules.with_fractions(Dense(1))], (4,))
+    network = Network([composites.with_fractions(Dense(1))], (4,))
     params, units = K.asarray([1 / 4] * 4 + [0]), K.asarray([[0, 0, 3, 1]])
-    trail = relevance(K, network, params, units, rules.as_fractions(rules.named("alpha2beta1")))
+    trail = relevance(K, network, params, units, composites.as_fractions(composites.named("alpha2beta1")))
     return {"alpha": 2, "R": trail.logits[0, 0], "doubled": trail.relevance[0].sum()}
 
 
@@ -261,10 +262,12 @@ def check_libraries(text):
 def by_equation(case, rule):
     """R of the inputs of one unit by a rule of ours."""
     x, w, b, r = (K.asarray(vector(case[name])) for name in ("x", "W", "b", "R"))
-    layer = rules.with_fractions(Dense(1))
+    layer = composites.with_fractions(Dense(1))
     p = {"w": w[:, None], "b": b}
     _, traced = layer.forward_signed(K, p, x[None])
-    return list(layer.relevance(K, p, traced, r[None], rules.as_fractions(rules.named(rule)).dense)[0])
+    return list(
+        layer.relevance(K, p, traced, r[None], composites.as_fractions(composites.named(rule)).dense)[0]
+    )
 
 
 # The tests.

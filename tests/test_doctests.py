@@ -25,7 +25,7 @@ def test_entry_points_have_examples():
         "rotinv.lrp.heatmaps",
         "rotinv.lrp.ledger",
         "rotinv.lrp.relevance",
-        "rotinv.lrp.rules",
+        "rotinv.lrp.composites",
     } <= set(WITH_EXAMPLES)
 
 

@@ -10,7 +10,7 @@ import pytest
 from programs import ENVIRONMENT, assert_refused, command, make_run, run, toy_arrays
 
 from rotinv import explain, score
-from rotinv.lrp import attribution, heatmaps, map_figures, rules
+from rotinv.lrp import attribution, composites, heatmaps, map_figures
 from rotinv.lrp.study import study as ask
 from rotinv.nn.devices import get_kernels
 from rotinv.runs.model import load_model, open_models, open_stamps_for, stamps_as_read
@@ -21,7 +21,7 @@ from rotinv.system.errors import UserError
 CHANNELS = ["science", "difference"]
 SIDE = 13
 INDICES = [3, 0, 38]
-LRP = rules.named("alpha2beta1")
+LRP = composites.named("alpha2beta1")
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_seed_and_rule_reach_the_maps(cpu, models, stamps, tmp_path):
     assert attributes["target"] == "1" and attributes["rule"] == "epsilon"
     model, x = prepared(models[1], stamps, [0])
     params = cpu.asarray(model.params)
-    asked = "lrp", rules.named("epsilon"), 1
+    asked = "lrp", composites.named("epsilon"), 1
     _, maps = next(heatmaps.of_rotations(cpu, model.network, params, x, *asked))
     np.testing.assert_array_equal(found["models/cap-1/maps"], maps)
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from rotinv.lrp import heatmaps, rules, targets
+from rotinv.lrp import composites, heatmaps, targets
+from rotinv.lrp.composites import Composite
 from rotinv.lrp.relevance import deviation
-from rotinv.lrp.rules import Composite, Epsilon
+from rotinv.lrp.rules import Epsilon
 from rotinv.nn import architectures
 from rotinv.nn.devices import get_kernels
 from rotinv.nn.layers import Train
@@ -86,11 +87,11 @@ def trail_on(k, trained, stamps, method, rule, target="predicted"):
 # there a map deviates by more on any stamp, flat or not.
 EPSILON = Composite.everywhere(Epsilon(0.01))
 CASES = {
-    "alpha2beta1": ("lrp", rules.named("alpha2beta1"), LARGEST),
+    "alpha2beta1": ("lrp", composites.named("alpha2beta1"), LARGEST),
     "epsilon 0.01": ("lrp", EPSILON, LARGEST),
-    "epsilon": ("lrp", rules.named("epsilon"), 1e-2),
-    "flat": ("lrp", rules.named("flat"), LARGEST),
-    "gradient times input": ("gradient-x-input", rules.named("zero"), LARGEST),
+    "epsilon": ("lrp", composites.named("epsilon"), 1e-2),
+    "flat": ("lrp", composites.named("flat"), LARGEST),
+    "gradient times input": ("gradient-x-input", composites.named("zero"), LARGEST),
 }
 
 
@@ -121,7 +122,7 @@ def test_winners_of_flat_parts_are_the_references(k, reference, trained, stamps)
 @pytest.mark.parametrize("rule", ["alpha2beta1", "epsilon", "flat"])
 def test_the_map_of_a_turned_flat_stamp_is_the_turned_map(k, trained, stamps, rule):
     def maps(stamps):
-        return k.to_host(trail_on(k, trained, stamps, "lrp", rules.named(rule)).relevance[0])
+        return k.to_host(trail_on(k, trained, stamps, "lrp", composites.named(rule)).relevance[0])
 
     upright = maps(stamps)
     for turns in (1, 2, 3):

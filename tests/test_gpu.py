@@ -12,7 +12,7 @@ from test_cuda_networks import SHAPES, trained
 from test_network import check_authors_cap
 
 from rotinv import train
-from rotinv.lrp import rules
+from rotinv.lrp import composites
 from rotinv.lrp.relevance import relevance
 from rotinv.nn import architectures
 from rotinv.nn.devices import get_kernels
@@ -87,12 +87,14 @@ def test_four_turns_of_a_stamp_score_alike(gpu, rng):
             np.testing.assert_array_equal(alone[0], scores[0][i])
 
 
-@pytest.mark.parametrize("rule", rules.COMPOSITES)
+@pytest.mark.parametrize("rule", composites.COMPOSITES)
 def test_relevance_against_the_reference(gpu, rng, rule):
     network, k = architectures.build("cap"), gpu["fp32"]
     params, x = np.float32(network.initial("authors", 3)), np.float32(rng.uniform(size=(4, 21, 21, 4)))
-    exact = relevance(get_kernels("reference"), network, np.float64(params), np.float64(x), rules.named(rule))
-    found = relevance(k, network, k.asarray(params), k.asarray(x), rules.named(rule))
+    exact = relevance(
+        get_kernels("reference"), network, np.float64(params), np.float64(x), composites.named(rule)
+    )
+    found = relevance(k, network, k.asarray(params), k.asarray(x), composites.named(rule))
     for one, two in zip(found.relevance, exact.relevance, strict=True):
         np.testing.assert_allclose(k.to_host(one), two, rtol=0, atol=2e-3 * np.abs(two).max())
 

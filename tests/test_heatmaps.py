@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from conftest import assert_close
 
-from rotinv.lrp import heatmaps, rules
+from rotinv.lrp import composites, heatmaps
 from rotinv.nn import architectures
 from rotinv.nn.layers import Activation, Flatten
 from rotinv.nn.linear import Conv2d, Dense
 from rotinv.nn.network import Network
 from rotinv.system.errors import UserError
 
-LRP = rules.named("alpha2beta1")
+LRP = composites.named("alpha2beta1")
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_gradient_of_the_probability(reference, cap, rng):
 def test_gradient_times_input_at_every_layer_is_lrp_0(reference, cap):
     network, params, x = cap
     one = heatmaps.trail(reference, network, params, x, "gradient-x-input", LRP)
-    other = heatmaps.trail(reference, network, params, x, "lrp", rules.named("zero"))
+    other = heatmaps.trail(reference, network, params, x, "lrp", composites.named("zero"))
     for a, b in zip(one.relevance, other.relevance, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * np.abs(b).max())
 

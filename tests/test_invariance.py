@@ -12,14 +12,14 @@ from programs import assert_refused, make_run, run, toy_arrays
 from scipy import integrate, stats
 
 from rotinv import import_weights, invariance, pack
-from rotinv.lrp import heatmaps, rules, sigma_bar, sigma_bar_tables
+from rotinv.lrp import composites, heatmaps, sigma_bar, sigma_bar_tables
 from rotinv.metrics import noncentral_t
 from rotinv.nn import architectures
 from rotinv.runs.folder import read_config
 from rotinv.runs.model import load_model, write_weights
 from rotinv.system.errors import UserError
 
-LRP = rules.named("alpha2beta1")
+LRP = composites.named("alpha2beta1")
 CHANNELS = ["difference"]
 
 

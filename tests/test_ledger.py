@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rotinv.lrp import rules
+from rotinv.lrp import composites
 from rotinv.lrp.attribution import Question
+from rotinv.lrp.composites import Composite
 from rotinv.lrp.ledger import LINES, audit_on_device, ledger
 from rotinv.lrp.ledger_report import Audit
-from rotinv.lrp.rules import AlphaBeta, Composite, Epsilon, Flat, Gamma, WSquare, ZBox, ZPlus
+from rotinv.lrp.rules import AlphaBeta, Epsilon, Flat, Gamma, WSquare, ZBox, ZPlus
 from rotinv.nn import architectures
 from rotinv.nn.cyclic import CyclicConcat, CyclicMax, CyclicMean, CyclicRoll, CyclicSlice
 from rotinv.nn.devices import exact_kernels, get_kernels
@@ -105,7 +106,7 @@ def test_average_pooling_shares_as_its_rule_says(k):
     assert through(*case, WSquare(), k)[2].below.ravel().tolist() == [0.5, 0.5, 0.5, 0.5]
 
 
-@pytest.mark.parametrize("rule", rules.COMPOSITES)
+@pytest.mark.parametrize("rule", composites.COMPOSITES)
 @pytest.mark.parametrize("arch", architectures.ARCHITECTURES)
 def test_every_layer_closes(k, rng, arch, rule):
     """To 1e-12 on every device; what float32 rounds is a line, below 1e-5 of the output's relevance, and
@@ -113,7 +114,7 @@ def test_every_layer_closes(k, rng, arch, rule):
     network = architectures.build(arch, 13, 2)
     params = network.initial("he", 1) + 0.05 * rng.normal(size=network.size)
     x = rng.uniform(size=(2, 13, 13, 2))
-    _, entries = ledger(k, REFERENCE, network, k.asarray(params), k.asarray(x), rules.named(rule))
+    _, entries = ledger(k, REFERENCE, network, k.asarray(params), k.asarray(x), composites.named(rule))
     assert len(entries) == len(network.layers)
     assert_closes(entries)
     cancels = "epsilon" in rule or rule == "zero"
@@ -128,7 +129,7 @@ def test_a_kernel_that_is_wrong_shows_as_rounding(cpu, rng):
     params = cpu.asarray(network.initial("he", 1))
     wrong = replace(cpu, dense=_Wrong(cpu.dense))
     x = cpu.asarray(rng.uniform(size=(1, 13, 13, 1)))
-    _, entries = ledger(wrong, REFERENCE, network, params, x, rules.named("zplus"))
+    _, entries = ledger(wrong, REFERENCE, network, params, x, composites.named("zplus"))
     assert_closes(entries)
     assert entries[0].lines["rounding"][0] == pytest.approx(-0.01 * entries[0].received[0], rel=1e-4)
 
@@ -252,11 +253,11 @@ def test_in_fractions_nothing_is_left(rng, rule):
         CyclicMean(),
         Dense(2),
     )
-    network, composite, k = Network(layers, (4, 4, 1)), rules.named(rule), exact_kernels()
+    network, composite, k = Network(layers, (4, 4, 1)), composites.named(rule), exact_kernels()
     params = network.initial("he", 4) + 0.1 * rng.normal(size=network.size)
     x = rng.uniform(size=(1, 4, 4, 1))
-    twin = Network([rules.with_fractions(layer) for layer in layers], network.in_shape)
-    _, exact = ledger(k, k, twin, k.asarray(params), k.asarray(x), rules.as_fractions(composite))
+    twin = Network([composites.with_fractions(layer) for layer in layers], network.in_shape)
+    _, exact = ledger(k, k, twin, k.asarray(params), k.asarray(x), composites.as_fractions(composite))
     _, close = ledger(REFERENCE, REFERENCE, network, params, x, composite)
     for entry, near in zip(exact, close, strict=True):
         assert entry.closing_error[0] == 0

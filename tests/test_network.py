@@ -6,7 +6,7 @@ import pytest
 from conftest import DEVICES, EMULATED, kernels_of
 
 from rotinv import architectures as table_program
-from rotinv.lrp import rules
+from rotinv.lrp import composites
 from rotinv.lrp.ledger import Widener
 from rotinv.lrp.relevance import relevance
 from rotinv.nn import architectures
@@ -222,5 +222,5 @@ def test_a_network_without_weights(k, rng):
     assert network.backward(k, params, grads, tape, z) is None
     dx = network.backward(k, params, grads, tape, z, to_input=True)
     np.testing.assert_array_equal(k.to_host(dx), k.to_host(x))
-    found = relevance(k, network, params, x, rules.named("alpha2beta1"), 1)
+    found = relevance(k, network, params, x, composites.named("alpha2beta1"), 1)
     np.testing.assert_array_equal(k.to_host(found.relevance[0])[:, 1], k.to_host(x)[:, 1])

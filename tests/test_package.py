@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import rotinv
-from rotinv.lrp import heatmaps, rules
+from rotinv.lrp import heatmaps, composites
 from rotinv.lrp.ledger import Entry, ledger
 from rotinv.lrp.relevance import Trail
 from rotinv.nn.network import Network
@@ -46,9 +46,9 @@ def total(folder: Path, stamps: NDArray[np.float32]) -> float:
     k = rotinv.get_kernels("cpu")
     params = k.asarray(model.params)
     p = score_stamps(k, model.network, params, stamps)
-    trail: Trail = heatmaps.trail(k, model.network, params, stamps, "lrp", rules.named("epsilon"))
+    trail: Trail = heatmaps.trail(k, model.network, params, stamps, "lrp", composites.named("epsilon"))
     judge = rotinv.get_kernels("reference")
-    entries: list[Entry] = ledger(k, judge, model.network, params, stamps, rules.named("epsilon"))[1]
+    entries: list[Entry] = ledger(k, judge, model.network, params, stamps, composites.named("epsilon"))[1]
     return float(p.sum() + trail.relevance[0].sum() + entries[0].received.sum())
 
 
@@ -59,7 +59,7 @@ with rotinv.StampStore("store.h5") as store:
 WRONG = {
     "import rotinv\nx: int = rotinv.build('cap')\n": "Network",
     "import rotinv\nrotinv.bulid('cap')\n": "bulid",
-    "from rotinv.lrp import rules\nrules.named(3)\n": '"int"; expected "str"',
+    "from rotinv.lrp import composites\ncomposites.named(3)\n": '"int"; expected "str"',
 }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from programs import assert_refused, call, make_run, run, toy_arrays
 
-from rotinv.lrp import heatmaps, perturbation, rules
+from rotinv.lrp import composites, heatmaps, perturbation
 from rotinv.runs.folder import read_config
 from rotinv.runs.model import load_model, write_weights
 from rotinv.stamps.pixels import prepare
@@ -157,7 +157,7 @@ def test_draws_are_averaged_stamp_by_stamp(mini, cpu):
     params = cpu.asarray(model.params)
     stamps = prepare(np.load(mini / "stamps.npz")["stamps"][:6])[0]
     indices, regions = np.arange(6), perturbation.region_of_pixels(13, 3)
-    found = heatmaps.trail(cpu, model.network, params, stamps, "guided", rules.named("zero"))
+    found = heatmaps.trail(cpu, model.network, params, stamps, "guided", composites.named("zero"))
     order = perturbation.ranks(found.relevance[0], regions, "guided")
     expected = {"guided": [], "random": []}
     for draw in range(3):

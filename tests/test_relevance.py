@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from conftest import assert_close
 
-from rotinv.lrp import rules, targets
+from rotinv.lrp import composites, targets
+from rotinv.lrp.composites import Composite
 from rotinv.lrp.relevance import relevance
-from rotinv.lrp.rules import AlphaBeta, Composite, Epsilon, Flat, Gamma, WSquare, ZBox, ZPlus
+from rotinv.lrp.rules import AlphaBeta, Epsilon, Flat, Gamma, WSquare, ZBox, ZPlus
 from rotinv.nn import architectures
 from rotinv.nn.cyclic import CyclicMax, CyclicRms, CyclicRoll, CyclicSlice
 from rotinv.nn.layers import SCORE, AveragePool2d, Flatten, MaxPool2d, ZeroPad
@@ -170,7 +171,7 @@ def stamps(rng, n=2, channels=4):
 def test_rule_0_is_gradient_times_input(reference, rng, arch):
     network, params = random_network(arch, biases=0.05)
     x = stamps(rng)
-    trail = relevance(reference, network, params, x, rules.named("zero"))
+    trail = relevance(reference, network, params, x, composites.named("zero"))
     _, tape = network.record(reference, params, x, SCORE)
     one_hot = np.float64(trail.relevance[-1] != 0)
     gradient = network.backward(reference, params, np.zeros(network.size), tape, one_hot, to_input=True)
@@ -192,8 +193,8 @@ def test_nothing_is_lost_without_biases(reference, rng, arch):
 def test_alpha1_beta0_without_bias_is_zplus(k, rng):
     network, params = random_network("cap", biases=0)
     x = k.asarray(stamps(rng))
-    one = relevance(k, network, k.asarray(params), x, rules.named("alpha1beta0"))
-    other = relevance(k, network, k.asarray(params), x, rules.named("zplus"))
+    one = relevance(k, network, k.asarray(params), x, composites.named("alpha1beta0"))
+    other = relevance(k, network, k.asarray(params), x, composites.named("zplus"))
     np.testing.assert_array_equal(one.relevance[0], other.relevance[0])
 
 
@@ -204,7 +205,7 @@ def test_the_map_of_a_turned_stamp_is_the_turned_map(k, rng, rule):
     x = stamps(rng)
 
     def heatmap(x):
-        return relevance(k, network, k.asarray(params), k.asarray(x), rules.named(rule)).relevance[0]
+        return relevance(k, network, k.asarray(params), k.asarray(x), composites.named(rule)).relevance[0]
 
     upright = heatmap(x)
     for turns in (1, 2, 3):
@@ -212,13 +213,13 @@ def test_the_map_of_a_turned_stamp_is_the_turned_map(k, rng, rule):
         np.testing.assert_array_equal(turned, np.rot90(upright, turns, axes=(1, 2)))
 
 
-@pytest.mark.parametrize("rule", rules.COMPOSITES)
+@pytest.mark.parametrize("rule", composites.COMPOSITES)
 @pytest.mark.parametrize("arch", ["cap", "deephits"])
 def test_cpu_against_the_reference(cpu, reference, rng, arch, rule):
     """To 1e-4 of the largest; zero and epsilon divide by sums that may cancel, so to 1e-2."""
     network, params = random_network(arch, biases=0.05)
     x = stamps(rng, n=3)
-    composite = rules.named(rule)
+    composite = composites.named(rule)
     exact = relevance(reference, network, params, x, composite, target=0).relevance[0]
     found = relevance(cpu, network, cpu.asarray(params), cpu.asarray(x), composite, target=0).relevance[0]
     tolerance = 1e-2 if rule in ("zero", "epsilon", "gamma") else 1e-4
@@ -235,7 +236,7 @@ def test_every_other_layer_keeps_relevance(k, rng):
     params = np.abs(network.initial("he", 0))
     x = k.asarray(rng.uniform(size=(2, 16, 16, 1)))
     for target in ("predicted", 1, "probability", "one"):
-        trail = relevance(k, network, k.asarray(params), x, rules.named("zplus"), target)
+        trail = relevance(k, network, k.asarray(params), x, composites.named("zplus"), target)
         assert [r.shape for r in trail.relevance[:2]] == [(2, 16, 16, 1), (2, 18, 18, 1)]
         totals = np.array([np.float64(r).sum() for r in trail.relevance])
         np.testing.assert_allclose(totals, totals[-1], rtol=1e-5)
@@ -245,7 +246,7 @@ def test_targets(reference, rng):
     network, params = random_network("cap", biases=0.05)
     x = stamps(rng)
     trails = {
-        target: relevance(reference, network, params, x, rules.named("zero"), target)
+        target: relevance(reference, network, params, x, composites.named("zero"), target)
         for target in ("predicted", 0, 1, "probability", "one", "difference")
     }
     z = trails["one"].logits
@@ -265,7 +266,7 @@ def test_the_difference_of_logits_that_are_equal(reference):
 
 def test_what_cannot_be_is_told(reference):
     with pytest.raises(UserError, match=r"alpha3beta1.*alpha2beta1"):
-        rules.named("alpha3beta1")
+        composites.named("alpha3beta1")
     with pytest.raises(UserError, match="alpha - beta must be 1"):
         AlphaBeta(2, 2)
     for rule, value in ((Epsilon, -1e-6), (Gamma, np.nan), (AlphaBeta, np.nan)):
@@ -280,6 +281,6 @@ def test_what_cannot_be_is_told(reference):
     network = Network((CyclicSlice(), CyclicRms(), Flatten(), Dense(2)), (4, 4, 1))
     x, params = np.ones((1, 4, 4, 1)), network.initial("he", 0)
     with pytest.raises(UserError, match=r"root-mean-square pooling.*no relevance"):
-        relevance(reference, network, params, x, rules.named("zero"))
+        relevance(reference, network, params, x, composites.named("zero"))
     with pytest.raises(UserError, match="target 'logit'"):
-        relevance(reference, network, params, x, rules.named("zero"), "logit")
+        relevance(reference, network, params, x, composites.named("zero"), "logit")

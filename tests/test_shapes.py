@@ -6,7 +6,7 @@ from typing import get_type_hints
 import numpy as np
 import pytest
 
-from rotinv.lrp import rules
+from rotinv.lrp import composites
 from rotinv.lrp.relevance import relevance
 from rotinv.nn import architectures
 from rotinv.nn.contract import FAMILIES, Array, Kernels
@@ -59,7 +59,7 @@ def test_stamps_that_do_not_fit_are_refused(k, wrong):
         lambda: NETWORK.forward(k, params, x),
         lambda: NETWORK.record(k, params, x, SCORE),
         lambda: NETWORK.forward_rotations(k, params, x),
-        lambda: relevance(k, NETWORK, params, x, rules.named("alpha2beta1")),
+        lambda: relevance(k, NETWORK, params, x, composites.named("alpha2beta1")),
     ):
         with pytest.raises(UserError, match=r"^stamps .*") as refused:
             call()
@@ -95,7 +95,7 @@ def test_a_pixel_that_is_no_number_shows_in_its_stamps_logits(k, arch, value):
         assert np.isfinite(logits).all(axis=1).tolist() == [True, False, True]
         assert not np.isfinite(logits[1]).any()
         with pytest.raises(UserError, match=r"logits .* not numbers"):
-            relevance(k, network, params, x, rules.named("alpha2beta1"))
+            relevance(k, network, params, x, composites.named("alpha2beta1"))
 
 
 def index(*shape):

@@ -15,7 +15,7 @@ import pytest
 from programs import assert_refused, call, make_run, toy_arrays
 
 from rotinv import explain
-from rotinv.lrp import rules
+from rotinv.lrp import composites
 from rotinv.lrp.ledger_report import COLUMNS
 from rotinv.lrp.viewer.page import viewer_fragment
 from rotinv.nn.devices import get_kernels
@@ -192,7 +192,7 @@ def test_the_programs_page(folder, tmp_path):
     (text,) = re.findall(r'<script type="application/json">(.*?)</script>', page, re.DOTALL)
     document = json.loads(text)
     assert [stamp["index"] for stamp in document["stamps"]] == list(range(12))
-    assert [rule["name"] for rule in document["rules"]] == ["flat"] and "flat" in rules.COMPOSITES
+    assert [rule["name"] for rule in document["rules"]] == ["flat"] and "flat" in composites.COMPOSITES
 
 
 # In a browser.

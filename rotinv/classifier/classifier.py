@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rotinv.classifier.inputs import check_on_bad, usable_stamps
-from rotinv.lrp import rules, sigma_bar
+from rotinv.lrp import composites, sigma_bar
 from rotinv.lrp.attribution import Question
 from rotinv.lrp.ledger_report import Audit, audits
 from rotinv.lrp.study import Study, study
@@ -255,7 +255,7 @@ class Classifier:
         >>> rotinv.load("runs/cap-1").sigma_bar(np.random.default_rng(0).normal(size=(2, 13, 13, 1))).shape
         (2, 1)
         """
-        how = sigma_bar.How(method, rules.named(rule), target, scale)
+        how = sigma_bar.How(method, composites.named(rule), target, scale)
         split, indices = usable_stamps(self._models[0], stamps, normalised, "error")
         each = [sigma_bar.measure(self._k, model, split, indices, how)[0] for model in self._models]
         return each[0] if len(each) == 1 else np.stack(each)

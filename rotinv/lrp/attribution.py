@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rotinv.lrp import heatmaps, rules, targets
+from rotinv.lrp import composites, heatmaps, targets
 from rotinv.lrp.relevance import Trail, deviation
 from rotinv.metrics import rates
-from rotinv.nn.contract import Kernels
+from rotinv.nn.contract import Array, Kernels
 from rotinv.nn.devices import get_kernels
 from rotinv.nn.network import Network
 from rotinv.runs.model import CLASS_NAMES, Model, check_finite, unique_names
@@ -146,7 +146,7 @@ def check(k: Kernels, model: Model, question: Question) -> None:
     if question.layer is not None:
         find_layer(model, question.layer)
     targets.relevance(k, k.zeros((1, *model.network.out_shapes[-1])), question.target)
-    rules.named(question.rule)
+    composites.named(question.rule).check(model.network)
 
 
 def explain(
@@ -238,7 +238,7 @@ def _trails(
     classes: NDArray[np.integer] | None,
 ) -> Iterator[tuple[Trail, NDArray[np.integer]]]:
     """The logits and the maps at every layer, on the device, of blocks of stamps; and the maps' classes."""
-    params, rule = k.asarray(model.params), rules.named(question.rule)
+    params, rule = k.asarray(model.params), composites.named(question.rule)
     for start in range(0, len(stamps), heatmaps.BATCH):
         block = slice(start, start + heatmaps.BATCH)
         target: targets.Target = question.target
@@ -250,6 +250,17 @@ def _trails(
         except UserError as error:
             raise UserError(f"{model.name}: {error}") from None
         yield found, targets.explained_classes(k, found.logits, target)
+
+
+def _overflow(k: Kernels, network: Network, relevance: Sequence[Array]) -> str:
+    """Where relevance stops being finite on its way down, and what helps."""
+    places = range(len(network.layers) - 1, -1, -1)
+    place = next((i for i in places if not np.isfinite(k.to_host(relevance[i])).all()), 0)
+    return (
+        f"relevance leaves the range of the device's numbers in {network.names[place]!r}: sums that a rule "
+        "divides by are nearly 0, or its own numbers are too large; take a larger eps (as --rule "
+        "epsilon:eps=0.01) or --device reference (float64)"
+    )
 
 
 def _at(
@@ -264,7 +275,9 @@ def _at(
         maps = heatmaps.by_rotation(k.to_host(relevance[number]), len(logits))
     probability = k.to_host(k.softmax.forward(logits))[:, 1]
     logits = k.to_host(logits)
-    check_finite(model.name, "logits or maps", logits, maps)
+    check_finite(model.name, "logits", logits)
+    if not np.isfinite(maps).all():
+        raise UserError(f"{model.name}: {_overflow(k, model.network, relevance)}")
     layer = STAMPS if number is None else layer_names(model.network)[number]
     channels = tuple(model.config.channels) if own else ()
     return Explanation(model.name, layer, channels, logits, probability, explained.astype(np.uint8), maps)

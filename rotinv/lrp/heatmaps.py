@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.lrp import targets
+from rotinv.lrp.composites import Composite
 from rotinv.lrp.relevance import Trail, relevance
-from rotinv.lrp.rules import Composite
 from rotinv.nn.contract import Array, Kernels
 from rotinv.nn.cyclic import CyclicSlice
 from rotinv.nn.network import Network
@@ -79,12 +79,12 @@ def of_rotations(
 
     Examples
     --------
-    >>> from rotinv.lrp import rules
+    >>> from rotinv.lrp import composites
     >>> from rotinv.nn.architectures import build
     >>> from rotinv.nn.devices import get_kernels
     >>> network, k = build("cap-mini", size=13, channels=1), get_kernels("reference")
     >>> params, stamps = network.initial("he", seed=0), np.random.default_rng(0).random((2, 13, 13, 1))
-    >>> ((logits, maps),) = of_rotations(k, network, params, stamps, "lrp", rules.named("alpha2beta1"))
+    >>> ((logits, maps),) = of_rotations(k, network, params, stamps, "lrp", composites.named("alpha2beta1"))
     >>> maps.shape, average(maps).shape
     ((2, 4, 13, 13, 1), (2, 13, 13, 1))
     """

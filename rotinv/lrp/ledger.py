@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rotinv.lrp import rules, targets
+from rotinv.lrp import composites, targets
+from rotinv.lrp.composites import Composite
 from rotinv.lrp.relevance import Step, descend, deviation, relevance
-from rotinv.lrp.rules import Composite
 from rotinv.lrp.targets import Target
 from rotinv.nn.contract import Array, Kernels
 from rotinv.nn.devices import exact_kernels, get_kernels
@@ -83,7 +83,7 @@ def ledger(
     >>> from rotinv.nn.architectures import build
     >>> network, k = build("cap-mini", size=13, channels=1), get_kernels("reference")
     >>> params, stamps = network.initial("he", seed=0), np.random.default_rng(0).random((2, 13, 13, 1))
-    >>> logits, entries = ledger(k, k, network, params, stamps, rules.named("alpha2beta1"))
+    >>> logits, entries = ledger(k, k, network, params, stamps, composites.named("alpha2beta1"))
     >>> [entry.layer for entry in entries[:3]]
     ['dense 2', 'cyclic average pooling', 'dropout']
     >>> print(max(abs(entry.closing_error).max() for entry in entries) < 1e-12)
@@ -200,10 +200,12 @@ def audit_exactly(
     if target == "probability":
         raise UserError("--exact: a probability is no fraction; choose another --target")
     k, reference = exact_kernels(), get_kernels("reference")
-    twin = Network([rules.with_fractions(layer) for layer in network.layers], network.in_shape)
+    twin = Network([composites.with_fractions(layer) for layer in network.layers], network.in_shape)
     own = k.asarray(params)
     for stamp in stamps:
-        logits, entries = ledger(k, k, twin, own, k.asarray(stamp[None]), rules.as_fractions(rule), target)
+        logits, entries = ledger(
+            k, k, twin, own, k.asarray(stamp[None]), composites.as_fractions(rule), target
+        )
         same = targets.of_same_classes(k, logits, target)
         close = relevance(reference, network, np.float64(params), np.float64(stamp[None]), rule, same)
         pairs = zip(entries, close.relevance[-2::-1], strict=True)

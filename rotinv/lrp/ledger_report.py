@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rotinv.lrp import ledger, rules
+from rotinv.lrp import composites, ledger
 from rotinv.lrp.attribution import Question
 from rotinv.lrp.ledger import LINES, Entry
 from rotinv.metrics import rates
@@ -191,7 +191,7 @@ def audits(
     The relevance that is audited is that of the device of `k`, or, if `exact`, that in fractions. Raises
     UserError for an unknown rule or target, and for a network that is too large for fractions.
     """
-    rule = rules.named(question.rule)
+    rule = composites.named(question.rule)
     if exact:
         k = exact_kernels()
         found = ledger.audit_exactly(model.network, model.params, stamps, rule, question.target)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rotinv.lrp import heatmaps, rules
+from rotinv.lrp import composites, heatmaps
 from rotinv.nn.contract import Kernels
 from rotinv.runs.model import Model, check_finite
 from rotinv.system import pictures
@@ -122,7 +122,7 @@ def ways(methods: Sequence[str], rule_names: Sequence[str]) -> list[Way]:
                 f"--methods {method}: is not known{meant}; choose of {known} ({RANDOM} is always there)"
             )
     for rule in rule_names:
-        rules.named(rule)
+        composites.named(rule)
     found = []
     for method in dict.fromkeys(methods):
         if method == "lrp":
@@ -207,7 +207,7 @@ def _mean_drops(
 
 def maps_of(k: Kernels, model: Model, params: Any, stamps: NDArray, way: Way) -> NDArray:
     """The maps (n, h, h, c) of the stamps' own pixels."""
-    rule = rules.named(way.rule)
+    rule = composites.named(way.rule)
     with np.errstate(invalid="ignore"):  # `ranks` tells of maps that are not numbers
         found = heatmaps.trail(k, model.network, params, k.asarray(stamps), way.method, rule)
     return k.to_host(found.relevance[0])

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.lrp import targets
-from rotinv.lrp.rules import Composite
+from rotinv.lrp.composites import Composite
 from rotinv.lrp.targets import Target
 from rotinv.nn.contract import Array, Kernels
 from rotinv.nn.layers import Layer, Params, Rule
@@ -54,23 +54,24 @@ def relevance(
     k : the kernels of a device
     network, params : the network and its flat array of parameters, on the device
     x : (n, h, w, c), stamps as the network reads them, on the device
-    composite : the rule of each layer (rotinv/lrp/rules.py)
+    composite : the rule of each layer (rotinv/lrp/composites.py)
     target : what is shared out (rotinv/lrp/targets.py); the logit of the predicted class by default
 
     Raises
     ------
     UserError
-        For a target that the logits do not have, or a layer without a relevance pass.
+        For a target that the logits do not have, a layer without a relevance pass, or a rule for a layer
+        that the network does not have.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from rotinv.lrp import rules
+    >>> from rotinv.lrp import composites
     >>> from rotinv.nn.architectures import build
     >>> from rotinv.nn.devices import get_kernels
     >>> network, k = build("cap-mini", size=13, channels=1), get_kernels("reference")
     >>> params, stamps = network.initial("he", seed=0), np.random.default_rng(0).random((2, 13, 13, 1))
-    >>> trail = relevance(k, network, params, stamps, rules.named("alpha2beta1"))
+    >>> trail = relevance(k, network, params, stamps, composites.named("alpha2beta1"))
     >>> trail.relevance[0].shape
     (2, 13, 13, 1)
     """
@@ -85,11 +86,12 @@ def descend(
     k: Kernels, network: Network, params: Array, x: Array, composite: Composite, r: Array
 ) -> Iterator[Step]:
     """The steps of the relevance pass, from the last layer to the first, for R (n, classes) at the logits."""
+    composite.check(network)
     signed, p = network.record_signed(k, params, x), network.views(params)
     first = next((i for i, shapes in enumerate(network.param_shapes) if shapes), None)
     for i in range(len(network.layers) - 1, -1, -1):
         layer = network.layers[i]
-        rule = composite.first if i == first else composite.of(network.out_shapes[i])
+        rule = composite.of(network.names[i], network.out_shapes[i], is_first=i == first)
         received, r = r, layer.relevance(k, p[i], signed[i], r, rule)
         yield Step(network.names[i], layer, rule, p[i], signed[i], received, r)
 

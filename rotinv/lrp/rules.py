@@ -6,25 +6,27 @@ bias, and z_j = z+_j + z-_j, a rule says what share of R_j goes down to a_i:
     R_i = sum_j z_ij^+ c+_j + z_ij^- c-_j       c+, c- from `shares`, over the products of `terms`
 
 z- is summed by itself, never computed as z - z+, which would cancel. 0/0 is 0, and sign(0) is +1.
+Which rule goes to which layer, and what rules are called, is in composites.py.
 """
 
-import math
-from dataclasses import dataclass, fields, replace
-from fractions import Fraction
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from rotinv.nn.contract import Array, Kernels
-from rotinv.nn.layers import MeanShares, Rule, Shape, Taken, Term
-from rotinv.system.errors import UserError, not_known
+from rotinv.nn.layers import MeanShares, Taken, Term
+from rotinv.system.errors import UserError
+
+
+LARGEST = 1e9  # of a rule's numbers: float32 then has room for the sums that they are multiplied by
 
 
 def _check_not_negative(**values: float) -> None:
-    """Raise UserError if one of a rule's numbers is negative, NaN or infinite."""
+    """Raise UserError if one of a rule's numbers is negative, NaN or larger than LARGEST."""
     for name, value in values.items():
-        if not 0 <= value < math.inf:
-            raise UserError(f"{name} {value:g}: must be a finite number, 0 or more")
+        if not 0 <= value <= LARGEST:
+            raise UserError(f"{name} {value:g}: must be a number from 0 to {LARGEST:g}")
 
 
 class _Plain:
@@ -88,7 +90,7 @@ class AlphaBeta(_Plain):
     one_sided: str = "literal"
 
     def __post_init__(self) -> None:
-        _check_not_negative(eps=self.eps)
+        _check_not_negative(beta=self.beta, eps=self.eps)
         if not abs(self.alpha - self.beta - 1) <= 1e-12:
             raise UserError(f"alpha {self.alpha:g}, beta {self.beta:g}: alpha - beta must be 1 (Eq. 4)")
         if self.one_sided not in ("literal", "conserve"):
@@ -163,71 +165,6 @@ class ZBox(_Positive):
 
     def terms(self, a: Array, w: Array, b: Array) -> list[Term] | None:
         return [(a - self.low, w.clip(0, None), 0 * b), (a - self.high, w.clip(None, 0), 0 * b)]
-
-
-@dataclass(frozen=True)
-class Composite:
-    """A rule for the first layer with weights, and one each for the other layers of maps and of vectors.
-
-    A mean without weights, such as the cyclic average pooling, goes by the rule of what it averages: of
-    vectors `dense`, of maps `convolution`.
-    """
-
-    first: Rule
-    convolution: Rule
-    dense: Rule
-
-    def of(self, out_shape: Shape) -> Rule:
-        """The rule of a layer, not the first, whose output has this shape: (h, w, c) or (c,)."""
-        return self.dense if len(out_shape) == 1 else self.convolution
-
-    @classmethod
-    def everywhere(cls, rule: Rule) -> "Composite":
-        """One rule for all layers (the paper's alpha 2, beta 1)."""
-        return cls(rule, rule, rule)
-
-
-COMPOSITES = {
-    "alpha2beta1": Composite.everywhere(AlphaBeta(2.0, 1.0)),
-    "alpha1beta0": Composite.everywhere(AlphaBeta(1.0, 0.0)),
-    "epsilon": Composite.everywhere(Epsilon()),
-    "zero": Composite.everywhere(Epsilon(0.0)),
-    "gamma": Composite.everywhere(Gamma()),
-    "zplus": Composite.everywhere(ZPlus()),
-    "wsquare": Composite.everywhere(WSquare()),
-    "flat": Composite.everywhere(Flat()),
-    "zbox": Composite(ZBox(), ZPlus(), ZPlus()),  # only the stamps' pixels are bounded
-    "epsilon-plus-flat": Composite(Flat(), ZPlus(), Epsilon()),
-    "epsilon-alpha2beta1-flat": Composite(Flat(), AlphaBeta(), Epsilon()),
-    "epsilon-gamma-box": Composite(ZBox(), Gamma(), Epsilon()),
-}
-
-
-def named(name: str) -> Composite:
-    """The composite of that name, one of COMPOSITES. Raises UserError if there is none.
-
-    >>> named("epsilon").dense
-    Epsilon(eps=1e-06)
-    >>> named("epsilon-plus-flat").first
-    Flat()
-    """
-    if name not in COMPOSITES:
-        raise not_known("rule", name, COMPOSITES)
-    return COMPOSITES[name]
-
-
-def as_fractions(composite: Composite) -> Composite:
-    """A composite whose rules have fractions for numbers, for arithmetic without rounding."""
-    return Composite(
-        *(with_fractions(rule) for rule in (composite.first, composite.convolution, composite.dense))
-    )
-
-
-def with_fractions(frozen: Any) -> Any:
-    """A frozen description (a rule, a layer) with its floating-point numbers as fractions."""
-    numbers = {f.name: getattr(frozen, f.name) for f in fields(frozen) if f.init}
-    as_fractions = {name: Fraction(value) for name, value in numbers.items() if isinstance(value, float)}
-    return replace(frozen, **as_fractions)
 
 
 def _joint_account(

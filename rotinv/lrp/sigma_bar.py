@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rotinv.lrp import heatmaps, rules, targets
+from rotinv.lrp import composites, heatmaps, targets
 from rotinv.nn.contract import Kernels
 from rotinv.runs.model import Model, check_finite, stamps_as_read
 from rotinv.stamps.splits import BLOCK, Split
@@ -27,7 +27,7 @@ class How:
     """How the maps are made, and one of heatmaps.SCALES; a stamp has one scale over all its channels."""
 
     method: str
-    rule: rules.Composite
+    rule: composites.Composite
     target: targets.Target = "predicted"
     scale: str = "max-abs"
 

@@ -95,7 +95,7 @@ def cuda_kernels(device: str, on: Any) -> Kernels:
 def exact_kernels() -> Kernels:
     """The reference's equations in fractions, without any rounding: for small networks, and slow.
 
-    The layers' and rules' own numbers must be fractions too (rules.with_fractions). Probabilities are no
+    The layers' and rules' own numbers must be fractions too (composites.with_fractions). Probabilities are no
     fractions: the softmax takes and gives float64.
     """
     families = _checked(_families("reference"), np.dtype(object))

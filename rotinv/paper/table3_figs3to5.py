@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rotinv.lrp import attribution, map_figures, rules, sigma_bar, sigma_bar_tables
+from rotinv.lrp import attribution, composites, map_figures, sigma_bar, sigma_bar_tables
 from rotinv.lrp.attribution import Question
 from rotinv.lrp.sigma_bar import How
 from rotinv.lrp.sigma_bar_tables import Group
@@ -52,7 +52,7 @@ def sigma(at: Place, arch: str, count: int, tell: Progress) -> None:
         done += measured
         tell(done / len(indices))
 
-    values, blank = sigma_bar.measure(k, model, split, indices, How("lrp", rules.named(RULE)), advance)
+    values, blank = sigma_bar.measure(k, model, split, indices, How("lrp", composites.named(RULE)), advance)
     with written_whole(at.sigma(arch), overwrite=True) as temporary, temporary.open("wb") as file:
         np.savez(file, values=values, label=split.label[indices], blank=np.array(blank))
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rotinv.lrp import attribution, rules
+from rotinv.lrp import attribution, composites
 from rotinv.lrp.attribution import Explanation, Question
 from rotinv.lrp.ledger_report import COLUMNS, audits
 from rotinv.nn.contract import Kernels
@@ -53,7 +53,7 @@ def viewer_fragment(
     fragments may stand on one page. Raises UserError for an unknown rule or index, for stamps that are not
     finite, and if a logit or a map is not finite.
     """
-    composites = {rule: rules.named(rule) for rule in rule_names}
+    rules = {rule: composites.named(rule) for rule in rule_names}
     chosen = check_indices(split, indices)
     pixels = stamps_as_read(models[0], split, chosen)
     labels = [None if split.label is None else int(split.label[i]) for i in chosen]
@@ -61,7 +61,7 @@ def viewer_fragment(
     stamps = [_stamp(split, int(i), one, blobs) for i, one in zip(chosen, pixels, strict=True)]
     answers: list[list[list[Document]]] = [[[] for _ in models] for _ in chosen]
     for m, model in enumerate(models):
-        for rule in composites:
+        for rule in rules:
             for i, answer in enumerate(_answers(k, model, pixels, labels, rule, blobs)):
                 answers[i][m].append(answer)
                 if progress:
@@ -73,7 +73,7 @@ def viewer_fragment(
             "columns": COLUMNS,
             "stamps": stamps,
             "models": list(names or unique_names(models)),
-            "rules": [{"name": rule, "text": Question(rule=rule).text} for rule in composites],
+            "rules": [{"name": rule, "text": Question(rule=rule).text} for rule in rules],
             "answers": answers,
             "blobs": [base64.b64encode(data).decode("ascii") for data in blobs],
         }
