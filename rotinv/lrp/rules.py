@@ -18,7 +18,6 @@ from rotinv.nn.contract import Array, Kernels
 from rotinv.nn.layers import MeanShares, Taken, Term
 from rotinv.system.errors import UserError
 
-
 LARGEST = 1e9  # of a rule's numbers: float32 then has room for the sums that they are multiplied by
 
 
