@@ -75,10 +75,18 @@ def toy_store(folder, n=300):
     return folder / "toy.h5"
 
 
-def make_run(folder, arch="cap", seed=0, size=13, channels=("difference",), value=None):
-    """The folder of a run of random weights, or of weights that are all `value`."""
-    config = Config(arch=arch, size=size, channels=list(channels))
-    params = config.network().initial("he", seed)
+def make_run(
+    folder, arch="cap", seed=0, size=13, channels=("difference",), value=None, crop=None, change=None
+):
+    """The folder of a run of random weights, or of weights that are all `value`.
+
+    `change` is a function of the network's arrays that changes them in place.
+    """
+    config = Config(arch=arch, size=size, channels=list(channels), crop=crop)
+    network = config.network()
+    params = network.initial("he", seed) if value is None else np.full(network.size, value)
+    if change:
+        change(network.views(params))
     folder.mkdir(parents=True, exist_ok=True)
-    write_weights(folder, config, params if value is None else np.full_like(params, value))
+    write_weights(folder, config, params)
     return folder

@@ -6,27 +6,16 @@ import json
 import h5py
 import numpy as np
 import pytest
-from programs import call, toy_arrays
+from programs import call, make_run, toy_arrays
 
 from rotinv.lrp import attribution, targets
 from rotinv.lrp.attribution import Question
 from rotinv.lrp.study import study
 from rotinv.nn.devices import get_kernels
 from rotinv.runs import thresholds, trials
-from rotinv.runs.folder import Config
-from rotinv.runs.model import load_model, open_stamps_for, verdict, write_weights
+from rotinv.runs.model import load_model, open_stamps_for, verdict
 
 SIDE = 13
-
-
-def make_run(folder, change=lambda views: None, seed=0, arch="cap-mini"):
-    """A run of random weights, changed in place."""
-    config = Config(arch=arch, size=SIDE, channels=["difference"])
-    network = config.network()
-    params = network.initial("he", seed)
-    change(network.views(params))
-    write_weights(folder, config, params)
-    return folder
 
 
 def equal_logits(views):
@@ -49,7 +38,7 @@ def stamps(tmp_path):
 
 @pytest.fixture
 def tie(tmp_path):
-    return make_run(tmp_path / "tie", equal_logits)
+    return make_run(tmp_path / "tie", "cap-mini", change=equal_logits)
 
 
 def test_of_equal_logits_the_candidates_is_explained(k):
@@ -106,7 +95,7 @@ def test_a_tie_has_the_map_of_the_class_that_is_named(tie, stamps):
 
 
 def test_relevance_of_nothing_is_said_to_be_none(tmp_path, stamps):
-    blank = make_run(tmp_path / "blank", no_weights)
+    blank = make_run(tmp_path / "blank", "cap-mini", change=no_weights)
     told = call("audit", blank, stamps, "--index", 0)
     assert told.returncode == 0 and "relevance at the output is 0" in told.stdout
     assert "100% is" not in told.stdout
@@ -114,7 +103,7 @@ def test_relevance_of_nothing_is_said_to_be_none(tmp_path, stamps):
 
 
 def test_p_is_that_of_a_candidate_everywhere(tmp_path, stamps):
-    run = make_run(tmp_path / "run", seed=3)
+    run = make_run(tmp_path / "run", "cap-mini", seed=3)
     out = tmp_path / "scores.csv"
     assert call("score", run, stamps, "--out", out).returncode == 0
     rows = list(csv.DictReader(out.open()))
@@ -126,7 +115,7 @@ def test_p_is_that_of_a_candidate_everywhere(tmp_path, stamps):
 @pytest.mark.parametrize("models", [1, 3])
 def test_maps_are_of_the_class_that_the_catalogue_gives(tmp_path, stamps, models):
     """At a threshold that few reach, and in a vote that a network may lose."""
-    runs = [make_run(tmp_path / f"run-{seed}", seed=seed) for seed in range(models)]
+    runs = [make_run(tmp_path / f"run-{seed}", "cap-mini", seed=seed) for seed in range(models)]
     out = tmp_path / "a.csv"
     assert call("score", *runs, stamps, "--out", out).returncode == 0
     p = sorted(float(row["probability"]) for row in csv.DictReader(out.open()))
@@ -156,7 +145,7 @@ def test_maps_are_of_the_class_that_the_catalogue_gives(tmp_path, stamps, models
 def test_a_map_of_another_class_says_whose_it_is(tmp_path, stamps):
     from rotinv.lrp.map_figures import header
 
-    model = load_model(make_run(tmp_path / "run", seed=1))
+    model = load_model(make_run(tmp_path / "run", "cap-mini", seed=1))
     split = open_stamps_for(model, stamps)
     for target in (0, 1):
         (one,) = study(get_kernels("cpu"), [model], split, np.arange(3), Question(target=target)).answers
@@ -172,7 +161,7 @@ def test_verdicts():
 
 def test_unequal_answers_are_told_apart(tmp_path, stamps):
     """Names that are alike are numbered, and blocks joined, by the function that asks several networks."""
-    model = load_model(make_run(tmp_path / "run"))
+    model = load_model(make_run(tmp_path / "run", "cap-mini"))
     x = study(get_kernels("cpu"), [model], open_stamps_for(model, stamps), np.arange(24), Question()).stamps
     x = np.concatenate([x] * 3)  # more than a block
     both = attribution.answers(get_kernels("cpu"), [model, model], x, Question())

@@ -6,12 +6,10 @@ import sys
 
 import numpy as np
 import pytest
-from programs import call, toy_arrays
+from programs import call, make_run, toy_arrays
 
 import rotinv
 from rotinv.lrp import map_files
-from rotinv.runs.folder import Config
-from rotinv.runs.model import write_weights
 from rotinv.runs.protocol import Schedule
 from rotinv.stamps.splits import Split
 from rotinv.stamps.store import create_store
@@ -21,19 +19,12 @@ SIDE = 21  # of the stamps; the networks read their centre
 SHORT = Schedule(batch=20, iterations=60, extend_by=0, validate_every=30, dropout=0.0)
 
 
-def make_run(folder, arch="cap", seed=0, channels=("difference",), size=13, crop=13):
-    config = Config(arch=arch, size=size, channels=list(channels), crop=crop)
-    folder.mkdir(parents=True)
-    write_weights(folder, config, config.network().initial("he", seed))
-    return folder
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder as the examples find it: runs of random weights, and a stamp store."""
     here = tmp_path_factory.mktemp("notebook")
     for seed in range(1, 4):
-        make_run(here / "runs" / f"cap-{seed}", "cap", seed)
+        make_run(here / "runs" / f"cap-{seed}", "cap", seed, crop=13)
     with create_store(here / "survey.h5", channels=["difference"], size=SIDE) as writer:
         for name, count in (("train", 160), ("validate", 20), ("test", 20)):
             arrays = toy_arrays(count, SIDE, seed=count)
@@ -261,7 +252,7 @@ def test_a_target_may_be_a_label_of_an_array(clf, stamps, label):
 
 
 def test_a_network_of_whole_stamps_takes_no_others(tmp_path, stamps):
-    clf = rotinv.load(make_run(tmp_path / "whole", crop=None))
+    clf = rotinv.load(make_run(tmp_path / "whole"))
     with pytest.raises(UserError, match=r"\(N, 13, 13, 1\)"):
         clf.predict_proba(stamps)
     assert clf.predict_proba(stamps[:, 4:-4, 4:-4]).shape == (12, 2)

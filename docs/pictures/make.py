@@ -32,7 +32,7 @@ def main() -> None:
     truth = CLASS_NAMES[test.label[options.index]]
     save(heatmaps(study, truth), "heatmaps.png")
 
-    figure = Figure(figsize=(6, 3.8), layout="constrained")
+    figure = Figure(figsize=(4.8, 3.4), layout="constrained")
     found = clf.evaluate(test)
     axes = found.plot(figure.subplots())
     axes.set(xlim=(1e-3, 0.2), ylim=(1e-3, 1), xlabel="share of artifacts that are accepted (FPR)")
@@ -47,11 +47,11 @@ def main() -> None:
 def heatmaps(study: Study, truth: str) -> Figure:
     """The one stamp of a study, and below each channel its average map, all on one scale."""
     maps, reach = study.average[0], np.abs(study.average[0]).max()
-    figure = Figure(figsize=(7, 3.5), layout="constrained")
+    figure = Figure(figsize=(5.2, 2.7), layout="constrained")
     axes = figure.subplots(2, len(study.channels))
     for c, channel in enumerate(study.channels):
         axes[0, c].imshow(study.stamps[0, ..., c], cmap="gray")
-        axes[0, c].set_title(channel_title(channel), size=10)
+        axes[0, c].set_title(channel_title(channel), size=9)
         drawn = axes[1, c].imshow(maps[..., c], cmap="RdBu_r", vmin=-reach, vmax=reach)
     for one in axes.flat:
         one.set(xticks=[], yticks=[])
@@ -61,13 +61,16 @@ def heatmaps(study: Study, truth: str) -> Figure:
     bar.ax.set_yticklabels(["against", "0", "for"])
     p = study.probability[0]
     said = CLASS_NAMES[int(p >= 0.5)]
-    figure.suptitle(f'"{said}", with p(candidate) = {p:.3f}; it is a simulated {truth}', size=11)
+    figure.suptitle(f'"{said}", p(candidate) = {p:.3f}; a simulated {truth}', size=11)
     return figure
 
 
 def save(figure: Figure, name: str) -> None:
-    """Write a figure to the folder of pictures, in place of what is there."""
-    figure.savefig(FOLDER / name, dpi=130)
+    """Write a figure to the folder of pictures, in place of what is there.
+
+    Figures are about five inches wide, so that their text can be read on a telephone, too.
+    """
+    figure.savefig(FOLDER / name, dpi=175)
 
 
 if __name__ == "__main__":
