@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from rotinv import cli
 from rotinv.nn.devices import DEVICES, get_kernels
-from rotinv.paper import plan
+from rotinv.paper import plan, scales
 from rotinv.paper.sheets import read, text
 from rotinv.runs import model
 from rotinv.stamps.store import StampStore
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     options = _parser().parse_args(argv)
     pictures.require_matplotlib("--out")
-    known = plan.begun(options.out)
+    known = scales.begun(options.out)
     if options.status and known is None:
         raise UserError(f"{options.out}: holds no reproduction")
     settings = _settings(options, known)
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if known is None:
         _check(options, settings)
-        plan.write(options.out, settings)
+        scales.write(options.out, settings)
     started = time.monotonic()
     with cli.goes_on_when_repeated(), _Bar(options.out, steps) as bar:
         pipeline.run(options.out, steps, _employing(options, workers, threads), bar)
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _settings(options: argparse.Namespace, known: plan.Settings | None) -> plan.Settings:
+def _settings(options: argparse.Namespace, known: scales.Settings | None) -> scales.Settings:
     """The settings of the reproduction in the folder, or of the new one.
 
     Raises UserError for options that are not those it was begun with; one that is not given is as it was.
@@ -55,13 +55,13 @@ def _settings(options: argparse.Namespace, known: plan.Settings | None) -> plan.
     trials = options.trials or (known.trials if known and scale == known.scale else None)
     on_bad = options.on_bad or (known.on_bad if known else "error")
     device = options.device or (known.device if known else "cpu")
-    asked = plan.settings(scale, trials, data, on_bad, device)
+    asked = scales.settings(scale, trials, data, on_bad, device)
     if known:
-        plan.check_same(options.out, known, asked)
+        scales.check_same(options.out, known, asked)
     return asked
 
 
-def _check(options: argparse.Namespace, settings: plan.Settings) -> None:
+def _check(options: argparse.Namespace, settings: scales.Settings) -> None:
     """Raise UserError, before anything is made, for data or a device that will not do."""
     get_kernels(settings.device)
     if not options.data:
@@ -165,12 +165,12 @@ def _parser() -> cli.Parser:
     add("--out", type=Path, required=True, metavar="DIR", help="the folder of this reproduction")
     add(
         "--scale",
-        choices=plan.SCALES,
+        choices=scales.SCALES,
         help="smoke: minutes, to see that it works; quick: about 90 minutes on two cores; paper: the paper's "
         "sizes and schedule (default: quick)",
     )
     add("--data", type=Path, metavar="FILE", help="stamp store to take instead of a simulated survey")
-    add("--trials", type=cli.integer(1, plan.MOST_TRIALS), help="of each network (default: 6; smoke: 2)")
+    add("--trials", type=cli.integer(1, scales.MOST_TRIALS), help="of each network (default: 6; smoke: 2)")
     add("--only", nargs="+", choices=plan.CHOICES, metavar="NAME", help=f"of {', '.join(plan.CHOICES)}")
     add("--status", action="store_true", help="tell what is done, and do nothing")
     add("--on-bad", choices=("error", "drop"), help="NaN or infinite pixels (default: error)")

@@ -82,10 +82,10 @@ def test_trials_are_the_same_bits_on_a_cluster(cluster, tmp_path, monkeypatch):
     """Scores and Table II of trials on the cluster are those of this machine's processes."""
     from test_reproduce import TINY
 
-    from rotinv.paper import plan
+    from rotinv.paper import scales
 
     store = toy_store(tmp_path)
-    monkeypatch.setitem(plan.SCALES, "smoke", TINY)
+    monkeypatch.setitem(scales.SCALES, "smoke", TINY)
     arguments = "--scale", "smoke", "--data", store, "--trials", 1, "--only", "table2", "--out"
     here, there = tmp_path / "here", tmp_path / "there"
     assert call("reproduce", *arguments, here).returncode == 0

@@ -28,7 +28,17 @@ from rotinv.lrp.viewer.page import RULES
 from rotinv.metrics import ensembles, rates, scores
 from rotinv.metrics.scores import Scores
 from rotinv.metrics.significance import Interval
-from rotinv.paper import claims, place, plan, published, sheets, table1_fig1, table2_fig2, table3_figs3to5
+from rotinv.paper import (
+    claims,
+    place,
+    plan,
+    published,
+    scales,
+    sheets,
+    table1_fig1,
+    table2_fig2,
+    table3_figs3to5,
+)
 from rotinv.paper import figures as paper_figures
 from rotinv.paper.place import ARCHS, Place
 from rotinv.runs.model import open_stamps_for
@@ -39,7 +49,7 @@ from rotinv.system.errors import UserError
 pytest.importorskip("matplotlib")
 from matplotlib.figure import Figure
 
-TINY = plan.Scale(
+TINY = scales.Scale(
     {"train": 200, "validate": 20, "test": 60},
     Schedule(batch=20, halve_every=5, iterations=10, extend_by=0, validate_every=5),
     trials=3,
@@ -154,11 +164,11 @@ def test_curves_are_told_apart_without_colour(rng):
 
 def test_few_iterations_are_told_loudly(fabricated):
     """On every sheet and picture of what such networks have shown."""
-    at = dataclasses.replace(fabricated, caution=place.caution(plan.SCALES["smoke"].schedule))
+    at = dataclasses.replace(fabricated, caution=place.caution(scales.SCALES["smoke"].schedule))
     assert "ONLY A TEST" in at.caution and " 80 iterations" in at.caution
     assert at.captioned("title").endswith(at.caution)
-    assert place.caution(plan.SCALES["paper"].schedule) == ""
-    assert "2,400 iterations" in place.caution(plan.SCALES["quick"].schedule)
+    assert place.caution(scales.SCALES["paper"].schedule) == ""
+    assert "2,400 iterations" in place.caution(scales.SCALES["quick"].schedule)
     table2_fig2.ensemble(at, 6, told)
     found = sheets.read(at.sheet("ensembles"))
     assert found.caution == at.caution
@@ -187,16 +197,16 @@ def test_verdicts(low, high, verdict):
 
 
 def test_the_scales_are_the_papers():
-    paper = plan.SCALES["paper"]
+    paper = scales.SCALES["paper"]
     assert paper.survey == {"train": 1_220_000, "validate": 100_000, "test": 100_000}
     assert (paper.trials, paper.explained) == (6, published.EXPLAINED)
     assert (paper.schedule.rate, paper.schedule.batch, paper.schedule.halve_every) == (0.04, 50, 100_000)
-    assert plan.SCALES["smoke"].trials == 2
+    assert scales.SCALES["smoke"].trials == 2
 
 
 def test_steps_come_after_their_needs(tmp_path):
     for data in (None, tmp_path / "data.h5"):
-        of = plan.steps(tmp_path, plan.settings("quick", None, data, "error", "cpu"), 2, 1)
+        of = plan.steps(tmp_path, scales.settings("quick", None, data, "error", "cpu"), 2, 1)
         met = set()
         for step in of:
             assert met.issuperset(step.needs), step.name
@@ -206,7 +216,7 @@ def test_steps_come_after_their_needs(tmp_path):
 
 
 def test_what_needs_no_survey_does_not_wait_for_one(tmp_path):
-    of = plan.steps(tmp_path, plan.settings("paper", None, None, "error", "cpu"), 2, 1)
+    of = plan.steps(tmp_path, scales.settings("paper", None, None, "error", "cpu"), 2, 1)
     assert [step.name for step in pipeline.wanted(of, ["table1", "fig1"])] == ["table1", "fig1"]
     at = Place(tmp_path, tmp_path / "survey.h5")
     table1_fig1.table_1(at, True, told)
@@ -219,7 +229,7 @@ def test_what_needs_no_survey_does_not_wait_for_one(tmp_path):
 
 def test_a_changed_program_makes_sheets_anew_and_trains_no_network_again(tmp_path, monkeypatch):
     def hashes():
-        of = plan.steps(tmp_path, plan.settings("quick", None, None, "error", "cpu"), 2, 1)
+        of = plan.steps(tmp_path, scales.settings("quick", None, None, "error", "cpu"), 2, 1)
         return {step.name: pipeline.Book(tmp_path).inputs(step) for step in of}
 
     before = hashes()
@@ -256,7 +266,7 @@ def test_table_3_compares_stamp_by_stamp(fabricated, monkeypatch):
 
 
 def tiny(monkeypatch):
-    monkeypatch.setitem(plan.SCALES, "smoke", TINY)
+    monkeypatch.setitem(scales.SCALES, "smoke", TINY)
 
 
 def reproduced(store, out, *more):
@@ -306,8 +316,8 @@ def test_bad_input_is_refused_in_one_line(store, tmp_path, monkeypatch):
         assert_refused(call("reproduce", *arguments), *words)
     assert (full / "mine.txt").read_text() == "mine"
     assert not (tmp_path / "new").exists()
-    (out / plan.SETTINGS).write_text("{")
-    assert_refused(call("reproduce", "--out", out), plan.SETTINGS, "damaged")
+    (out / scales.SETTINGS).write_text("{")
+    assert_refused(call("reproduce", "--out", out), scales.SETTINGS, "damaged")
 
 
 def test_a_sheet_survives_being_written(tmp_path):
@@ -476,7 +486,7 @@ def test_again_it_does_nothing_and_without_a_figure_that_alone(whole, store, mon
 
 def start_tiny(store, out):
     """The tiny reproduction in a process of its own."""
-    code = "from rotinv.paper import plan; import test_reproduce as t; plan.SCALES['smoke'] = t.TINY;"
+    code = "from rotinv.paper import scales; import test_reproduce as t; scales.SCALES['smoke'] = t.TINY;"
     code += f"import sys; sys.exit(t.reproduced({str(store)!r}, {str(out)!r}))"
     path = f"{ROOT}:{Path(__file__).parent}"
     return subprocess.Popen(
@@ -532,5 +542,5 @@ def test_smoke(tmp_path):
     found = sheets.read(tmp_path / "out" / "sheets" / "table2.json").data["figures"]
     assert {arch: len(found[arch]["accuracy"]) for arch in found} == dict.fromkeys(ARCHS, 2)
     assert np.mean(found["cap"]["accuracy"]) > 60  # it learned something
-    assert dataclasses.asdict(plan.SCALES["smoke"].schedule)["iterations"] == 80
+    assert dataclasses.asdict(scales.SCALES["smoke"].schedule)["iterations"] == 80
     assert (tmp_path / "out" / "report.html").stat().st_size < 15e6

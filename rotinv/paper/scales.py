@@ -1,0 +1,128 @@
+"""The scales of a reproduction, and its settings, which are kept in its folder."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rotinv import survey
+from rotinv.runs.protocol import PAPER, Schedule
+from rotinv.system import files
+from rotinv.system.errors import UserError
+from rotinv.system.version import __version__
+
+SETTINGS = "reproduction.json"
+SURVEY_SEED = 2018
+MOST_TRIALS = 12  # all ensembles of up to six of more would take hours
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The sizes of a reproduction."""
+
+    survey: dict[str, int]  # stamps to simulate where no data is given
+    schedule: Schedule
+    trials: int
+    explained: int  # test stamps of Fig. 5 and Table III
+    viewed: int  # stamps in the report's viewer
+    draws: int  # of the bootstrap
+
+
+SCALES = {
+    "smoke": Scale(
+        {"train": 2_000, "validate": 200, "test": 1_000},
+        Schedule(halve_every=40, iterations=80, extend_by=0, validate_every=40),
+        trials=2,
+        explained=100,
+        viewed=4,
+        draws=200,
+    ),
+    "quick": Scale(
+        {"train": 80_000, "validate": 4_000, "test": 20_000},
+        Schedule(halve_every=400, iterations=2_400, extend_by=0, validate_every=300),
+        trials=6,
+        explained=5_000,
+        viewed=12,
+        draws=1_000,
+    ),
+    "paper": Scale(
+        {"train": 1_220_000, "validate": 100_000, "test": 100_000},
+        PAPER,
+        trials=6,
+        explained=5_000,
+        viewed=12,
+        draws=1_000,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that decides a reproduction's results; kept in its folder. A simulated survey has no `data`."""
+
+    scale: str
+    trials: int
+    data: str
+    survey: dict[str, Any]
+    schedule: Schedule
+    explained: int
+    viewed: int
+    draws: int
+    on_bad: str
+    device: str
+    version: str = __version__
+
+
+def settings(scale: str, trials: int | None, data: str | Path | None, on_bad: str, device: str) -> Settings:
+    """The settings of a new reproduction."""
+    data = None if data is None else Path(data)
+    sizes = SCALES[scale]
+    made = {} if data else {**sizes.survey, "seed": SURVEY_SEED, "band": "g", "version": survey.VERSION}
+    return Settings(
+        scale,
+        trials or sizes.trials,
+        str(data.resolve()) if data else "",
+        made,
+        sizes.schedule,
+        sizes.explained,
+        sizes.viewed,
+        sizes.draws,
+        on_bad,
+        device,
+    )
+
+
+def begun(folder: str | Path) -> Settings | None:
+    """The settings of the reproduction in a folder; None where there is none yet.
+
+    Raises UserError if the folder is a file, holds other files, or settings that are damaged.
+    """
+    folder = Path(folder)
+    path = folder / SETTINGS
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; name a folder")
+    if not path.exists():
+        if folder.is_dir() and any(one for one in folder.iterdir() if not one.name.endswith(".part")):
+            raise UserError(f"{folder}: holds other files and no reproduction; name another folder")
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return Settings(**{**values, "schedule": Schedule(**values["schedule"])})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: is damaged ({error}); name another folder") from error
+
+
+def check_same(folder: str | Path, was: Settings, asked: Settings) -> None:
+    """Raise UserError unless the reproduction in a folder was begun with the settings that are asked for."""
+    for name, value in asdict(asked).items():
+        if (found := asdict(was)[name]) != value:
+            raise UserError(
+                f"{folder}: was begun with {name} {found or 'simulated'}, not {value or 'simulated'}; "
+                "name another folder, or give the same options"
+            )
+
+
+def write(folder: str | Path, of: Settings) -> None:
+    """Write the settings."""
+    folder = Path(folder)
+    files.write_json(folder / SETTINGS, asdict(of))
