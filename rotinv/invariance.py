@@ -4,27 +4,23 @@ One sigma-bar (Eqs. 5 and 6) per stamp, model and channel; its moments in each c
 """
 
 import argparse
-import csv
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from rotinv import cli
-from rotinv.lrp import composites, heatmaps, sigma_bar, sigma_bar_tables, targets
-from rotinv.lrp.sigma_bar_tables import Group, entry, lines, row
-from rotinv.metrics.noncentral_t import DDOF
+from rotinv.lrp import composites, heatmaps, sigma_bar, sigma_bar_figures, sigma_bar_tables, targets
+from rotinv.lrp.sigma_bar_tables import Group
 from rotinv.nn.devices import DEVICES, get_kernels
 from rotinv.runs.model import Model, open_models, open_stamps_for, unique_names
-from rotinv.stamps.splits import Split, usable
+from rotinv.stamps.splits import usable
 from rotinv.system import pictures
 from rotinv.system.errors import UserError
-from rotinv.system.files import refuse_existing, written_whole
+from rotinv.system.files import refuse_existing
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,62 +47,27 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
     label = None if split.label is None else split.label[indices]
     groups = list(sigma_bar_tables.groups(tables, channels, label))
-    _write(options, split, indices, tables, groups, channels)
+    found = sigma_bar_tables.document(groups, tables, channels, indices, label) if options.json else {}
+    _write(options, groups, len(indices), found)
     return 0
 
 
-def _write(
-    options: argparse.Namespace,
-    split: Split,
-    indices: NDArray[np.int64],
-    tables: dict[str, NDArray],
-    groups: list[Group],
-    channels: dict[str, int],
-) -> None:
-    """All that was asked for."""
+def _write(options: argparse.Namespace, groups: list[Group], count: int, found: dict[str, Any]) -> None:
+    """Write or print all that was asked for; `found` is what --json prints, beside the options."""
+    unit, about = sigma_bar.UNITS[options.scale], _about(options, count)
     if options.csv:
-        with (
-            written_whole(options.csv, overwrite=options.overwrite) as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.DictWriter(file, list(row(groups[0])), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(map(row, groups))
+        sigma_bar_tables.write_csv(options.csv, groups, overwrite=options.overwrite)
     if options.out:
-        rows = sigma_bar_tables.panels(groups)
-        unit, about = sigma_bar.UNITS[options.scale], _about(options, len(indices))
-        sigma_bar_tables.histograms(options.out, rows, unit, about, overwrite=options.overwrite)
+        rows = sigma_bar_figures.panels(groups)
+        sigma_bar_figures.histograms(options.out, rows, unit, about, overwrite=options.overwrite)
     if options.json:
-        print(json.dumps(_document(options, split, indices, tables, groups, channels), indent=1))
+        settings = ("split", "method", "rule", "scale", "target", "device")
+        asked = {"stamps": str(options.stamps), **{name: getattr(options, name) for name in settings}}
+        print(json.dumps({**asked, "unit": unit, **found}, indent=1))
     else:
-        print(_about(options, len(indices)))
-        print(f"sigma-bar is {sigma_bar.UNITS[options.scale]}")
-        print(*lines(groups), sep="\n")
-
-
-def _document(
-    options: argparse.Namespace,
-    split: Split,
-    indices: NDArray[np.int64],
-    tables: dict[str, NDArray],
-    groups: list[Group],
-    channels: dict[str, int],
-) -> dict[str, Any]:
-    """What --json prints; what is undefined is null, and `undefined` says why."""
-    settings = ("split", "method", "rule", "scale", "target", "device")
-    return {
-        "stamps": str(options.stamps),
-        **{name: getattr(options, name) for name in settings},
-        "unit": sigma_bar.UNITS[options.scale],
-        "ddof": DDOF,
-        "table": [entry(group) for group in groups],
-        "index": indices.tolist(),
-        "label": None if split.label is None else split.label[indices].tolist(),
-        "sigma_bar": {
-            model: {channel: table[:, column].tolist() for channel, column in channels.items()}
-            for model, table in tables.items()
-        },
-    }
+        print(about)
+        print(f"sigma-bar is {unit}")
+        print(*sigma_bar_tables.lines(groups), sep="\n")
 
 
 def _about(options: argparse.Namespace, count: int) -> str:

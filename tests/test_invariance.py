@@ -12,7 +12,7 @@ from programs import assert_refused, make_run, run, toy_arrays
 from scipy import integrate, stats
 
 from rotinv import import_weights, invariance, pack
-from rotinv.lrp import composites, heatmaps, sigma_bar, sigma_bar_tables
+from rotinv.lrp import composites, heatmaps, sigma_bar, sigma_bar_figures
 from rotinv.metrics import noncentral_t
 from rotinv.nn import architectures
 from rotinv.runs.folder import read_config
@@ -309,12 +309,12 @@ def test_the_curve_lies_over_the_bars(rng):
     figure = pytest.importorskip("matplotlib.figure")
 
     values = stats.nct.rvs(9, 1, size=400, random_state=rng)
-    panel = sigma_bar_tables.Panel(
+    panel = sigma_bar_figures.Panel(
         "m", {"artifact": values}, {"artifact": noncentral_t.fit_noncentral_t(values)}
     )
-    bins = sigma_bar_tables._bins([panel])
+    bins = sigma_bar_figures._bins([panel])
     axes = figure.Figure().subplots()
-    assert sigma_bar_tables.draw_histogram(panel, bins, axes) is axes
+    assert sigma_bar_figures.draw_histogram(panel, bins, axes) is axes
     x, y = axes.lines[0].get_data()
     counts, edges, _ = axes.patches[0].get_data()
     bars = (counts * np.diff(edges)).sum()
@@ -324,16 +324,16 @@ def test_the_curve_lies_over_the_bars(rng):
 
 def test_bins_go_by_the_number_of_stamps(rng):
     for count, bins in ((30, 10), (400, 20), (10_000, 100), (90_000, 100)):
-        panel = sigma_bar_tables.Panel("m", {"artifact": rng.normal(size=count)}, {})
-        assert len(sigma_bar_tables._bins([panel])) - 1 == bins
+        panel = sigma_bar_figures.Panel("m", {"artifact": rng.normal(size=count)}, {})
+        assert len(sigma_bar_figures._bins([panel])) - 1 == bins
 
 
 def test_the_classes_are_told_apart_without_colour(rng):
     figure = pytest.importorskip("matplotlib.figure").Figure(figsize=(7, 4), layout="constrained")
     values = {name: stats.nct.rvs(9, 1, size=300, random_state=rng) for name in ("artifact", "candidate")}
     fits = {name: noncentral_t.fit_noncentral_t(one) for name, one in values.items()}
-    panel = sigma_bar_tables.Panel("cap-1, snr_difference", values, fits)
-    axes = sigma_bar_tables.draw_histogram(panel, ax=figure.subplots())
+    panel = sigma_bar_figures.Panel("cap-1, snr_difference", values, fits)
+    axes = sigma_bar_figures.draw_histogram(panel, ax=figure.subplots())
     assert len({patch.get_hatch() for patch in axes.patches}) == 2
     assert len(set(looks.looks(axes.get_lines()))) == 2
     assert looks.over_the_edge(figure) < 0.01

@@ -6,7 +6,8 @@
     Eqs. 5, 6     sigma_bar.py    how far the maps of the four rotations disagree
     Figs. 3, 4    map_figures.py  the maps, drawn; heatmaps.py makes them, attribution.py for a model,
                                   study.py for several; map_files.py writes them
-    Fig. 5        sigma_bar_tables.py, with Table III
+    Table III     sigma_bar_tables.py
+    Fig. 5        sigma_bar_figures.py
 
 docs/lrp.md works the equations by hand, and docs/paper.md leads from each to its line of code.
 """

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rotinv.lrp import attribution, composites, map_figures, sigma_bar, sigma_bar_tables
+from rotinv.lrp import attribution, composites, map_figures, sigma_bar, sigma_bar_figures, sigma_bar_tables
 from rotinv.lrp.attribution import Question
 from rotinv.lrp.sigma_bar import How
 from rotinv.lrp.sigma_bar_tables import Group
@@ -84,9 +84,9 @@ def table_3(at: Place, tell: Progress) -> None:
 def fig_5(at: Place, tell: Progress) -> None:
     """Histograms of sigma-bar with the fitted non-central t."""
     _, groups, notes = _groups(at)
-    panels = sigma_bar_tables.panels(groups)
+    panels = sigma_bar_figures.panels(groups)
     unit = sigma_bar.UNITS["max-abs"]
-    sigma_bar_tables.histograms(at.sheets / "fig5.png", panels, unit, at.captioned(_about(at)))
+    sigma_bar_figures.histograms(at.sheets / "fig5.png", panels, unit, at.captioned(_about(at)))
     about = "Histograms of sigma-bar by class; a curve is the fitted density times the histogram's own size"
     at.write_sheet("fig5", Sheet("Fig. 5", _about(at), notes=notes, pictures=[("fig5.png", about)]))
 
