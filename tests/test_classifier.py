@@ -337,6 +337,28 @@ def test_tables_are_astropys(clf, stamps):
     assert "<table>" in audit._repr_html_()
 
 
+def test_figures_and_sigma_bars_become_tables(clf, folder, stamps, label):
+    table = pytest.importorskip("astropy.table")
+    found = clf.evaluate(stamps, label)
+    figures = found.to_table()
+    assert isinstance(figures, table.Table) and figures.meta == {"scored": found["scored"], "level": 0.95}
+    assert list(figures["figure"][:4]) == ["accuracy", "precision", "recall", "f1"]
+    assert figures["value"][0] == found["accuracy"]
+    assert (figures["low"][0], figures["high"][0]) == tuple(found["intervals"]["accuracy"])
+    assert len(figures) == 4 + len(found["fnr_at_fpr"])
+    one_class = clf.evaluate(stamps[:4], np.zeros(4)).to_table()
+    assert np.isnan(one_class["value"][list(one_class["figure"]).index("recall")])
+    both = rotinv.load([folder / "runs" / "cap-1", folder / "runs" / "cap-2"])
+    values = both.sigma_bar(stamps[:3])
+    rows = values.to_table()
+    assert rows.colnames == ["network", "stamp", "difference"] and values.shape == (2, 3, 1)
+    assert list(rows["network"]) == ["cap-1"] * 3 + ["cap-2"] * 3 and list(rows["stamp"]) == [0, 1, 2] * 2
+    np.testing.assert_array_equal(rows["difference"], np.asarray(values).ravel())
+    np.testing.assert_array_equal(clf.sigma_bar(stamps[:3]).to_table()["difference"], values[0, :, 0])
+    with pytest.raises(UserError, match="not on a part"):
+        values[0].to_table()
+
+
 def test_what_a_plot_shows(clf, stamps):
     figure = pytest.importorskip("matplotlib.figure")
     found = clf.explain(stamps[:2], target=0)

@@ -242,12 +242,12 @@ class Classifier:
         target: str | int = "predicted",
         scale: str = "max-abs",
         normalised: bool = False,
-    ) -> NDArray[np.float64]:
+    ) -> sigma_bar.SigmaBars:
         """How far the maps of a stamp's four rotations disagree, (n, C): sigma-bar of Eqs. 5 and 6.
 
         By default it is a share of the largest |R| of the stamp's maps. With `scale` "min-max" it is a share
-        of their range, with "none" it has the unit of R. Several networks give (networks, n, C). The other
-        parameters and errors are those of explain.
+        of their range, with "none" it has the unit of R. Several networks give (networks, n, C). `to_table()`
+        of the result is an astropy Table. The other parameters and errors are those of explain.
 
         Examples
         --------
@@ -258,7 +258,7 @@ class Classifier:
         how = sigma_bar.How(method, composites.named(rule), target, scale)
         split, indices = usable_stamps(self._models[0], stamps, normalised, "error")
         each = [sigma_bar.measure(self._k, model, split, indices, how)[0] for model in self._models]
-        return each[0] if len(each) == 1 else np.stack(each)
+        return sigma_bar.SigmaBars(np.stack(each), self.names, self.channels)
 
     def evaluate(
         self,
@@ -289,7 +289,8 @@ class Classifier:
         -------
         Evaluation
             A dict of the figures with their 95% intervals, of the vote where there are several networks; each
-            network's are under "models". Printed, it is the program's report; `plot()` draws the DET curve.
+            network's are under "models". Printed, it is the program's report; `plot()` draws the DET curve,
+            and `to_table()` gives the figures as an astropy Table.
 
         Raises
         ------

@@ -17,8 +17,8 @@ from rotinv.metrics import rates
 from rotinv.nn.contract import Kernels
 from rotinv.nn.devices import exact_kernels
 from rotinv.runs.model import CLASS_NAMES, Model, verdict
-from rotinv.system.errors import require_extra
 from rotinv.system.pictures import new_axes, new_figure, save
+from rotinv.system.tables import astropy_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -139,9 +139,8 @@ class Audit:
 
         Raises UserError if astropy is not installed (extra `alerts`).
         """
-        table = require_extra("astropy.table", "alerts", "to_table").Table(rows=self.amounts())
-        table.meta = {"model": self.model, "question": self.question.text, "output": self.output}
-        return table
+        about = {"model": self.model, "question": self.question.text, "output": self.output}
+        return astropy_table(self.amounts(), about)
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the waterfall: from the output's relevance down by what each line took, to the stamp's.

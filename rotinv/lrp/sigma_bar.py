@@ -4,8 +4,9 @@ mu = mean_r R_r                       sigma_r = sqrt(mean over pixels of (R_r - 
 sigma-bar = mean_r sigma_r            of each channel
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from rotinv.lrp import composites, heatmaps, targets
 from rotinv.nn.contract import Kernels
 from rotinv.runs.model import Model, check_finite, stamps_as_read
 from rotinv.stamps.splits import BLOCK, Split
+from rotinv.system.errors import UserError
+from rotinv.system.tables import astropy_table
 
 UNITS = {
     "max-abs": "in shares of the stamp's largest |R|",
@@ -30,6 +33,40 @@ class How:
     rule: composites.Composite
     target: targets.Target = "predicted"
     scale: str = "max-abs"
+
+
+class SigmaBars(np.ndarray):
+    """sigma-bar (n, C) of n stamps, or (networks, n, C), that knows its networks and channels.
+
+    A part of it, and what is computed from it, is an array without these.
+    """
+
+    names: tuple[str, ...]
+    channels: tuple[str, ...]
+
+    def __new__(cls, values: NDArray, names: Sequence[str], channels: Sequence[str]) -> "SigmaBars":
+        """`values` (networks, n, C); of one network its axis is left out."""
+        made = np.asarray(values[0] if len(names) == 1 else values, np.float64).view(cls)
+        made.names, made.channels = tuple(names), tuple(channels)
+        return made
+
+    def __array_finalize__(self, of: NDArray | None) -> None:
+        self.names, self.channels = (), ()
+
+    def to_table(self) -> Any:
+        """An astropy Table with a row for each network and stamp, and a column for each channel.
+
+        Raises UserError if astropy is not installed (extra `alerts`), and for a part of the array.
+        """
+        if not self.names:
+            raise UserError("to_table: call it on what sigma_bar returned, not on a part or a copy of it")
+        each = np.asarray(self).reshape(len(self.names), -1, len(self.channels))
+        rows = [
+            {"network": name, "stamp": stamp, **dict(zip(self.channels, values.tolist(), strict=True))}
+            for name, of_network in zip(self.names, each, strict=True)
+            for stamp, values in enumerate(of_network)
+        ]
+        return astropy_table(rows, {})
 
 
 def measure(

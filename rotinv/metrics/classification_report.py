@@ -15,6 +15,7 @@ from rotinv.metrics.rates import FIGURES, FPRS
 from rotinv.metrics.scores import Scores
 from rotinv.metrics.significance import Interval, wilson
 from rotinv.system.errors import UserError
+from rotinv.system.tables import astropy_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -164,6 +165,18 @@ class Evaluation(dict[str, Any]):
             )
         return {name: rates.det_curve(one.label, one.probability) for name, one in self._scores.items()}
 
+    def to_table(self) -> Any:
+        """The figures of each model with their 95% intervals, as an astropy Table; NaN where there is none.
+
+        Raises UserError if astropy is not installed (extra `alerts`).
+        """
+        rows = [
+            {"model": name, "figure": figure, "value": value, "low": low, "high": high}
+            for name, found in self["models"].items()
+            for figure, value, low, high in _figures(found)
+        ]
+        return astropy_table(rows, {"scored": self["scored"], "level": self["intervals"]["level"]})
+
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the models' DET curves and their working points at the threshold 0.5; gives the axes, which
         are new ones of pyplot without `ax`."""
@@ -177,6 +190,16 @@ class Evaluation(dict[str, Any]):
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(str(self))}</pre>"
+
+
+def _figures(found: Found) -> Iterator[tuple[str, float, float, float]]:
+    """Each figure's name, value and interval; NaN where there is none."""
+    shown = {name: (found[name], found["intervals"][name]) for name in FIGURES}
+    for fpr, fnr in found["fnr_at_fpr"].items():
+        shown[f"fnr at fpr {fpr}"] = fnr, found["intervals"]["fnr_at_fpr"][fpr]
+    for name, (value, interval) in shown.items():
+        low, high = interval or (np.nan, np.nan)
+        yield name, np.nan if value is None else value, low, high
 
 
 def report_lines(found: Found, each: Mapping[str, Found]) -> Iterator[str]:
