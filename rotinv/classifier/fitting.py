@@ -1,14 +1,14 @@
 """Training a network on arrays or a stamp store, from Python."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from numbers import Integral
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from rotinv.classifier.classifier import Classifier, load
 from rotinv.classifier.inputs import ARRAY, check_on_bad, store_of_arrays
@@ -134,34 +134,63 @@ def fit(
         balance=balance,
         augment=augmentation.checked(augment),
     )
+    store_in: Callable[[Path], Path]  # of the run's folder: the path of the store to train on
     if isinstance(stamps, str | Path):
-        if any(given is not None for given in (label, channels, snr, image)) or normalised:
-            raise UserError(f"{stamps}: a store has its own labels, channels and scaling; leave these out")
-        with StampStore(stamps) as store:
-            configure(store)
+        store_in = _own_store(stamps, configure, (label, channels, snr, image), normalised)
     else:
-        if label is None:
-            raise UserError("fit: arrays need labels: 1 candidate, 0 artifact")
-        arrays = arrays_in_memory(ARRAY, stamps, label=label, snr=snr, image=image)
         if channels is None and init_from is not None:
             channels = read_config(init_from).channels
-        named = None if channels is None else len(channels)
-        shape = channels_last(Path(ARRAY), arrays["stamps"], named).shape
-        check_side(shape[1], crop or shape[1])
-        planned = Config(arch, crop or shape[1], list(channels or channel_names(shape[3])))
-        planned.network()  # what cannot be is told before a folder is made
+        arrays = _checked_arrays(stamps, label, snr, image)
+        planned = _planned(arch, arrays, channels, crop)
         finetuning.begun_with(planned, init_from, freeze)
         trials.balance_for(ARRAY, arrays["label"], balance)
-    with _new_folder(place, arch) as folder:
-        if isinstance(stamps, str | Path):
-            data = Path(stamps)
-        else:
-            data = store_of_arrays(
-                folder, arrays, channels=channels, normalised=normalised, on_bad=on_bad, seed=seed
-            )
-        with StampStore(data) as store:
-            _train(k, configure(store), folder, store)
+        store_in = partial(
+            store_of_arrays, arrays=arrays, channels=channels, normalised=normalised, on_bad=on_bad, seed=seed
+        )
+    with _new_folder(place, arch) as folder, StampStore(store_in(folder)) as store:
+        _train(k, configure(store), folder, store)
     return load(folder, device=device, threads=threads, precision=precision)
+
+
+def _own_store(
+    path: str | Path,
+    configure: Callable[[StampStore], Config],
+    only_arrays: Sequence[object],
+    normalised: bool,
+) -> Callable[[Path], Path]:
+    """Check that a run can be trained on the store, before its folder is made.
+
+    Raises UserError if it cannot, or if something is given that only arrays need.
+    """
+    if any(given is not None for given in only_arrays) or normalised:
+        raise UserError(f"{path}: a store has its own labels, channels and scaling; leave these out")
+    with StampStore(path) as store:
+        configure(store)
+    return lambda folder: Path(path)
+
+
+def _checked_arrays(
+    stamps: ArrayLike, label: ArrayLike | None, snr: ArrayLike | None, image: ArrayLike | None
+) -> dict[str, NDArray[Any]]:
+    """The arrays to train on. Raises UserError if they do not fit together, or without labels."""
+    if label is None:
+        raise UserError("fit: arrays need labels: 1 candidate, 0 artifact")
+    return arrays_in_memory(ARRAY, stamps, label=label, snr=snr, image=image)
+
+
+def _planned(
+    arch: str, arrays: dict[str, NDArray[Any]], channels: Sequence[str] | None, crop: int | None
+) -> Config:
+    """The configuration that these arrays will have.
+
+    Raises UserError if the stamps cannot be cut so, or are too small for the network.
+    """
+    count = None if channels is None else len(channels)
+    shape = channels_last(Path(ARRAY), arrays["stamps"], count).shape
+    check_side(shape[1], crop or shape[1])
+    planned = Config(arch, crop or shape[1], list(channels or channel_names(shape[3])))
+    planned.network()
+    return planned
 
 
 @contextmanager
