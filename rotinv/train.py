@@ -11,10 +11,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from rotinv import cli, survey
+from rotinv import cli
 from rotinv.nn import architectures
 from rotinv.nn.devices import DEVICES, get_kernels
-from rotinv.runs import augmentation, finetuning, training, trials
+from rotinv.runs import augmentation, finetuning, observers, training, trials
 from rotinv.runs.folder import (
     BALANCES,
     Config,
@@ -23,15 +23,12 @@ from rotinv.runs.folder import (
     read_config,
     write_config,
 )
-from rotinv.runs.history import Row
-from rotinv.runs.protocol import SCHEDULES, Progress, Schedule
+from rotinv.runs.protocol import SCHEDULES, Schedule
 from rotinv.stamps.store import StampStore
-from rotinv.system import locks, scratch
+from rotinv.survey import cached
+from rotinv.system import locks
 from rotinv.system.errors import UserError
 from rotinv.system.signals import stop_requested
-
-QUICK_SURVEY = {"train": 20_000, "validate": 2_500, "test": 5_000}  # stamps simulated without --data
-SURVEY_SEED = 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,7 +75,7 @@ def _train(run: training.Run, config: Config, data: trials.Data) -> bool:
     """One model, with a progress bar; says whether the protocol's end was reached."""
     cli.note(f"{config.arch}: {run.network.size:,} parameters; run folder {run.folder}")
     _prepare(run)
-    with _Bar(run) as bar, stop_requested() as stopped:
+    with observers.Bar(run, hidden=not cli.progress_wanted()) as bar, stop_requested() as stopped:
         reached = trials.train_to_end(run, data, config, bar, stopped)
     if not reached:
         cli.note(f"stopped at iteration {run.iteration}; to go on: {_resume(run.folder)}")
@@ -94,7 +91,7 @@ def _trials(options: argparse.Namespace, config: Config, data: trials.Data) -> i
         with locks.held(folder):
             run = training.begin(k, own, folder)
             _prepare(run)
-            return trials.train_to_end(run, data, own, _Lines(folder.name), stopped)
+            return trials.train_to_end(run, data, own, observers.Lines(folder.name), stopped)
 
     out = options.out
     names = [out and out.with_name(f"{out.name}-{i}") for i in range(1, options.trials + 1)]
@@ -139,51 +136,6 @@ def _percent(share: float | None) -> str:
     return "undefined" if share is None else f"{share:8.3%}"
 
 
-class _Lines:
-    """A line for each validation, with the run's name: of several runs at once."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def stepped(self, row: Row, limit: int) -> None:
-        """Nothing: bars of several runs would overwrite one another."""
-
-    def validated(self, row: Row, progress: Progress) -> None:
-        """A validation."""
-        cli.note(f"{self._name}: {_validation(row, progress)}")
-
-
-class _Bar:
-    """The progress bar; prints each validation."""
-
-    def __init__(self, run: training.Run) -> None:
-        hidden = not cli.progress_wanted()
-        limit = run.progress.limit
-        self._bar = tqdm(total=limit, initial=run.iteration, unit="it", mininterval=0.5, disable=hidden)
-
-    def __enter__(self) -> "_Bar":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def stepped(self, row: Row, limit: int) -> None:
-        """A row of the history."""
-        self._bar.total = limit
-        self._bar.set_postfix(loss=f"{row.loss:.4f}", rate=f"{row.learning_rate:g}", refresh=False)
-        self._bar.update(row.iteration - self._bar.n)
-
-    def validated(self, row: Row, progress: Progress) -> None:
-        """A validation."""
-        extended = f"  until {progress.limit}" if progress.limit != self._bar.total else ""
-        cli.note(f"{_validation(row, progress)}{extended}")
-
-
-def _validation(row: Row, progress: Progress) -> str:
-    best = "  (best so far)" if progress.best_iteration == row.iteration else ""
-    return f"iteration {row.iteration:>7}   validation error {row.validation_error:.3%}{best}"
-
-
 def _config(options: argparse.Namespace) -> Config:
     """The configuration of a new run; simulates the survey where no data is given."""
     arch = finetuning.architecture(options.arch, options.init_from)
@@ -215,24 +167,13 @@ def _config(options: argparse.Namespace) -> Config:
 
 
 def _default_survey(workers: int) -> Path:
-    """The simulated survey in the user's cache folder, made where it is not there yet."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "rotinv"
-    counts = "-".join(str(count) for count in QUICK_SURVEY.values())
-    path = cache / f"survey-{survey.VERSION}-{counts}-seed{SURVEY_SEED}.h5"
+    """The simulated survey in the user's cache folder, made if it is not there yet."""
+    path = cached.path()
     if not path.exists():
-        if not scratch.writable(cache):
-            raise UserError(
-                f"{cache}: the simulated survey is kept there, but no file can be made; name a folder "
-                "of yours in XDG_CACHE_HOME, or give --data FILE"
-            )
         cli.note(f"simulating a survey (once): {path}")
-        try:
-            hidden = not cli.progress_wanted()
-            with tqdm(total=sum(QUICK_SURVEY.values()), unit=" stamps", desc="survey", disable=hidden) as bar:
-                survey.make_survey(path, QUICK_SURVEY, SURVEY_SEED, workers, "g", progress=bar.update)
-        except UserError:
-            if not path.exists():  # if it does, another process has made the same one meanwhile
-                raise
+        total, hidden = sum(cached.COUNTS.values()), not cli.progress_wanted()
+        with tqdm(total=total, unit=" stamps", desc="survey", disable=hidden) as bar:
+            cached.make(path, workers, bar.update)
     return path
 
 
