@@ -1,4 +1,5 @@
-"""`pytest bench/` checks against reference results; `--benchmark` also times, beside peers."""
+"""`pytest bench/` checks results against the reference; with `--benchmark` it also times them, beside other
+libraries."""
 
 import importlib.util
 import json
@@ -71,7 +72,7 @@ def time_process(request):
 
 @pytest.fixture
 def time_process_on_gpu(request):
-    """The same of a program that is told to compute on a GPU."""
+    """Times a program that is told to compute on a GPU."""
     _skip_unless(request.config, "cuda")
     return _process_timer(request)
 
@@ -87,7 +88,7 @@ def _process_timer(request):
 
 @pytest.fixture
 def curve(request):
-    """Keep a point of a curve of growth for the picture."""
+    """Keeps a point of a curve of growth for the picture."""
 
     def add(name, value, row, power=1):
         request.config.stash[CURVES].setdefault(name, []).append(row | {"value": value, "power": power})
@@ -97,7 +98,7 @@ def curve(request):
 
 @pytest.fixture
 def time_on_gpu(request):
-    """The same on a GPU; `ours` is a worker in place of this engine's."""
+    """Times an operation on a GPU; `ours` is a worker in place of rotinv's usual one."""
     _skip_unless(request.config, "cuda")
 
     def run(operation, precision, *peers, ours="ours_cuda.py"):

@@ -1,4 +1,4 @@
-"""The networks and stamps on which relevance is checked, and the script that freezes their reference maps.
+"""The networks and stamps on which relevance is checked, and the script that computes their reference maps.
 
 `python bench/frozen.py` writes relevance.npz beside it, by kernels/reference alone (float64), from the seed
 below. Three networks, since a trained one shows only some faults:

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 
 class Series(NamedTuple):
-    """One thing grows: its values, and the operation at each."""
+    """One quantity that grows: its values, and the operation for each value."""
 
     operation: str  # with {} where the value goes
     values: tuple[int, ...]
-    power: int = 1  # of the value, that the arithmetic grows with
+    power: int = 1  # the arithmetic grows as this power of the value
 
 
 SERIES = {
@@ -29,9 +29,9 @@ def threads() -> list[int]:
 
 
 def picture(path: Path, curves: dict[str, list[dict]]) -> None:
-    """A panel for each curve: ms on the left, on log scales; MB of the whole process on the right.
+    """Draw a panel for each curve: ms on the left, on log scales; MB of the whole process on the right.
 
-    The dotted line is the arithmetic's growth, through the last point.
+    The dotted line is how the arithmetic grows, drawn through the last point.
     """
     import matplotlib.pyplot as plt
 

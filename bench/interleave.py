@@ -44,7 +44,7 @@ def time_beside(
 ) -> dict:
     """A row of the table: medians of ms over the rounds, spread (max - min) / median, ratio ours / peer's.
 
-    `how` is the worker's second argument: threads, or on a GPU the precision.
+    `how` is the worker's second argument: the number of threads, or the precision on a GPU.
     """
     commands = [(ours,), *((HERE / "peers" / peer.worker, *peer.more) for peer in peers)]
     workers = [_start(path, operation, how, *more) for path, *more in commands]
@@ -77,7 +77,7 @@ def time_beside(
 
 
 def serve(name: str, operation: Callable[[], object], flops: float = 0, repeats: int = 1) -> None:
-    """The worker's side: `operation` is `repeats` of what is timed, each of them worth `flops`."""
+    """The worker's side. `operation` repeats `repeats` times what is timed, each worth `flops` operations."""
     for _ in range(3):
         operation()
     print(name, flops, flush=True)
@@ -91,9 +91,9 @@ def serve(name: str, operation: Callable[[], object], flops: float = 0, repeats:
 
 
 def peak_memory() -> float:
-    """MB that this process has held at most.
+    """The most memory that this process has held, in MB.
 
-    Where /proc tells, from there: getrusage counts what the parent held when it started this process.
+    Where /proc tells it, from there: getrusage also counts what the parent held when it started this process.
     """
     status = Path("/proc/self/status")
     if status.exists():

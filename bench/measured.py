@@ -1,4 +1,5 @@
-"""Run a module as `python -m` does and write the most memory it held: measured.py FILE MODULE ARGUMENTS…"""
+"""Run a module as `python -m` does, and write the most memory that it held: measured.py FILE MODULE
+ARGUMENTS…"""
 
 import runpy
 import sys

@@ -1,9 +1,9 @@
-"""What is timed: by name, how this engine does it and how much arithmetic it is.
+"""The operations that are timed, by name: how rotinv does each, and how much arithmetic it is.
 
 Names are "ARCH training", "ARCH scoring", "ARCH RULE" (relevance), each for a batch of 50 stamps or of as
 many as a third word says, and "FAMILY PASS N SHAPE" for a kernel at a shape of the networks. Arithmetic is
-counted as direct sums, two operations a product: an algorithm that needs fewer, as Winograd's, may pass the
-machine's peak.
+counted as for direct sums, two operations per product. An algorithm that needs fewer, such as Winograd's, may
+therefore pass the machine's peak.
 """
 
 import math
@@ -29,7 +29,7 @@ CONVOLUTIONS = tuple(f"conv2d {name} {shape}" for shape in _SHAPES for name in _
 
 
 class Operation(NamedTuple):
-    """A piece of work and the floating-point operations that it is worth."""
+    """A piece of work, and how many floating-point operations it is."""
 
     run: Callable[[], object]
     flops: float
@@ -72,7 +72,7 @@ def _network(k: Kernels, arch: str, what: str, batch: int) -> Operation:
 
 
 def _flops(k: Kernels, network: Network, params: Array, stamps: Array) -> Iterator[float]:
-    """Of the forward pass of each layer with weights."""
+    """The operations of the forward pass of each layer with weights."""
     _, tape = network.record(k, params, stamps, SCORE)
     for layer, shapes, saved in zip(network.layers, network.param_shapes, tape, strict=True):
         if "w" in shapes:
@@ -82,7 +82,7 @@ def _flops(k: Kernels, network: Network, params: Array, stamps: Array) -> Iterat
 
 
 def _convolution(k: Kernels, what: str, shape: list[str]) -> Operation:
-    """Of a shape as "200x24x24x32 3x3x32 pad 1": stamps, taps and outputs, padding."""
+    """A convolution with a shape such as "200x24x24x32 3x3x32 pad 1": stamps, taps and outputs, padding."""
     (n, height, width, c), (i, j, o), pad = _numbers(shape[0]), _numbers(shape[1]), int(shape[3])
     rng = np.random.default_rng(0)
     x, w = k.asarray(rng.uniform(size=(n, height, width, c))), k.asarray(rng.normal(size=(i, j, c, o)))
@@ -101,7 +101,7 @@ def _convolution(k: Kernels, what: str, shape: list[str]) -> Operation:
 
 
 def _dense(k: Kernels, what: str, shape: str) -> Operation:
-    """Of a shape as "200x2304x64": rows, inputs, outputs."""
+    """A dense layer with a shape such as "200x2304x64": rows, inputs, outputs."""
     n, c, o = _numbers(shape)
     rng = np.random.default_rng(0)
     x, w, dz = (k.asarray(rng.normal(size=size)) for size in ((n, c), (c, o), (n, o)))

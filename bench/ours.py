@@ -1,4 +1,4 @@
-"""The worker that times this engine."""
+"""The worker that times rotinv."""
 
 import sys
 

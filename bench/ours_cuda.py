@@ -1,4 +1,4 @@
-"""The worker that times this engine on a GPU; its second argument is the precision."""
+"""The worker that times rotinv on a GPU; its second argument is the precision."""
 
 import sys
 from collections.abc import Callable
@@ -17,7 +17,7 @@ SCORED = 2000  # stamps
 
 
 def training(k: Kernels, arch: str) -> operations.Operation:
-    """A step as training.py takes it: one graph; the batch is on the GPU."""
+    """A training step as training.py runs it, as one graph; the batch is on the GPU."""
     network = architectures.build(arch)
     params, grads = k.asarray(network.initial("he", 0)), k.zeros((network.size,))
     stamps = k.asarray(np.random.default_rng(0).uniform(size=(operations.BATCH, *network.in_shape)))
@@ -36,7 +36,7 @@ def training(k: Kernels, arch: str) -> operations.Operation:
 
 
 def scoring(k: Kernels, arch: str, upload: bool) -> operations.Operation:
-    """SCORED stamps together: on the GPU already, or from the host's memory."""
+    """Scoring of SCORED stamps at once, which are on the GPU already or in the host's memory."""
     network = architectures.build(arch)
     params = k.asarray(network.initial("he", 0))
     host = np.random.default_rng(0).uniform(size=(SCORED, *network.in_shape)).astype(np.float32)
@@ -57,7 +57,7 @@ def operation(k: Kernels, name: str) -> operations.Operation:
 
 
 def several(run: Callable[[], object]) -> Callable[[], None]:
-    """REPEATS of it, and a wait for the last."""
+    """REPEATS calls of it, and a wait for the last."""
     import cupy
 
     def repeated() -> None:

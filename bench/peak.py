@@ -1,4 +1,4 @@
-"""The machine's peak, measured: fused multiply-adds on registers alone, in every thread."""
+"""The machine's peak, measured: fused multiply-adds on registers only, in every thread."""
 
 import numpy as np
 from numba import prange
@@ -12,7 +12,7 @@ _CHAINS = 10  # independent sums: more than latency times units, fewer than regi
 
 
 def peak(threads: int) -> Operation:
-    """Fused multiply-adds that wait for nothing, with what they are worth."""
+    """Independent fused multiply-adds, and how many operations they are."""
     out = np.empty(threads * LANES, np.float32)
     return Operation(lambda: _spin(_ROUNDS, threads, out), 2.0 * LANES * _CHAINS * _ROUNDS * threads)
 

@@ -30,9 +30,11 @@ def make_store(path: Path, train: int, test: int) -> Path:
 
 
 def run(arguments: list[str], cache: Path | None = None, until: str = "") -> dict:
-    """Run `python -m rotinv.ARGUMENTS`: seconds in all, seconds to the line with `until`, MB at most.
+    """Run `python -m rotinv.ARGUMENTS`: seconds in all, seconds to the line with `until`, and most memory in
+    MB.
 
-    `cache` is the folder of compiled kernels; by default the machine's own, which is warm after a first run.
+    `cache` is the folder of compiled kernels; by default it is the machine's own, which is filled after a
+    first run.
     """
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

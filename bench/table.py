@@ -1,9 +1,9 @@
-"""The table of timings: as text, as JSON, and beside an older one."""
+"""The table of timings, as text, as JSON, and compared with an older one."""
 
 import json
 from pathlib import Path
 
-PEAKS = ("peak", "ceiling fp32", "ceiling tf32")  # what the machine does at best, by threads or precision
+PEAKS = ("peak", "ceiling fp32", "ceiling tf32")  # the machine's measured limits, by threads or precision
 NOISY = 0.3  # spread, or load before the start, above which a run is called noisy
 
 
@@ -15,7 +15,7 @@ def lines(rows: list[dict]) -> list[str]:
         f"{'MB':>7}  {'peer':<34}{'ms':>9}{'spread':>8}{'ratio':>8}"
     ]
     for row in rows:
-        known = row["threads"] in peaks and row["operation"] != "ceiling memory"  # which is in GB/s
+        known = row["threads"] in peaks and row["operation"] != "ceiling memory"  # the last one is in GB/s
         share = f"{row['gflops'] / peaks[row['threads']]:.0%}" if known else "-"
         text = (
             f"{row['operation']:<46}{row['device']:>7}{row['threads']:>8}{row['ms']:>10.2f}"
@@ -43,7 +43,7 @@ def _beside(peer: dict) -> str:
 
 
 def warnings(machine: dict, rows: list[dict]) -> list[str]:
-    """What makes the table doubtful."""
+    """Reasons to doubt the table."""
     found = []
     if machine["load"] > NOISY:
         found.append(f"noisy: the load was {machine['load']:.2f} before the first timing")

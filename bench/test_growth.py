@@ -1,4 +1,4 @@
-"""How cost grows: timed with --benchmark only; --picture draws it."""
+"""How cost grows with the size of the work: timed with --benchmark only; --picture draws it."""
 
 import growth
 import interleave
@@ -22,7 +22,7 @@ def test_time_falls_with_threads(time_beside, curve):
 
 
 def test_memory_is_flat_in_the_number_of_stamps(time_process, curve, tmp_path):
-    """The scoring program takes no more memory for eight times as many stamps (to a tenth)."""
+    """The scoring program needs no more memory for eight times as many stamps (to a tenth)."""
     run = tmp_path / "run"
     train = processes.make_store(tmp_path / "train.h5", 400, 100)
     time_process(["rotinv.train", "--data", str(train), "--iterations", "20", "--out", str(run)])

@@ -1,4 +1,4 @@
-"""Relevance: right against frozen reference maps, then timed beside zennit."""
+"""Relevance: checked against reference maps computed beforehand, then timed beside zennit."""
 
 import frozen
 import numpy as np

@@ -1,4 +1,4 @@
-"""A whole training step and scoring pass: right against the reference, then timed beside PyTorch."""
+"""A whole training step and scoring pass: checked against the reference, then timed beside PyTorch."""
 
 import numpy as np
 import operations
@@ -15,8 +15,8 @@ from rotinv.nn.layers import Train
 def test_a_training_step_against_the_reference(arch):
     """Logits, loss and gradients of one batch, to 1e-4 of the largest.
 
-    The reference goes backward over the tape of the cpu's own forward pass: where float32 takes another
-    branch of an activation or a maximum, both take it, and what is compared is arithmetic.
+    The reference goes backward from the activations of the cpu's own forward pass. Where float32 takes
+    another branch of an activation or maximum, both then take the same one, and only arithmetic is compared.
     """
     network, cpu, reference = architectures.build(arch), get_kernels("cpu"), get_kernels("reference")
     params = np.float32(network.initial("he", 5))

@@ -1,4 +1,4 @@
-"""From command to first iteration, with the kernels compiled already and without."""
+"""The time from command to first iteration, with the kernels compiled already and without."""
 
 import processes
 

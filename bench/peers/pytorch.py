@@ -1,4 +1,5 @@
-"""The worker that times PyTorch on the same networks: channels-last, eager or compiled, the faster one."""
+"""The worker that times PyTorch on the same networks: channels-last, eager or compiled, whichever is
+faster."""
 
 import sys
 import time

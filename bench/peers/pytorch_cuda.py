@@ -1,6 +1,7 @@
-"""The worker that times PyTorch on a GPU: the fastest of eager, captured as one graph, compiled with graphs.
+"""The worker that times PyTorch on a GPU: eager, captured as one graph, or compiled with graphs, whichever is
+fastest.
 
-tf32 is allowed where the second argument is tf32. "ceiling …" are the card's own limits, measured by it.
+tf32 is allowed if the second argument is tf32. "ceiling …" are the card's own limits, measured with PyTorch.
 """
 
 import sys
@@ -47,7 +48,7 @@ def several(run):
 
 
 def graphed(run):
-    """The operation captured whole: forward, backward and update are one graph."""
+    """The operation captured as one graph: forward, backward and update."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -61,9 +62,9 @@ def graphed(run):
 
 
 def fastest(arch, what):
-    """(name, operation) of the fastest way, by a short trial of each.
+    """(name, operation) of the fastest way, found by a short trial of each.
 
-    Compiled for channels-last only, for a compilation takes up to a minute.
+    Only channels-last is compiled, since a compilation takes up to a minute.
     """
     found = []
     for layout in (torch.contiguous_format, torch.channels_last):
@@ -90,7 +91,7 @@ def fastest(arch, what):
 
 
 def ceiling(what):
-    """(operation, worth): a product of large matrices, or a copy (bytes read and written)."""
+    """(operation, how much it does): a product of large matrices, or a copy (bytes read and written)."""
     a, b = (torch.rand(SIDE, SIDE, device="cuda") for _ in range(2))
     if what == "memory":
         return several(lambda: b.copy_(a)), 2.0 * 4 * SIDE**2

@@ -1,1 +1,2 @@
-"""What all other packages use: errors, messages, whole files, locks, processes, pipelines, Dask, pictures."""
+"""What all other packages use: errors, messages, whole files, locks, processes, pipelines, Dask, pictures,
+tables."""

@@ -1,4 +1,4 @@
-"""Connecting to a Dask cluster, one that there is or processes of this machine; needs the extra `dask`."""
+"""Connecting to a Dask cluster: an existing one, or processes of this machine; needs the extra `dask`."""
 
 import contextlib
 import logging
@@ -24,7 +24,7 @@ def processes(address: str) -> int:
 def threads_each(address: str) -> int | None:
     """The threads of each process of local:N, which share this machine's cores.
 
-    None for a scheduler's address: each of its workers knows its own.
+    None for a scheduler's address, since each of its workers knows its own number.
     """
     count = processes(address)
     return max(1, (os.cpu_count() or 1) // count) if count else None
@@ -33,7 +33,7 @@ def threads_each(address: str) -> int | None:
 def own_threads(dask_worker: Any) -> int:
     """On a worker: how many threads it may compute with, since several workers may share a machine.
 
-    Client.run passes the worker to an argument of this name.
+    Client.run passes the worker to an argument with this name.
     """
     import numba
 
@@ -42,7 +42,7 @@ def own_threads(dask_worker: Any) -> int:
 
 
 def least_threads(address: str) -> int:
-    """The threads of the worker that has the fewest. Raises UserError as `connected` does."""
+    """The number of threads of the worker that has the fewest. Raises UserError as `connected` does."""
     with connected(address) as client:
         return min(client.run(own_threads).values())
 

@@ -2,7 +2,7 @@
 
 `employ` gives a Crew as workers.employ does, but of the cluster's workers. They must see the pipeline's
 folder under the same path as this process. If a worker dies, its step is given to another one, which goes on
-from the step's files where the step allows that.
+from the step's files if the step can.
 """
 
 import contextlib
@@ -16,11 +16,11 @@ from rotinv.system import dask_cluster, workers
 from rotinv.system.workers import Task
 
 _TOPIC = "rotinv"
-_one_at_a_time = threading.Lock()  # of the steps on a worker, however many threads Dask gives it
+_one_at_a_time = threading.Lock()  # one step at a time on a worker, however many threads Dask gives it
 
 
 class Crew:
-    """The workers of a cluster, for a pipeline; the protocol is workers.Crew."""
+    """The workers of a cluster, for a pipeline; see workers.Crew."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -45,7 +45,7 @@ class Crew:
         future.add_done_callback(lambda done: self._told.put(("done", name, done)))
 
     def wait(self, seconds: float) -> Iterator[tuple[str, float | None]]:
-        """Give what the tasks tell; see workers.Crew.wait."""
+        """The progress of tasks; see workers.Crew.wait."""
         try:
             kind, name, value = self._told.get(timeout=seconds)
         except queue.Empty:

@@ -24,7 +24,8 @@ class UserError(ValueError):
 
 
 def not_known(what: str, name: object, known: Iterable[str]) -> UserError:
-    """The error of a name that is none of those known; it names the one that is spelled most like it."""
+    """The error for a name that is not one of those known; it suggests the one that is spelled most like
+    it."""
     names = list(known)
     return UserError(
         f"{what} {name!r} is not known{did_you_mean(name, names)}; choose one of {', '.join(names)}"
@@ -32,7 +33,7 @@ def not_known(what: str, name: object, known: Iterable[str]) -> UserError:
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """The question to put behind an unknown name; empty if none of those known is like it, or if it is no
+    """The question to put behind an unknown name; empty if none of those known is similar, or if it is not a
     text."""
     close = difflib.get_close_matches(name, list(known), n=1) if isinstance(name, str) else []
     return f" (did you mean {close[0]}?)" if close else ""

@@ -1,11 +1,11 @@
-"""Files that are whole or not there: written beside their place, flushed to disk, then renamed.
+"""Files that are whole or absent: each is written under another name, flushed to disk, then renamed.
 
-A process that is killed leaves its temporary file, `.NAME.PROCESS.xxxx.part`. A process holds a lock on its
-temporary file while it writes, so that the next one can tell which of these files are abandoned, and remove
-them.
+A process that is killed leaves its temporary file, `.NAME.PROCESS.xxxx.part`. While it writes, a process
+holds a lock on its temporary file, so that the next process can tell which of these files are abandoned, and
+removes them.
 
-The lock is the operating system's (flock): it ends with its process, however that ends. Windows has none, and
-some file systems have none: there two processes are not kept apart, and abandoned files may stay.
+The lock is the operating system's (flock), which ends with its process, however that ends. Windows and some
+file systems have no such locks: there two processes are not kept apart, and abandoned files may stay.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ else:
 
     _ALONE, _SHARED = fcntl.LOCK_EX | fcntl.LOCK_NB, fcntl.LOCK_SH
 
-# What a file system says of a call that it does not know.
+# The errors of a file system that does not know a call.
 _NOT_SUPPORTED = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK, errno.ENOTTY}
 
 _log = logging.getLogger(__name__)
@@ -38,10 +38,10 @@ _log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def written_whole(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Give a temporary path in `path`'s folder; rename it to `path` when the block ends well.
+    """Give a temporary path in `path`'s folder, and rename it to `path` when the block ends without an error.
 
-    The file is flushed to disk before the rename, and removed if the block raises, so that `path`
-    never holds half a file. What killed processes left of earlier tries is removed.
+    The file is flushed to disk before the rename, and removed if the block raises, so that `path` never holds
+    half a file. What killed processes left of earlier tries is removed.
 
     Raises UserError if `overwrite` is False and `path` exists or another process is writing it, and if its
     folder cannot be written.
@@ -58,7 +58,7 @@ def written_whole(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
         with disk_errors(path):
             yield temporary
             _flush(temporary)
-            with contextlib.suppress(PermissionError):  # some file systems keep no modes
+            with contextlib.suppress(PermissionError):  # some file systems do not store modes
                 temporary.chmod(0o666 & ~_umask())
             refuse_existing(path, overwrite)
             temporary.replace(path)
@@ -82,9 +82,9 @@ def remove_abandoned(folder: str | Path) -> None:
 
 
 def check_ours(folder: str | Path, ours: re.Pattern[str]) -> None:
-    """Check that a folder, if it exists, holds this program's files only.
+    """Check that a folder, if it exists, holds only this program's files.
 
-    `ours` matches their names. Raises UserError if another file is there, or if it is no folder.
+    `ours` matches their names. Raises UserError if there is another file in it, or if it is not a folder.
     """
     folder = Path(folder)
     with disk_errors(folder):
@@ -146,9 +146,9 @@ def _create_temporary(path: Path) -> tuple[int, Path]:
 
 
 def _remove_abandoned(path: Path, shared: bool) -> None:
-    """Remove the temporary files of `path` that nobody writes: their processes were killed.
+    """Remove the temporary files of `path` that no process writes any more.
 
-    Raises UserError if somebody is writing one, unless `shared`.
+    Raises UserError if a process is writing one, unless `shared`.
     """
     for found in path.parent.iterdir():
         if not (is_temporary(found) and found.name.startswith(f".{path.name}.")):
@@ -160,7 +160,7 @@ def _remove_abandoned(path: Path, shared: bool) -> None:
 
 
 def _unlink_abandoned(temporary: Path) -> bool:
-    """Remove a temporary file that nobody writes; says whether nobody is known to.
+    """Remove a temporary file that no process writes; returns whether none is known to write it.
 
     Where the file system has no locks the file stays, since a process may be writing it.
     """
@@ -192,7 +192,7 @@ def _flush_folder(folder: Path) -> None:
     """Bring a folder's entries, such as a file's new name, to the disk.
 
     CIFS, VirtualBox's and some FUSE file systems cannot do that, and a folder may be one that we may write to
-    but not read. The file is there all the same.
+    but not read. The file is there nevertheless.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY)
@@ -207,7 +207,8 @@ def _flush_folder(folder: Path) -> None:
 
 
 def _unless_unsupported(error: OSError, what: str) -> None:
-    """Raise an error of the disk; but go on, and say so once, if the file system just has no such call."""
+    """Raise an error of the disk, but warn once and go on if the file system merely does not know the
+    call."""
     if error.errno not in _NOT_SUPPORTED:
         raise error
     messages.once(
@@ -228,19 +229,19 @@ def first_line(error: Exception) -> str:
 
 
 def take_lock(file: int | IO[str]) -> bool:
-    """Take a file's lock; False if somebody has it. Where there are no locks, everybody may go on."""
+    """Take a file's lock; False if another process has it. Where there are no locks, this always succeeds."""
     return _flock(file, _ALONE) is not False
 
 
 def share_lock(file: int | IO[str]) -> None:
-    """Have a file's lock together with all others that share it; waits for who has it alone."""
+    """Share a file's lock with all others that share it; waits for a process that has it alone."""
     _flock(file, _SHARED)
 
 
 def _flock(file: int | IO[str], operation: int) -> bool | None:
-    """Ask for a lock: whether it was given, or None where there are no locks, which is said once.
+    """Ask for a lock. Returns whether it was given, or None where there are no locks, of which it warns once.
 
-    Lustre without the mount option `flock` has none, and some of NFS and FUSE.
+    Lustre without the mount option `flock` has none, nor have some NFS and FUSE file systems.
     """
     if sys.platform == "win32":
         return None

@@ -33,7 +33,7 @@ def create_hdf5(path: str | Path, *, overwrite: bool = False) -> Iterator[h5py.F
 
 
 class _Sink(io.FileIO):
-    """A file whose writes never fail: `error` holds the first that did."""
+    """A file whose writes never fail; `error` is the first error that would have been raised."""
 
     error: OSError | None = None
 
@@ -104,7 +104,7 @@ def reading_hdf5(path: str | Path) -> Iterator[None]:
 
 
 def _missing_filters(path: Path) -> str:
-    """The filters of a file's datasets that this HDF5 lacks, by number and name."""
+    """The filters of a file's datasets that this HDF5 library lacks, by number and name."""
     found: dict[int, str] = {}
 
     def visit(_: str, item: object) -> None:

@@ -1,7 +1,8 @@
-"""One process at a time at a folder's files.
+"""A lock on a folder, so that one process at a time works on its files.
 
 The lock is the operating system's (files.take_lock), on a file called `lock` that names the process which
-holds it. When that process ends, however it ends, the lock is free: the file that it leaves keeps nobody out.
+holds it. When that process ends, however it ends, the lock is free; the file itself stays and keeps nobody
+out.
 """
 
 import contextlib
@@ -21,11 +22,11 @@ NAME = "lock"
 
 @contextlib.contextmanager
 def held(folder: str | Path, patience: float = 0.0, about: str | Path | None = None) -> Iterator[None]:
-    """Hold the lock of a folder, which must exist.
+    """Hold the lock of an existing folder.
 
-    If another process holds it, wait `patience` seconds for it. Processes that this one starts may `join`.
-    Errors name `about` instead of the folder, if it is given. Raises UserError, naming the process at work,
-    if there still is one, or if the folder cannot be written.
+    If another process holds it, wait up to `patience` seconds for it. Processes started by this one may
+    `join`. Errors name `about` in place of the folder, if it is given. Raises UserError, naming the other
+    process, if it still holds the lock, or if the folder cannot be written.
     """
     folder = Path(folder)
     path = folder / NAME

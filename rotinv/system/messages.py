@@ -1,8 +1,8 @@
-"""What the user is told beside the results: the library logs it as `rotinv`, and the programs show it.
+"""Messages to the user, beside the results. The library logs them as `rotinv`, and the programs show them.
 
-A program that calls `configure` shows notes and warnings on standard error. `--quiet` leaves warnings only,
+A program that calls `configure` shows notes and warnings on standard error. `--quiet` leaves only warnings,
 `--verbose` adds what helps to find a fault, and `--log FILE` keeps everything, with the time. The library
-itself prints nothing: in a notebook, `logging` decides what is seen.
+itself prints nothing: in a notebook, `logging` decides what is shown.
 """
 
 import logging
@@ -55,14 +55,14 @@ def close() -> None:
 
 
 def once(logger: logging.Logger, text: str) -> None:
-    """Give a warning the first time that it occurs in this process."""
+    """Give a warning the first time only in this process."""
     if text not in _given:
         _given.add(text)
         logger.warning(text)
 
 
 def given() -> frozenset[str]:
-    """The warnings of `once` so far, for `take_as_given` of a process that this one starts."""
+    """The warnings of `once` so far, for `take_as_given` in a process that this one starts."""
     return frozenset(_given)
 
 
@@ -72,13 +72,13 @@ def take_as_given(texts: Iterable[str]) -> None:
 
 
 def record(level: int, text: str) -> None:
-    """Write a line to the log file only: the user has seen it, or need not."""
+    """Write a line to the log file only, since the user has seen it or need not see it."""
     if _root.handlers:
         _root.log(level, text, extra=_FILE_ONLY)
 
 
 def progress_wanted() -> bool:
-    """Whether a progress bar is of use: somebody looks at standard error, and has not asked for quiet."""
+    """Whether to show a progress bar: standard error is a terminal, and --quiet was not given."""
     quiet = any(isinstance(one, _Console) and one.level > logging.INFO for one in _root.handlers)
     return sys.stderr.isatty() and not quiet
 
@@ -93,7 +93,7 @@ def _log_file(path: Path) -> logging.Handler:
 
 
 class _Console(logging.Handler):
-    """Standard error as it is at the moment, around the progress bars that are on it."""
+    """Standard error as it currently is, written around any progress bars on it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not getattr(record, "file_only", False)
@@ -107,14 +107,15 @@ class _Console(logging.Handler):
 
 
 class _Long(logging.Formatter):
-    """A line of the log file; Python's warnings bring an end of line of their own."""
+    """Formats a line of the log file. Python's warnings end with a line break of their own, which is
+    removed."""
 
     def format(self, record: logging.LogRecord) -> str:
         return super().format(record).rstrip()
 
 
 class _Short(logging.Formatter):
-    """The bare text of a note; a word before anything else."""
+    """Formats a note as its bare text, and anything else with its level in front."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = record.getMessage().rstrip()

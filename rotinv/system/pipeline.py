@@ -1,12 +1,13 @@
-"""A pipeline of steps, each done once: it goes on after a kill, and repeats only what has other inputs.
+"""A pipeline of steps, each done once. It goes on after a kill, and repeats only steps whose inputs have
+changed.
 
     FOLDER/steps/NAME.json      a finished step: the hash of its inputs, those of its outputs, its seconds
-    FOLDER/steps/NAME.begun     the hash of the inputs of a step that can be resumed, when it was begun
-    FOLDER/steps/files.json     hashes of files with their sizes and times, to read none that is unchanged
-    FOLDER/steps/lock           held by whoever is at work in FOLDER
+    FOLDER/steps/NAME.begun     the hash of the inputs with which a step that can be resumed was begun
+    FOLDER/steps/files.json     hashes of files with their sizes and times: unchanged files are not read again
+    FOLDER/steps/lock           held by the process that is at work in FOLDER
 
 A step's inputs are its settings, the files that it reads and the outputs of the steps that it needs. A step
-is done if its record has the hash of the inputs as they are now, and its outputs are as it left them.
+is done if its record has the hash of the current inputs, and if its outputs are unchanged.
 """
 
 import contextlib
@@ -47,7 +48,7 @@ class Step:
 
 
 class Watcher(Protocol):
-    """Is told how the pipeline goes, to show it; `worked` is in the seconds of Step.work."""
+    """Is told how the pipeline progresses, to show it; `worked` is in the seconds of Step.work."""
 
     def moved(self, worked: float, busy: Sequence[str]) -> None: ...
     def ended(self, step: Step, seconds: float, done: int) -> None: ...
@@ -63,7 +64,7 @@ class Book:
         self._files = _json(self.steps / "files.json") or {}
 
     def inputs(self, step: Step) -> str:
-        """The hash of a step's inputs as they are now; the steps that it needs must have been done."""
+        """The hash of a step's current inputs; the steps that it needs must have been done."""
         needed = {name: (_json(self._record(name)) or {}).get("outputs") for name in step.needs}
         files = [self.digest(path) for path in step.files]
         text = json.dumps([step.name, dict(step.settings), needed, files], sort_keys=True)
@@ -85,10 +86,10 @@ class Book:
         write_json(self._record(step.name), {"inputs": inputs, "outputs": outputs, "seconds": seconds})
 
     def begin(self, step: Step) -> str:
-        """Note that a step begins, and give the hash of its inputs.
+        """Note that a step begins, and return the hash of its inputs.
 
-        What is left of its outputs is removed, unless the step can be resumed. Then UserError is raised if
-        its inputs have changed since it was begun, or if it was done and its outputs have been changed since.
+        Old outputs are removed, unless the step can be resumed. In that case UserError is raised if its
+        inputs have changed since it was begun, or if it was done and its outputs have been changed since.
         """
         inputs = self.inputs(step)
         if step.begun is None:
@@ -124,9 +125,9 @@ class Book:
         return None if record is None else record.get("seconds")
 
     def digest(self, path: str | Path) -> str | None:
-        """The SHA-256 of a file, or None if there is no file.
+        """The SHA-256 of a file, or None if it is absent.
 
-        It is read only if its size or time has changed.
+        The file is read only if its size or time has changed.
         """
         path = Path(path)
         try:
@@ -184,9 +185,9 @@ class _Run:
     shares: dict[str, float] = field(default_factory=dict)
 
     def ready(self) -> Iterator[Step]:
-        """The steps that can be begun now.
+        """The steps that can begin now.
 
-        One whose inputs have turned out to be the old ones counts as done.
+        A step whose inputs turn out to be unchanged counts as done.
         """
         for step in self.steps:
             if step.name in self.done or step.name in self.started or not self.done.issuperset(step.needs):
@@ -198,12 +199,12 @@ class _Run:
                 yield step
 
     def begin(self, step: Step) -> None:
-        """Note that a step begins, from where it was."""
+        """Note that a step begins, or goes on from where it was."""
         self.shares[step.name] = step.begun() if step.begun else 0.0
         self.started[step.name] = (self.book.begin(step), time.monotonic())
 
     def moved(self, step: Step, share: float, busy: Sequence[str]) -> None:
-        """A step has got so far."""
+        """Note how far a step has come."""
         self.watcher.moved(step.work * (share - self.shares[step.name]), busy)
         self.shares[step.name] = share
 
@@ -220,9 +221,10 @@ Employ = Callable[[Callable[[], None]], contextlib.AbstractContextManager[Crew]]
 
 
 def run(folder: str | Path, steps: Sequence[Step], employ: Employ, watcher: Watcher) -> None:
-    """Do the steps that are not done, on the crew that `employ` gives; they come after their needs.
+    """Do the steps that are not done, on the crew that `employ` gives, each after the steps that it needs.
 
-    Raises UserError as a step did, if another process is at work in the folder, or if it cannot be written.
+    Raises the UserError of a step that fails, and UserError if another process is at work in the folder or if
+    it cannot be written.
     """
     folder = Path(folder)
     with disk_errors(folder / "steps"):
@@ -259,7 +261,7 @@ def _together(at: _Run, crew: Crew) -> None:
 
 
 def _json(path: Path) -> Any:
-    """The content of a JSON file; None if it is missing or not whole."""
+    """The content of a JSON file; None if it is missing or incomplete."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

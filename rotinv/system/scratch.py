@@ -35,7 +35,7 @@ def _remove(path: Path, maker: int) -> None:
 
 
 def has_home() -> bool:
-    """Whether the user has a home folder: a foreign user id in a container may have none at all."""
+    """Whether the user has a home folder: in a container, a foreign user id may have none."""
     return os.path.expanduser("~") != "~"
 
 
@@ -47,7 +47,8 @@ def njit(**options: Any) -> Callable[[Callable], Any]:
 
 
 def with_numba_cache(declare: Callable[[], T]) -> T:
-    """Call what declares functions that Numba caches; where Numba finds no folder for them, try in `folder`.
+    """Call `declare`, which declares functions that Numba caches. If Numba finds no folder for them, try in
+    `folder`.
 
     Numba looks in NUMBA_CACHE_DIR, in the package's own __pycache__ and in the user's cache folder.
     """
@@ -63,7 +64,8 @@ def with_numba_cache(declare: Callable[[], T]) -> T:
 
 
 def tell_of_numba_cache() -> None:
-    """Warn, once, that compiled functions will be lost; called where computing begins, not by --help."""
+    """Warn once that compiled functions will be lost. Called where computing begins, so that --help does not
+    warn."""
     if "numba" in _made:
         messages.once(
             _log,
@@ -90,7 +92,7 @@ def prepare_matplotlib() -> None:
 
 
 def writable(place: str | Path) -> bool:
-    """Whether files can be made in a folder, or in the nearest that exists above it."""
+    """Whether files can be made in a folder, or in the nearest existing folder above it."""
     path = Path(os.path.expanduser(place))
     if not path.is_absolute():  # "~" stands for no home
         return False

@@ -17,9 +17,9 @@ from typing import cast
 def stop_at_signals() -> list[int]:
     """Have Ctrl-C and SIGTERM raise KeyboardInterrupt, so that half-written files are removed.
 
-    Gives the list to which the numbers of those received are added. If a signal comes while C code is calling
-    Python, HDF5 would crash at the exception, and other libraries would swallow it: then the signal is sent
-    again a moment later.
+    Returns a list, to which the numbers of received signals are added. If a signal comes while C code is
+    calling Python, HDF5 would crash at the exception, and other libraries would swallow it: then the signal
+    is sent again a moment later.
     """
     received: list[int] = []
 
@@ -62,7 +62,7 @@ def _send(number: int) -> None:
 
 
 def _would_be_lost(frame: FrameType | None, hook: Callable) -> bool:
-    """Whether an exception that is raised in the frame would not get to the program.
+    """Whether an exception raised in the frame would not reach the program.
 
     HDF5 writes through the methods of a raw file. Python calls `hook` for exceptions that it cannot raise.
     """
@@ -75,7 +75,8 @@ def _would_be_lost(frame: FrameType | None, hook: Callable) -> bool:
 
 @contextlib.contextmanager
 def stop_requested() -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C and SIGTERM into a request to stop soon: the function given tells whether there was one."""
+    """Turn Ctrl-C and SIGTERM into a request to stop soon. Gives a function that tells whether there was
+    one."""
     received: list[int] = []
     before = {number: signal.getsignal(number) for number in _heeded()}
     for number in before:
@@ -88,5 +89,5 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
 
 
 def _heeded() -> list[signal.Signals]:
-    """SIGINT and SIGTERM, without what is ignored."""
+    """Those of SIGINT and SIGTERM that the process does not ignore."""
     return [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) != signal.SIG_IGN]

@@ -1,4 +1,5 @@
-"""Processes that do tasks one after another and tell how far each task is; a pipeline runs its steps on them.
+"""Processes that do tasks one after another and report how far each task is; a pipeline runs its steps on
+them.
 
 They compute with a given number of threads, leave Ctrl-C to their parent, and end when the parent ends.
 """
@@ -21,7 +22,7 @@ from tqdm import tqdm
 from rotinv.system import messages
 from rotinv.system.errors import UserError
 
-Progress = Callable[[float], None]  # told the share that is done, from 0 to 1
+Progress = Callable[[float], None]  # is called with the share that is done, from 0 to 1
 Task = Callable[[Progress], None]  # it must be picklable
 
 _PATIENCE = 10.0  # seconds that a process may take to end
@@ -29,7 +30,7 @@ _PATIENCE = 10.0  # seconds that a process may take to end
 
 @dataclass
 class Worker:
-    """A process, and the name of the task that it is at, if any."""
+    """A process, and the name of its current task, if any."""
 
     process: BaseProcess
     connection: Connection
@@ -37,7 +38,8 @@ class Worker:
 
 
 class Crew(Protocol):
-    """Those who do tasks: processes of this machine (`employ`) or workers of a cluster (dask_crew.py)."""
+    """Those who do a pipeline's tasks: processes of this machine (`employ`) or workers of a cluster
+    (dask_crew.py)."""
 
     @property
     def free(self) -> int:
@@ -48,10 +50,10 @@ class Crew(Protocol):
         """The names of the tasks under way."""
 
     def start(self, name: str, task: Task) -> None:
-        """Give a task to one that is free."""
+        """Give a task to a free one."""
 
     def wait(self, seconds: float) -> Iterator[tuple[str, float | None]]:
-        """Wait for at most so many seconds, and give the names of tasks with their progress.
+        """Wait for up to `seconds`, and yield the names of tasks with their progress.
 
         The progress of a task that has ended is None. Raises UserError if the task did, or if its process
         died.
@@ -99,9 +101,9 @@ class _Processes:
 
 @contextlib.contextmanager
 def employ(count: int, threads: int, begin: Callable[[], None]) -> Iterator[Crew]:
-    """Start `count` processes that compute with `threads` threads each; each calls `begin` (picklable) first.
+    """Start `count` processes that compute with `threads` threads each; each first calls `begin` (picklable).
 
-    When the block ends, a process that is still at work is killed.
+    When the block ends, processes that are still at work are killed.
     """
     context = multiprocessing.get_context("spawn")
     workers = []
@@ -126,7 +128,7 @@ def employ(count: int, threads: int, begin: Callable[[], None]) -> Iterator[Crew
 
 
 def _work(connection: Connection, begin: Callable[[], None], given: Iterable[str]) -> None:
-    """A worker's whole life; `given` are the warnings that the parent has given already."""
+    """What a worker does, from start to end; `given` are the warnings that the parent has given already."""
     begin_worker()
     messages.take_as_given(given)
     begin()
@@ -139,7 +141,7 @@ def _work(connection: Connection, begin: Callable[[], None], given: Iterable[str
 
 
 def outcome(task: Task, tell: Progress) -> tuple[str, str | None]:
-    """Do a task and say how it ended: "ended", "refused" (a UserError) or "failed", with the message."""
+    """Do a task and report how it ended: "ended", "refused" (a UserError) or "failed", with the message."""
     try:
         task(tell)
     except UserError as error:
@@ -150,10 +152,8 @@ def outcome(task: Task, tell: Progress) -> tuple[str, str | None]:
 
 
 def check(name: str, kind: str, value: object) -> None:
-    """Raise the error that `outcome` told of.
-
-    UserError if refused, RuntimeError with the traceback if failed.
-    """
+    """Raise the error that `outcome` reported: UserError if refused, RuntimeError with the traceback if
+    failed."""
     if kind == "refused":
         raise UserError(f"{name}: {value}")
     if kind == "failed":
@@ -178,7 +178,8 @@ def threads_each(count: int) -> Iterator[None]:
 
 
 def begin_worker() -> None:
-    """To be called first in a process: leave Ctrl-C to the parent, and end when it ends, however it ends."""
+    """To be called first in a process: ignore Ctrl-C, which the parent handles, and end when the parent
+    ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     tqdm.set_lock(threading.RLock())  # tqdm's own has a semaphore, which a killed process would leak
     parent = multiprocessing.parent_process()
