@@ -10,7 +10,7 @@ from rotinv import cli
 from rotinv.lrp import composites, targets
 from rotinv.lrp.attribution import Question
 from rotinv.lrp.ledger_report import Audit, audits
-from rotinv.nn.devices import DEVICES, get_kernels
+from rotinv.nn.devices import get_kernels
 from rotinv.runs.model import Model, check_indices, open_models, open_stamps_for, stamps_as_read
 from rotinv.system import pictures
 from rotinv.system.files import refuse_existing
@@ -99,8 +99,7 @@ def _parser() -> cli.Parser:
     )
     cli.add_split(parser)
     cli.add_overwrite(parser)
-    add("--device", choices=DEVICES, default="cpu", help="whose relevance is audited")
-    add("--threads", type=cli.integer(1), help="threads of the cpu device (default: all)")
+    cli.add_device(parser)
     add("--exact", action="store_true", help="in fractions, without any rounding; for small networks")
     add("--json", action="store_true", help="print the ledger as JSON")
     add("--out", type=Path, metavar="FILE.png", help="draw a waterfall (several stamps: FILE-INDEX.png)")

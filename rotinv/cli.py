@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from tqdm import tqdm
 
-from rotinv.nn.devices import PRECISIONS
+from rotinv.nn.devices import DEVICES, PRECISIONS
 from rotinv.system import messages, signals
 from rotinv.system.errors import UserError, did_you_mean
 from rotinv.system.messages import counted as counted
@@ -103,6 +103,12 @@ def add_split(parser: Parser) -> None:
     parser.add_argument(
         "--split", choices=("train", "validate", "test"), help="of a stamp store (default: test)"
     )
+
+
+def add_device(parser: Parser) -> None:
+    """The options of programs that compute with kernels."""
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")
+    parser.add_argument("--threads", type=integer(1), help="threads of the cpu device (default: all)")
 
 
 def add_precision(parser: Parser) -> None:

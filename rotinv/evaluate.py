@@ -16,7 +16,7 @@ from rotinv.metrics.classification_report import Evaluation, kept_lines
 from rotinv.metrics.curves import evaluation_picture
 from rotinv.metrics.operating import Night, OperatingPoint
 from rotinv.metrics.scores import Scores
-from rotinv.nn.devices import DEVICES, get_kernels
+from rotinv.nn.devices import get_kernels
 from rotinv.runs import calibrated, thresholds
 from rotinv.runs.model import Model, open_models, open_stamps_for
 from rotinv.runs.predictions import labelled_scores
@@ -211,8 +211,7 @@ def _parser() -> cli.Parser:
     cli.add_split(parser)
     cli.add_overwrite(parser)
     add("--on-bad", choices=("error", "drop"), default="error", help="NaN or infinite pixels, or scores")
-    add("--device", choices=DEVICES, default="cpu", help="where to compute")
-    add("--threads", type=cli.integer(1), help="threads of the cpu device (default: all)")
+    cli.add_device(parser)
     return parser
 
 

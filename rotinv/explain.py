@@ -14,7 +14,7 @@ from rotinv.lrp import attribution, composites, heatmaps, map_figures, targets
 from rotinv.lrp.attribution import Question
 from rotinv.lrp.study import Study, study
 from rotinv.nn.contract import Kernels
-from rotinv.nn.devices import DEVICES, get_kernels
+from rotinv.nn.devices import get_kernels
 from rotinv.runs.model import Model, check_indices, open_models, open_stamps_for, unique_names, verdict
 from rotinv.runs.predictions import labelled_scores
 from rotinv.stamps.splits import Split, usable
@@ -198,8 +198,7 @@ def _parser() -> cli.Parser:
         default="error",
         help="NaN or infinite pixels in --disagreements",
     )
-    parser.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")
-    parser.add_argument("--threads", type=cli.integer(1), help="threads of the cpu device (default: all)")
+    cli.add_device(parser)
     return parser
 
 

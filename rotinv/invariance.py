@@ -15,7 +15,7 @@ from tqdm import tqdm
 from rotinv import cli
 from rotinv.lrp import composites, heatmaps, sigma_bar, sigma_bar_figures, sigma_bar_tables, targets
 from rotinv.lrp.sigma_bar_tables import Group
-from rotinv.nn.devices import DEVICES, get_kernels
+from rotinv.nn.devices import get_kernels
 from rotinv.runs.model import Model, open_models, open_stamps_for, unique_names
 from rotinv.stamps.splits import usable
 from rotinv.system import pictures
@@ -123,8 +123,7 @@ def _parser() -> cli.Parser:
     add("--csv", type=Path, metavar="FILE", help="write Table III as CSV")
     add("--out", type=Path, metavar="FIG", help="draw the histograms and fits (.png or .pdf)")
     add("--json", action="store_true", help="print the table and every stamp's sigma-bar as JSON")
-    add("--device", choices=DEVICES, default="cpu", help="where to compute")
-    add("--threads", type=cli.integer(1), help="threads of the cpu device (default: all)")
+    cli.add_device(parser)
     add("--on-bad", choices=("error", "drop"), default="error", help="NaN or infinite pixels")
     return parser
 

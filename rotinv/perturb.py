@@ -14,7 +14,7 @@ from tqdm import tqdm
 from rotinv import cli
 from rotinv.lrp import heatmaps, perturbation
 from rotinv.lrp.perturbation import STEPS, How, Result, aopc_rows
-from rotinv.nn.devices import DEVICES, get_kernels
+from rotinv.nn.devices import get_kernels
 from rotinv.runs.model import Model, check_indices, open_models, open_stamps_for, stamps_as_read
 from rotinv.stamps.splits import Split, usable
 from rotinv.system import pictures
@@ -172,8 +172,7 @@ def _parser() -> cli.Parser:
     add("--csv", type=Path, metavar="FILE", help="write the table as CSV")
     add("--out", type=Path, metavar="FIG", help="draw the curves (.png or .pdf)")
     add("--json", action="store_true", help="print the table and the curves as JSON")
-    add("--device", choices=DEVICES, default="cpu", help="where to compute")
-    add("--threads", type=cli.integer(1), help="threads of the cpu device (default: all)")
+    cli.add_device(parser)
     add("--on-bad", choices=("error", "drop"), default="error", help="NaN or infinite pixels")
     return parser
 

@@ -16,7 +16,7 @@ from rotinv.catalogue.scorer import NEAR, QUESTION, Choice, Here, Scorer, Thresh
 from rotinv.catalogue.sources import Source
 from rotinv.lrp import map_files
 from rotinv.metrics.rates import NOT_SCORED
-from rotinv.nn.devices import DEVICES, get_kernels
+from rotinv.nn.devices import get_kernels
 from rotinv.runs import calibrated, folder, model, thresholds
 from rotinv.system import pictures
 from rotinv.system.errors import UserError
@@ -195,8 +195,7 @@ def _parser() -> cli.Parser:
     )
     cli.add_split(parser)
     cli.add_overwrite(parser)
-    parser.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")
-    parser.add_argument("--threads", type=cli.integer(1), help="threads of the cpu device (default: all)")
+    cli.add_device(parser)
     cli.add_precision(parser)
     cli.add_profile(parser)
     parser.add_argument(

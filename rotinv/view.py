@@ -9,7 +9,7 @@ from tqdm import tqdm
 from rotinv import cli
 from rotinv.lrp import composites
 from rotinv.lrp.viewer import page
-from rotinv.nn.devices import DEVICES, get_kernels
+from rotinv.nn.devices import get_kernels
 from rotinv.runs import model
 from rotinv.system.files import refuse_existing, written_whole
 
@@ -64,8 +64,7 @@ def _parser() -> cli.Parser:
     add("--rule", nargs="+", default=list(page.RULES), help=f"one or more: {composites.HELP}")
     cli.add_split(parser)
     cli.add_overwrite(parser)
-    add("--device", choices=DEVICES, default="cpu", help="where to compute")
-    add("--threads", type=cli.integer(1), help="threads of the cpu device (default: all)")
+    cli.add_device(parser)
     return parser
 
 

@@ -179,13 +179,7 @@ def _unlink_abandoned(temporary: Path) -> bool:
 
 def _flush(file: Path) -> None:
     """Bring a file's bytes to the disk."""
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        _unless_unsupported(error, "cannot flush a file to the disk")
-    finally:
-        os.close(descriptor)
+    _sync(os.open(file, os.O_RDONLY), "cannot flush a file to the disk")
 
 
 def _flush_folder(folder: Path) -> None:
@@ -198,10 +192,15 @@ def _flush_folder(folder: Path) -> None:
         descriptor = os.open(folder, os.O_RDONLY)
     except PermissionError:
         return
+    _sync(descriptor, "cannot flush a folder to the disk")
+
+
+def _sync(descriptor: int, problem: str) -> None:
+    """Flush an open file or folder to the disk, and close it; warn of `problem` if the file system cannot."""
     try:
         os.fsync(descriptor)
     except OSError as error:
-        _unless_unsupported(error, "cannot flush a folder to the disk")
+        _unless_unsupported(error, problem)
     finally:
         os.close(descriptor)
 
