@@ -6,7 +6,7 @@
 
     bias_positive, bias_negative   sum_j b_j^+ c+_j, sum_j b_j^- c-_j: what the bias's side of z_j takes
     stabiliser, one_sided, dead    of each rule (rules.py): by eps; by units with one side; by 0/0
-    crop                           what lies on the border that padding had added
+    crop                           what falls on the border of zeros that padding added
     rounding                       the device's shares, sums and products less the same in float64
 
 so that what is left, the closing error, tells whether the account is right; no line is
