@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from rotinv.system.version import __version__
 
 if TYPE_CHECKING:
-    from rotinv.classifier.classifier import Classifier, load
+    from rotinv.classifier.classifier import Classifier
     from rotinv.classifier.fitting import fit
+    from rotinv.classifier.loading import load
     from rotinv.nn.architectures import build
     from rotinv.nn.devices import get_kernels
     from rotinv.runs.model import load_model
@@ -47,7 +48,7 @@ _MODULES = {
     "build": "rotinv.nn.architectures",
     "fit": "rotinv.classifier.fitting",
     "get_kernels": "rotinv.nn.devices",
-    "load": "rotinv.classifier.classifier",
+    "load": "rotinv.classifier.loading",
     "load_model": "rotinv.runs.model",
     "make_survey": "rotinv.survey",
     "open_stamps": "rotinv.stamps.store",

@@ -1,2 +1,2 @@
-"""The Python interface: `rotinv.load` and its Classifier (classifier.py), `rotinv.fit` (fitting.py), and the
-checks of the arrays that they are given (inputs.py)."""
+"""The Python interface: `rotinv.load` (loading.py) and `rotinv.fit` (fitting.py) give a Classifier
+(classifier.py); inputs.py checks the arrays that they are given."""

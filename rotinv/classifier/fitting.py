@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from numpy.typing import ArrayLike, NDArray
 
-from rotinv.classifier.classifier import Classifier, load
+from rotinv.classifier.classifier import Classifier
 from rotinv.classifier.inputs import ARRAY, check_on_bad, store_of_arrays
+from rotinv.classifier.loading import load
 from rotinv.nn import architectures
 from rotinv.nn.contract import Kernels
 from rotinv.nn.devices import PRECISIONS, get_kernels
