@@ -84,7 +84,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """As argparse's own, with a suggestion."""
+        """Refuse an unknown choice, as argparse does, but suggest the one that was meant."""
         if action.choices is not None and value not in action.choices:
             names = [str(one) for one in action.choices]
             text = (

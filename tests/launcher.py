@@ -1,10 +1,10 @@
-"""A process that has the programs loaded, and forks one for each command: a start takes milliseconds.
+"""A process that has the programs loaded, and forks a process for each command: a start takes milliseconds.
 
 The fork runs what `python -m rotinv.PROGRAM` runs. It can be told to kill itself at its n-th change of the
-file system: those moments are the ones that matter, and the clock alone seldom meets them. With `disk`, the
+file system: at these moments a kill matters most, and a kill by the clock seldom meets them. With `disk`, the
 process has a mount namespace of its own, in which a folder can be a small or a read-only disk.
 
-Or it runs a program itself, thousands of times, until one crashes it or does not end.
+It can also run a program itself, thousands of times, until one crashes it or does not end.
 """
 
 import atexit
@@ -58,7 +58,7 @@ class Launcher:
         return Started(self, int(self._answer(PATIENCE)))
 
     def run(self, program, *arguments, told, **more):
-        """The same, to its end; gives the status."""
+        """Run a program to its end; returns its status."""
         return self.start(program, *arguments, told=told, **more).wait(PATIENCE)
 
     def shell(self, *command):

@@ -1,4 +1,4 @@
-"""What a picture must have: nothing over its edges, and curves that are told apart without their colour."""
+"""Checks of pictures: nothing lies over their edges, and curves can be told apart without colour."""
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 

@@ -29,7 +29,7 @@ def command(program, *arguments):
 
 
 def call(program, *arguments):
-    """The same in this process, which is quicker: its status, and what it printed."""
+    """Run a program in this process, which is quicker: its status, and what it printed."""
     main = importlib.import_module(f"rotinv.{program}").main
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

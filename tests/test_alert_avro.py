@@ -47,7 +47,7 @@ def test_a_damaged_block_costs_its_own_alerts_only(tmp_path):
 
 
 def with_schema(path, change):
-    """The same container, whose schema's text says something else."""
+    """Change the text of a container's schema."""
     data = path.read_bytes()
     header = fastavro.parse_schema(
         {

@@ -1,4 +1,4 @@
-"""What surveys say of their alerts, through the store and into every format of the catalogue."""
+"""What surveys say of their alerts: kept in the store, and written in every format of the catalogue."""
 
 import h5py
 import numpy as np

@@ -1,4 +1,4 @@
-"""Files of alerts: ranges, folders, damaged files, and files that are none."""
+"""Files of alerts: ranges, folders, damaged files, and files that are not alerts."""
 
 import gzip
 import io

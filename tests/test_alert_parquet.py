@@ -1,4 +1,4 @@
-"""Parquet tables: a damaged cell, column or group costs what it holds, and nothing else."""
+"""Parquet tables: a damaged cell, column or group loses what it holds, and nothing else."""
 
 import numpy as np
 import pytest

@@ -111,7 +111,7 @@ def test_decams_snr_is_the_flux_over_its_error(tmp_path):
 
 @pytest.mark.parametrize(("sign", "negative"), [("t", False), ("f", True)])
 def test_records_that_spark_renamed_are_known_by_publisher_or_id(tmp_path, sign, negative):
-    """As ALeRCE's tests have ZTF: the schema is topLevelRecord, candid is within candidate."""
+    """ZTF as in ALeRCE's tests: the schema is topLevelRecord, candid is within candidate."""
     fields = {**SOURCE, "candid": "long"}
     ids = (("publisher", "string"), ("objectId", "string"))
     schema = schema_of("topLevelRecord", fields, ids)

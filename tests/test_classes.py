@@ -1,4 +1,4 @@
-"""Which class is named, and which is explained: ties, thresholds, votes, one class for all stamps."""
+"""Which class is named and which one explained: ties, thresholds, votes, and tests with a single class."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""What the emulator of CUDA notices: seeded defects and forbidden acts; sanitizers over all kernels."""
+"""What CUDA's emulator notices: planted defects and forbidden accesses; and sanitizers over all kernels."""
 
 import subprocess
 import sys

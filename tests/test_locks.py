@@ -1,4 +1,4 @@
-"""Two processes at one folder: the second is told who holds it; a killed one holds nobody up."""
+"""Two processes at one folder: the second is told who holds it, and a killed process blocks nobody."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The package as a user gets it: built, installed elsewhere, run there, type-checked; what is said of it."""
+"""The package as a user gets it: built, installed elsewhere, run there, type-checked; and its description."""
 
 import csv
 import os

@@ -1,4 +1,4 @@
-"""Where rotinv finds itself: no home, file systems without locks, another's installation, odd streams."""
+"""Unusual places to run in: no home, file systems without locks, another's installation, odd streams."""
 
 import ast
 import errno

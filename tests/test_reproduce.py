@@ -1,4 +1,5 @@
-"""The program rotinv.reproduce: its sheets by counting, its report in a browser, kills, bad input."""
+"""The program rotinv.reproduce: its sheets against counting by hand, its report in a browser, kills, bad
+input."""
 
 import contextlib
 import dataclasses

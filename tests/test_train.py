@@ -109,7 +109,7 @@ def unbroken(store, tmp_path_factory):
 
 
 def start(store, out):
-    """The same training in its own process, which has been validated once or more and is not at its end."""
+    """A training in a process of its own, which has been validated at least once and has not ended."""
     process = subprocess.Popen(command("train", *options(store, out, *PROTOCOL)), env=ENVIRONMENT,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
     deadline = time.monotonic() + 120

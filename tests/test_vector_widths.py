@@ -1,4 +1,4 @@
-"""The same kernels on machines with narrower vectors: 8 floats with AVX2, 4 without AVX."""
+"""All cpu kernels on machines with narrower vectors: 8 floats with AVX2, 4 without AVX."""
 
 import os
 import subprocess

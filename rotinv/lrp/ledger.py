@@ -188,7 +188,8 @@ def audit_on_device(
 def audit_exactly(
     network: Network, params: NDArray, stamps: NDArray, rule: Composite, target: targets.Target
 ) -> Iterator[Audited]:
-    """As audit_on_device, in fractions, without rounding; it is the reference's R that deviates from these.
+    """The audits of stamps in fractions, without rounding; `deviation` is how far the reference's R is from
+    these.
 
     Raises UserError for a network that is too large for fractions, and for the target "probability".
     """

@@ -66,9 +66,9 @@ class Split:
             return found if self.taken is None else found[..., self.taken]
 
     def with_channels(self, names: Sequence[str]) -> "Split":
-        """The same stamps with the channels of these names, in this order.
+        """These stamps with only the channels of these names, in this order.
 
-        Raises UserError if the stamps have no names of channels, or lack one of these.
+        Raises UserError if the stamps' channels have no names, or if one of these is missing.
         """
         known = self.channels or ()
         if missing := [name for name in names if name not in known]:

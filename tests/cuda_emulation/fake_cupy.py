@@ -1,4 +1,5 @@
-"""As much of CuPy as kernels/cuda/gpu.py uses, over NumPy and the emulated device, to run its logic.
+"""Stands for CuPy over NumPy and the emulated device: all that kernels/cuda/gpu.py uses, so that its logic is
+run.
 
 While a stream captures, launches are recorded and not run, as CUDA does. An array whose memory pool is gone
 may not be used any more.
