@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 import rotinv
 from rotinv.lrp.study import Study
 from rotinv.metrics import rates
+from rotinv.metrics.curves import working_point
 from rotinv.runs.folder import read_config
 from rotinv.runs.model import CLASS_NAMES, channel_title
 
@@ -41,6 +42,7 @@ def main() -> None:
     lost = rates.fnr_at_fpr(test.label, clf.predict_proba(test)[:, 1], 1e-2)
     axes.plot([1e-2], [lost], "o", color="C3")
     axes.annotate(f"FPR 1%, FNR {lost:.1%}", (1e-2, lost), (8, 4), textcoords="offset points", color="C3")
+    axes.annotate("threshold 0.5", working_point(found["confusion"]), (8, 4), textcoords="offset points")
     save(figure, "det.png")
 
 
