@@ -102,6 +102,8 @@ def named(text: str) -> Composite:
     >>> named("convolution 1=zbox; dense 3=epsilon:eps=0.01").layers["dense 3"]
     Epsilon(eps=0.01)
     """
+    if not isinstance(text, str):
+        raise not_known("rule", text, dict.fromkeys([*COMPOSITES, *RULES]))
     base, layers = DEFAULT, {}
     for i, part in enumerate(text.split(";") if text.strip() else [text]):
         layer, rule = _layer_and_rule(part)
