@@ -55,12 +55,14 @@ def draw(
     Needs matplotlib. Raises UserError if the PDF exists and may not be overwritten.
     """
     columns, answers = map_files.read(maps)
-    answers.sort(key=lambda one: scorer.names.index(one.name))
+    answers.sort(key=lambda answer: scorer.names.index(answer.name))
     stamps, _ = gather(source, columns["indices"])
-    found = Explained(stamps, scorer.models[0].config.channels, QUESTION, answers, columns)
-    map_figures.save([path], (map_figures.page(found, i) for i in range(len(stamps))), overwrite=overwrite)
-    return [f"{found.title(i)}: {_answers(answers, i)}" for i in range(len(stamps))]
+    explained = Explained(stamps, scorer.models[0].config.channels, QUESTION, answers, columns)
+    map_figures.save(
+        [path], (map_figures.page(explained, i) for i in range(len(stamps))), overwrite=overwrite
+    )
+    return [f"{explained.title(i)}: {_answers(answers, i)}" for i in range(len(stamps))]
 
 
 def _answers(answers: Sequence[Explanation], i: int) -> str:
-    return ", ".join(f"{one.name} p(candidate) {one.probability[i]:.4g}" for one in answers)
+    return ", ".join(f"{answer.name} p(candidate) {answer.probability[i]:.4g}" for answer in answers)

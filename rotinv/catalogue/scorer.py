@@ -282,5 +282,5 @@ def gather(source: Source, indices: NDArray[np.int64]) -> tuple[NDArray[np.float
     columns = [{"indices": block.index, **block.known, "flags": block.flags} for block in blocks]
     return (
         np.concatenate([block.stamps for block in blocks])[places],
-        {name: np.concatenate([one[name] for one in columns])[places] for name in columns[0]},
+        {name: np.concatenate([rows[name] for rows in columns])[places] for name in columns[0]},
     )

@@ -74,17 +74,17 @@ def open_source(
     Raises UserError if they cannot be read, if they are not like those the network was trained on, and for a
     store among other files.
     """
-    found = [Path(path) for path in paths]
-    stores = [path for path in found if _is_store(path)]
-    if stores and len(found) > 1:
+    files = [Path(path) for path in paths]
+    stores = [path for path in files if _is_store(path)]
+    if stores and len(files) > 1:
         raise UserError(
-            f"{stores[0]}: is one of {len(found)} files; score a stamp store or an array by itself"
+            f"{stores[0]}: is one of {len(files)} files; score a stamp store or an array by itself"
         )
     if stores:
-        return StampSource(model, open_stamps_for(model, found[0], split))
+        return StampSource(model, open_stamps_for(model, files[0], split))
     if split is not None:
-        raise UserError(f"{found[0]}: alerts have no splits; leave --split {split} out")
-    return AlertSource(model, Alerts(find_files(found), profiles))
+        raise UserError(f"{files[0]}: alerts have no splits; leave --split {split} out")
+    return AlertSource(model, Alerts(find_files(files), profiles))
 
 
 def _is_store(path: Path) -> bool:

@@ -66,8 +66,8 @@ def load_params(path: str | Path, network: Network) -> np.ndarray:
     params = from_named(network, read_named(path), str(path))
     with open_hdf5(path) as file, reading_hdf5(path):
         if "sha256" in file.attrs:
-            found = _digest(params, int(file.attrs["iteration"]), file.attrs["progress"])
-            if found != file.attrs["sha256"]:
+            digest = _digest(params, int(file.attrs["iteration"]), file.attrs["progress"])
+            if digest != file.attrs["sha256"]:
                 raise ValueError("its bytes are not those that were saved")
     return params
 

@@ -68,15 +68,15 @@ def initial(config: Config, network: Network) -> np.ndarray:
 
 def _weights(model: Model, config: Config, network: Network) -> np.ndarray:
     """The weights of `model` as those of `network`. Raises UserError if they do not fit."""
-    one, other = model.config, config
-    if one.channels != other.channels:
+    theirs, ours = model.config, config
+    if theirs.channels != ours.channels:
         raise UserError(
-            f"{model.name}: was trained on the channels {', '.join(one.channels)}; the stamps have "
-            f"{', '.join(other.channels)}"
+            f"{model.name}: was trained on the channels {', '.join(theirs.channels)}; the stamps have "
+            f"{', '.join(ours.channels)}"
         )
-    if one.arch == other.arch and one.size != other.size and model.params.size != network.size:
+    if theirs.arch == ours.arch and theirs.size != ours.size and model.params.size != network.size:
         raise UserError(
-            f"{model.name}: was trained on {one.size}x{one.size} stamps, not {other.size}x{other.size}; "
-            f"larger ones are cut by --crop {one.size}"
+            f"{model.name}: was trained on {theirs.size}x{theirs.size} stamps, not {ours.size}x{ours.size}; "
+            f"larger ones are cut by --crop {theirs.size}"
         )
     return checkpoints.from_named(network, checkpoints.to_named(model.network, model.params), model.name)

@@ -87,10 +87,10 @@ def read_config(folder: str | Path) -> Config:
         values["schedule"] = Schedule(**values["schedule"])
         config = Config(**values)
         for what in (config, config.schedule):
-            for one in fields(what):
-                value = getattr(what, one.name)
-                if one.type is int and (type(value) is not int or value < 0):
-                    raise ValueError(f"{one.name} is {value!r}, not a whole number")
+            for entry in fields(what):
+                value = getattr(what, entry.name)
+                if entry.type is int and (type(value) is not int or value < 0):
+                    raise ValueError(f"{entry.name} is {value!r}, not a whole number")
         if not min(config.schedule.batch, config.schedule.halve_every, config.schedule.validate_every):
             raise ValueError("batch, halve_every and validate_every are at least 1")
         if config.balance not in BALANCES or not set(config.augment) <= set(KINDS):
@@ -99,7 +99,7 @@ def read_config(folder: str | Path) -> Config:
             raise ValueError(f"freeze is {config.freeze}, and no layer is left to train")
         return config
     except (OSError, ValueError, KeyError, TypeError) as error:
-        names = ", ".join(one.name for one in fields(Config))
+        names = ", ".join(entry.name for entry in fields(Config))
         raise UserError(f"{path}: is not a run's configuration ({error}); it has {names}") from error
 
 

@@ -26,7 +26,7 @@ def keep(file: str, folders: Sequence[str | Path], models: Sequence[Model], entr
     whole = {"weights": key, "models": [model.name for model in models], **entry}
     for folder in dict.fromkeys(map(Path, folders)):
         with locks.held(folder, _PATIENCE):
-            others = [one for one in _read(folder / file) if one["weights"] != key]
+            others = [old for old in _read(folder / file) if old["weights"] != key]
             files.write_json(folder / file, {"entries": [*others, whole]})
 
 
@@ -51,7 +51,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
         return []
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))["entries"]
-        if all(isinstance(one["weights"], list) for one in entries):
+        if all(isinstance(entry["weights"], list) for entry in entries):
             return list(entries)
         raise ValueError("an entry names no weights")
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -126,11 +126,11 @@ def _batches(stamps: NDArray[np.float32], batch: int, score: Callable[[NDArray],
     """
     start = 0
     while start < len(stamps):
-        found = _unless_too_large(score, stamps[start : start + batch])
-        if found is None:
+        result = _unless_too_large(score, stamps[start : start + batch])
+        if result is None:
             batch = min(batch, len(stamps) - start) // 2
         else:
-            yield found
+            yield result
             start += batch
 
 

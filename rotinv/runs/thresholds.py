@@ -21,7 +21,7 @@ FILE = "thresholds.json"
 def store(
     folders: Sequence[str | Path],
     models: Sequence[Model],
-    found: Mapping[float, float],
+    by_fpr: Mapping[float, float],
     about: Mapping[str, Any],
 ) -> None:
     """Keep thresholds by FPR in each run's folder, in place of those of the same models.
@@ -29,7 +29,7 @@ def store(
     `about` says which stamps they are from. An infinite threshold, which accepts nothing, is kept as null.
     Raises UserError if a folder cannot be written.
     """
-    values = {f"{fpr:g}": value if math.isfinite(value) else None for fpr, value in found.items()}
+    values = {f"{fpr:g}": value if math.isfinite(value) else None for fpr, value in by_fpr.items()}
     kept.keep(FILE, folders, models, {**about, "thresholds": values})
 
 
@@ -49,10 +49,10 @@ def keep(
     """
     if not both_classes(scores):
         raise UserError("no thresholds are kept: the stamps are of one class only")
-    for (where, of), one in zip(owners(folders, models), scores.values(), strict=True):
-        found = {fpr: rates.threshold_at_fpr(one.label, one.probability, fpr) for fpr in fprs}
-        store(where, of, found, {**about, "artifacts": int(np.sum(one.label == 0))})
-    return found
+    for (where, of), of_model in zip(owners(folders, models), scores.values(), strict=True):
+        by_fpr = {fpr: rates.threshold_at_fpr(of_model.label, of_model.probability, fpr) for fpr in fprs}
+        store(where, of, by_fpr, {**about, "artifacts": int(np.sum(of_model.label == 0))})
+    return by_fpr
 
 
 def owners(

@@ -232,7 +232,7 @@ def validation_error(
     assert split.label is not None  # a store's splits have labels
     label = split.label[indices]
     wrong = rates.classify(predictions.score_split(k, network, params, split, indices, side)) != label
-    parts = [wrong[label == one] for one in np.unique(label)] if balanced else [wrong]
+    parts = [wrong[label == number] for number in np.unique(label)] if balanced else [wrong]
     return float(np.mean([part.mean() for part in parts]))
 
 

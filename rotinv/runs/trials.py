@@ -90,13 +90,13 @@ def digest(store: StampStore) -> str:
 
     A hundred stamps of each split are taken, evenly spread: reading all would take minutes for a large store.
     """
-    found = hashlib.sha256(repr((store.sizes, store.size, store.channels, store.normalisation)).encode())
+    sha256 = hashlib.sha256(repr((store.sizes, store.size, store.channels, store.normalisation)).encode())
     for name, count in store.sizes.items():
         if count:
             split = store.split(name)
-            found.update(b"" if split.label is None else split.label.tobytes())
-            found.update(split.raw(np.unique(np.linspace(0, count - 1, _SAMPLED).astype(int))).tobytes())
-    return found.hexdigest()
+            sha256.update(b"" if split.label is None else split.label.tobytes())
+            sha256.update(split.raw(np.unique(np.linspace(0, count - 1, _SAMPLED).astype(int))).tobytes())
+    return sha256.hexdigest()
 
 
 def balance_for(path: str | Path, label: NDArray | None, asked: str | None) -> str:
@@ -257,7 +257,7 @@ def run_side_by_side(jobs: Sequence[Callable[[Stopped], T]], at_once: bool, stop
             return None
 
     with ThreadPoolExecutor(len(jobs) if at_once else 1) as pool:
-        found = list(pool.map(run, jobs))
+        results = list(pool.map(run, jobs))
     if errors:
         raise errors[0]
-    return [result for result in found if result is not None]
+    return [result for result in results if result is not None]

@@ -104,9 +104,9 @@ def _columns(split: Split) -> Columns:
 def _tables(split: Columns) -> Iterator[str]:
     """SNR quantiles beside the real ones, and the share of each kind among its label."""
     for name, chosen, real in _populations(split):
-        found = np.quantile(chosen, selection.QUANTILES[SHOWN]) if chosen.size else np.full(8, np.nan)
+        quantiles = np.quantile(chosen, selection.QUANTILES[SHOWN]) if chosen.size else np.full(8, np.nan)
         yield f"{name} ({chosen.size:,}): quantile, simulated, real"
-        for q, a, b in zip(selection.QUANTILES[SHOWN], found, real[SHOWN], strict=True):
+        for q, a, b in zip(selection.QUANTILES[SHOWN], quantiles, real[SHOWN], strict=True):
             yield f"  {100 * q:5.1f}%{a:10.2f}{b:10.2f}"
     yield "kinds of artifact, share of all artifacts"
     artifact = split.kind[split.label == 0]
@@ -237,9 +237,11 @@ def correlation(noise: np.ndarray, image: np.ndarray, lag: int) -> tuple[float, 
     x = noise - np.median(noise, axis=(1, 2), keepdims=True)
     square = np.square(x, dtype=float).mean((1, 2))
     values = []
-    for one in np.unique(image):
-        patches = x[(image == one) & (square > 0)]
-        quiet = patches[square[(image == one) & (square > 0)] <= QUIET * np.median(square[image == one])]
+    for number in np.unique(image):
+        patches = x[(image == number) & (square > 0)]
+        quiet = patches[
+            square[(image == number) & (square > 0)] <= QUIET * np.median(square[image == number])
+        ]
         if len(quiet):
             product = np.multiply(quiet[:, :, lag:], quiet[:, :, :-lag], dtype=float)
             values.append(product.mean() / np.square(quiet, dtype=float).mean())

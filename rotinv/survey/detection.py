@@ -84,9 +84,9 @@ def _is_highest(snr_map, i, j, value):
     return True
 
 
-def cut(pair: Difference, found: Detections) -> np.ndarray:
+def cut(pair: Difference, detections: Detections) -> np.ndarray:
     """Stamps (N, 21, 21, 4) float32: template, science, difference, SNR difference."""
-    return _cut(*pair, found.row, found.column)
+    return _cut(*pair, detections.row, detections.column)
 
 
 @njit(error_model="numpy")

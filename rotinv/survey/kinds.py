@@ -49,10 +49,10 @@ def paint(kind_map: np.ndarray, y: float, x: float, radius: int, kind: int) -> N
 @njit()
 def read(kind_map: np.ndarray, rows: np.ndarray, columns: np.ndarray, radius: int) -> np.ndarray:
     """The kind of highest precedence within `radius` pixels of each position (N,)."""
-    found = np.zeros(rows.size, np.uint8)
+    kinds = np.zeros(rows.size, np.uint8)
     size = kind_map.shape[0]
     for n in range(rows.size):
         for i in range(max(rows[n] - radius, 0), min(rows[n] + radius + 1, size)):
             for j in range(max(columns[n] - radius, 0), min(columns[n] + radius + 1, size)):
-                found[n] = max(found[n], kind_map[i, j])
-    return found
+                kinds[n] = max(kinds[n], kind_map[i, j])
+    return kinds

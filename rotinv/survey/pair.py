@@ -45,9 +45,9 @@ def simulate(key: tuple[int, ...], band: str, size: int = SIZE) -> Stamps:
     template = differencing.prepare_template(pair.template, pair.field.template_level, pair.matching)
     plain = _subtract(pair, pair.science, template)
     snr_map, weight = detection.filter_pair(plain, pair.matching.fwhm)
-    found = detection.detect(snr_map)
-    kind = kinds.read(pair.kind_map, found.row, found.column, 2)
-    artifacts = Stamps(detection.cut(plain, found), found.snr, kind)
+    detections = detection.detect(snr_map)
+    kind = kinds.read(pair.kind_map, detections.row, detections.column, 2)
+    artifacts = Stamps(detection.cut(plain, detections), detections.snr, kind)
     if key[-1] % INJECTED:
         return artifacts
     parts = (_inject(rng, pair, template, weight), artifacts)
@@ -63,8 +63,12 @@ def _inject(
     snr = selection.draw_candidate_snr(rng, sites.row.size)
     image = _subtract(pair, candidates.insert(pair.science, sites, snr, weight, donors), template)
     snr_map, _ = detection.filter_pair(image, pair.matching.fwhm)
-    found = _at_sites(detection.detect(snr_map), sites, pair.field.size)
-    return Stamps(detection.cut(image, found), found.snr, np.full(found.row.size, kinds.CANDIDATE, np.uint8))
+    detections = _at_sites(detection.detect(snr_map), sites, pair.field.size)
+    return Stamps(
+        detection.cut(image, detections),
+        detections.snr,
+        np.full(detections.row.size, kinds.CANDIDATE, np.uint8),
+    )
 
 
 def expose(rng: np.random.Generator, band: str, size: int) -> Exposures:
@@ -111,9 +115,9 @@ def _subtract(
     return result
 
 
-def _at_sites(found: detection.Detections, sites: candidates.Sites, size: int) -> detection.Detections:
+def _at_sites(detections: detection.Detections, sites: candidates.Sites, size: int) -> detection.Detections:
     """The positive detections at the sites of candidates."""
     place = np.zeros((size, size), np.uint8)
     place[sites.row, sites.column] = 1
-    keep = (found.snr > 0) & (kinds.read(place, found.row, found.column, MATCH) == 1)
-    return detection.Detections(found.row[keep], found.column[keep], found.snr[keep])
+    keep = (detections.snr > 0) & (kinds.read(place, detections.row, detections.column, MATCH) == 1)
+    return detection.Detections(detections.row[keep], detections.column[keep], detections.snr[keep])

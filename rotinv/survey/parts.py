@@ -38,12 +38,12 @@ class Parts:
 
     def blocks(self, split: str) -> list[Path]:
         """The files of a split's blocks, in order. Raises UserError if one is missing between them."""
-        found = sorted(self.folder.glob(f"{split}-*.npz"))
-        for number, block in enumerate(found):
+        files = sorted(self.folder.glob(f"{split}-*.npz"))
+        for number, block in enumerate(files):
             if block.name != f"{split}-{number:05d}.npz":
                 missing = f"{split}-{number:05d}.npz"
                 raise UserError(f"{self.folder}: block {missing} is missing; remove the folder to begin anew")
-        return found
+        return files
 
     def append(self, split: str, columns: Mapping[str, np.ndarray], chosen: Selection) -> None:
         """Save a split's next block, and the state of the selection after it."""
@@ -61,14 +61,14 @@ class Parts:
 
     def columns(self, split: str, count: int) -> Iterator[dict[str, np.ndarray]]:
         """The split's stamps, a block at a time. Raises UserError if there are not `count` in all."""
-        found = 0
+        seen = 0
         for block in self.blocks(split):
             columns = _read(block, COLUMNS)
-            found += len(columns["label"])
+            seen += len(columns["label"])
             yield columns
-        if found != count:
+        if seen != count:
             raise UserError(
-                f"{self.folder}: its blocks hold {found} stamps of '{split}', not {count}; "
+                f"{self.folder}: its blocks hold {seen} stamps of '{split}', not {count}; "
                 "remove the folder to begin anew"
             )
 

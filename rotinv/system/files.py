@@ -88,8 +88,8 @@ def check_ours(folder: str | Path, ours: re.Pattern[str]) -> None:
     """
     folder = Path(folder)
     with disk_errors(folder):
-        found = sorted(folder.iterdir()) if folder.exists() else []
-    for path in found:
+        paths = sorted(folder.iterdir()) if folder.exists() else []
+    for path in paths:
         if not ours.fullmatch(path.name) and not is_temporary(path):
             raise UserError(
                 f"{folder}: holds {path.name}, which is not of this program; move it, or the folder"
@@ -150,12 +150,12 @@ def _remove_abandoned(path: Path, shared: bool) -> None:
 
     Raises UserError if a process is writing one, unless `shared`.
     """
-    for found in path.parent.iterdir():
-        if not (is_temporary(found) and found.name.startswith(f".{path.name}.")):
+    for temporary in path.parent.iterdir():
+        if not (is_temporary(temporary) and temporary.name.startswith(f".{path.name}.")):
             continue
-        if _unlink_abandoned(found) or shared:
+        if _unlink_abandoned(temporary) or shared:
             continue
-        number = found.name.removeprefix(f".{path.name}.").partition(".")[0]
+        number = temporary.name.removeprefix(f".{path.name}.").partition(".")[0]
         raise UserError(f"{path}: process {number} is writing it; wait for it, or stop it")
 
 

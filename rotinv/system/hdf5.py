@@ -105,7 +105,7 @@ def reading_hdf5(path: str | Path) -> Iterator[None]:
 
 def _missing_filters(path: Path) -> str:
     """The filters of a file's datasets that this HDF5 library lacks, by number and name."""
-    found: dict[int, str] = {}
+    missing: dict[int, str] = {}
 
     def visit(_: str, item: object) -> None:
         if isinstance(item, h5py.Dataset):
@@ -113,11 +113,11 @@ def _missing_filters(path: Path) -> str:
             for i in range(properties.get_nfilters()):
                 number, _flags, _values, name = properties.get_filter(i)
                 if not h5py.h5z.filter_avail(number):
-                    found[number] = name.decode("utf-8", "replace")
+                    missing[number] = name.decode("utf-8", "replace")
 
     with contextlib.suppress(*_H5PY), h5py.File(path, "r", locking="best-effort") as file:
         file.visititems(visit)
-    return ", ".join(f"HDF5 filter {number} {name}".strip() for number, name in found.items())
+    return ", ".join(f"HDF5 filter {number} {name}".strip() for number, name in missing.items())
 
 
 _H5PY = (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, SystemError,

@@ -79,7 +79,7 @@ def record(level: int, text: str) -> None:
 
 def progress_wanted() -> bool:
     """Whether to show a progress bar: standard error is a terminal, and --quiet was not given."""
-    quiet = any(isinstance(one, _Console) and one.level > logging.INFO for one in _root.handlers)
+    quiet = any(isinstance(handler, _Console) and handler.level > logging.INFO for handler in _root.handlers)
     return sys.stderr.isatty() and not quiet
 
 

@@ -110,9 +110,9 @@ class Book:
     def _check_unspoiled(self, step: Step) -> None:
         """Raise UserError if outputs of a step that was done have been changed, or some of them removed."""
         left = (_json(self._record(step.name)) or {}).get("outputs", {})
-        found = self._outputs(step)
+        digests = self._outputs(step)
         for name in step.outputs:
-            if any(found.values()) and name in left and found[name] != left[name]:
+            if any(digests.values()) and name in left and digests[name] != left[name]:
                 path = self.folder / name
                 what = path if path.parent == self.folder else path.parent
                 raise UserError(
@@ -154,14 +154,14 @@ class Book:
 def wanted(steps: Sequence[Step], names: Sequence[str]) -> list[Step]:
     """The steps of those names and all that they need, in the order of `steps`."""
     by_name = {step.name: step for step in steps}
-    found: set[str] = set()
+    needed: set[str] = set()
     left = list(names)
     while left:
         name = left.pop()
-        if name not in found:
-            found.add(name)
+        if name not in needed:
+            needed.add(name)
             left.extend(by_name[name].needs)
-    return [step for step in steps if step.name in found]
+    return [step for step in steps if step.name in needed]
 
 
 def finished(book: Book, steps: Sequence[Step]) -> set[str]:
@@ -232,32 +232,32 @@ def run(folder: str | Path, steps: Sequence[Step], employ: Employ, watcher: Watc
     with locks.held(folder / "steps", _PATIENCE, about=folder):
         remove_abandoned(folder)
         book = Book(folder)
-        at = _Run(book, steps, watcher, finished(book, steps))
-        _alone(at)
-        if any(step.name not in at.done for step in steps):
+        going = _Run(book, steps, watcher, finished(book, steps))
+        _alone(going)
+        if any(step.name not in going.done for step in steps):
             hold = functools.partial(locks.join, folder / "steps")
             with employ(hold) as crew:
-                _together(at, crew)
+                _together(going, crew)
 
 
-def _alone(at: _Run) -> None:
-    for step in [step for step in at.steps if step.alone and step.name not in at.done]:
-        at.begin(step)
-        step.task(functools.partial(at.moved, step, busy=[step.name]))
-        at.end(step, [])
+def _alone(going: _Run) -> None:
+    for step in [step for step in going.steps if step.alone and step.name not in going.done]:
+        going.begin(step)
+        step.task(functools.partial(going.moved, step, busy=[step.name]))
+        going.end(step, [])
 
 
-def _together(at: _Run, crew: Crew) -> None:
-    by_name = {step.name: step for step in at.steps}
-    while len(at.done) < len(at.steps):
-        for step in itertools.islice(at.ready(), crew.free):
-            at.begin(step)
+def _together(going: _Run, crew: Crew) -> None:
+    by_name = {step.name: step for step in going.steps}
+    while len(going.done) < len(going.steps):
+        for step in itertools.islice(going.ready(), crew.free):
+            going.begin(step)
             crew.start(step.name, step.task)
         for name, share in crew.wait(1.0):
             if share is None:
-                at.end(by_name[name], crew.busy)
+                going.end(by_name[name], crew.busy)
             else:
-                at.moved(by_name[name], share, crew.busy)
+                going.moved(by_name[name], share, crew.busy)
 
 
 def _json(path: Path) -> Any:

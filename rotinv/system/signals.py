@@ -90,4 +90,4 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
 
 def _heeded() -> list[signal.Signals]:
     """Those of SIGINT and SIGTERM that the process does not ignore."""
-    return [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) != signal.SIG_IGN]
+    return [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) != signal.SIG_IGN]
