@@ -12,6 +12,7 @@ PROGRAMS = {
     "score": "score stamps with one trained network or several",
     "reproduce": "make the paper's tables and figures afresh, and a report",
     "evaluate": "tell how good networks or scores are, and keep thresholds",
+    "pick": "choose stamps to label, and make a page on which to label them",
     "explain": "show what a network's decisions rest on, as maps",
     "view": "make a page on which to look at what decisions rest on",
     "audit": "account for the relevance of a decision, layer by layer",

@@ -111,6 +111,16 @@ def add_device(parser: Parser) -> None:
     parser.add_argument("--threads", type=integer(1), help="threads of the cpu device (default: all)")
 
 
+def add_at_fpr(parser: Parser) -> None:
+    """The option of programs that call stamps candidates."""
+    parser.add_argument(
+        "--at-fpr",
+        type=number(0, 1, open_low=True),
+        metavar="FPR",
+        help="classify at the threshold that rotinv evaluate found for this FPR (default: at 0.5)",
+    )
+
+
 def add_precision(parser: Parser) -> None:
     """The option of programs that train or score; maps of relevance are float32 always."""
     parser.add_argument(

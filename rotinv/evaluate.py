@@ -10,14 +10,19 @@ import numpy as np
 from tqdm import tqdm
 
 from rotinv import cli
+from rotinv.alerts.stamp import first_of
+from rotinv.catalogue import sources
+from rotinv.catalogue.scorer import Scorer, Threshold
+from rotinv.catalogue.unlabelled import score_unlabelled
 from rotinv.metrics import calibrators, operating, rates, scores
+from rotinv.metrics.agreement import agreement, agreement_lines
 from rotinv.metrics.calibrators import Calibrator
 from rotinv.metrics.classification_report import Evaluation, kept_lines
-from rotinv.metrics.curves import evaluation_picture
+from rotinv.metrics.curves import Agreement, agreement_picture, evaluation_picture
 from rotinv.metrics.operating import Night, OperatingPoint
-from rotinv.metrics.scores import Scores
+from rotinv.metrics.scores import Scores, Unlabelled
 from rotinv.nn.devices import get_kernels
-from rotinv.runs import calibrated, thresholds
+from rotinv.runs import calibrated, folder, thresholds
 from rotinv.runs.model import Model, open_models, open_stamps_for
 from rotinv.runs.predictions import labelled_scores
 from rotinv.stamps.splits import Split, usable
@@ -32,34 +37,89 @@ _CHOSEN_ON = "validate"  # thresholds and calibrators are not to be chosen on th
 def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     options = _parser().parse_args(argv)
-    *folders, last = options.inputs
-    _check(options, last, bool(folders))
+    of_runs = len(options.inputs) > 1
+    folders, paths = folder.runs_and_stamps(options.inputs) if of_runs else ([], options.inputs)
+    _check(options, folders, paths)
     models = open_models(folders) if folders else []
-    fitted: dict[str, Calibrator] = {}
-    if models:
-        split = open_stamps_for(models[0], last, options.split)
-        title, each = f"{last.name}, {split.name}", _scored(models, split, options)
-        chosen, on = _chosen(models, last, split, each, options)
-        if options.calibrate:
-            fitted = {
-                name: calibrators.fit(options.calibrate, one.label, one.probability)
-                for name, one in on.items()
-            }
+    split = _labelled(models, paths, options)
+    if split:
+        each: dict[str, Scores] | Unlabelled = _scored(models, split, options)
     else:
-        title, each = last.name, {last.name: _read(last, options)}
-    points = _points(list(each.values())[-1], options)
+        each = _unlabelled(models, paths, options) if models else _read(paths[0], options)
+    if isinstance(each, Unlabelled):
+        _agree(each, paths, options)
+        return 0
+    tested, fitted = list(each.values())[-1], {}
+    if split:
+        chosen, on = _chosen(models, paths[0], split, each, options)
+        fitted = _fitted(on, options)
+    points = _points(tested, options)
+    title = f"{paths[0].name}, {split.name}" if split else paths[0].name
     found = Evaluation(title, each, sorted({*rates.FPRS, *options.fpr}), fitted)
     if options.out:
-        evaluation_picture(options.out, found.curves(), found["models"], title, overwrite=options.overwrite)
+        drawn = None
+        if found.get("agreement") and tested.survey:
+            probability = {name: one.probability for name, one in each.items()}
+            drawn = Agreement.of(found["agreement"], probability, tested.survey, tested.label)
+        evaluation_picture(
+            options.out, found.curves(), found["models"], title, drawn, overwrite=options.overwrite
+        )
     kept = None
-    if models and not options.no_keep:
-        kept = _keep(folders, models, last, chosen, on, fitted, options)
-    if kept is not None:
-        tested = list(each.values())[-1]
+    if split and not options.no_keep:
+        about = {"stamps": str(paths[0]), "split": chosen}
+        kept = _keep(folders, models, about, on, fitted, options)
+    if split and kept:
         at = rates.at_thresholds(tested.label, tested.probability, kept.pop("at"))
         kept |= {"on": split.name, "at_fpr": at}
     _report(options, found, points, kept)
     return 0
+
+
+def _labelled(models: list[Model], paths: list[Path], options: argparse.Namespace) -> Split | None:
+    """The labelled stamps that are named; None for a table of scores, for alerts, and for a store of them
+    that has the survey's own scores in place of labels."""
+    if not models or not sources.is_store(paths[0]):
+        return None
+    split = open_stamps_for(models[0], paths[0], options.split)
+    return None if split.label is None and split.alerts else split
+
+
+def _unlabelled(models: list[Model], paths: list[Path], options: argparse.Namespace) -> Unlabelled:
+    """The scores of alerts without labels, those of each model and of their vote, and the survey's own."""
+    source = sources.open_source(models[0], paths, options.split)
+    scorer = Scorer(get_kernels(options.device, options.threads), models, Threshold())
+    with tqdm(total=len(source), unit="stamps", disable=not cli.progress_wanted()) as bar:
+        found = score_unlabelled(scorer, source, bar.update)
+    cli.warn(*first_of(source.problems))
+    return found
+
+
+def _agree(found: Unlabelled, paths: list[Path], options: argparse.Namespace) -> None:
+    """Tell how scores of stamps without labels agree with the survey's own."""
+    for name in ("fpr", "prevalence", "calibrate"):
+        if getattr(options, name):
+            raise UserError(f"--{name}: {paths[0]} has no labels, and only they tell how good scores are")
+    title = paths[0].name if len(paths) == 1 else cli.counted(len(paths), "file")
+    rows = agreement(found.probability, found.survey, cut=options.survey_cut)
+    if not rows:
+        raise UserError(
+            f"{paths[0]}: has no labels, and no scores of the survey's own: there is nothing to hold the "
+            "network's against"
+        )
+    if options.out:
+        drawn = Agreement.of(rows, found.probability, found.survey)
+        agreement_picture(options.out, drawn, title, overwrite=options.overwrite)
+    if options.json:
+        print(json.dumps({"scored": title, "agreement": rows}, indent=1))
+    else:
+        print(f"{title}: no labels", *agreement_lines(rows), sep="\n")
+
+
+def _fitted(on: dict[str, Scores], options: argparse.Namespace) -> dict[str, Calibrator]:
+    """The calibrators that are asked for, of each model and of their vote."""
+    if not options.calibrate:
+        return {}
+    return {name: calibrators.fit(options.calibrate, one.label, one.probability) for name, one in on.items()}
 
 
 def _report(
@@ -76,8 +136,11 @@ def _report(
         print("", *operating.lines(points, _night(options)), sep="\n")
 
 
-def _check(options: argparse.Namespace, last: Path, runs: bool) -> None:
+def _check(options: argparse.Namespace, folders: list[Path], paths: list[Path]) -> None:
     """Raise UserError for options that do not go together, before anything is computed."""
+    last = paths[-1]
+    if len(paths) > 1 and sources.is_store(paths[0]):
+        raise UserError(f"{paths[1]}: is named after {paths[0]}, which is evaluated by itself")
     if options.out:
         refuse_existing(options.out, options.overwrite)
         pictures.check_format(options.out)
@@ -86,7 +149,7 @@ def _check(options: argparse.Namespace, last: Path, runs: bool) -> None:
         raise UserError("--prevalence and --per-night go together: the real share of a night, and its alerts")
     if options.best and options.prevalence is None:
         raise UserError("--best needs --prevalence and --per-night, which say what a night is")
-    if options.calibrate and not runs:
+    if options.calibrate and not folders:
         raise UserError(f"--calibrate: {last} is a table of scores; name runs and a store")
     if options.calibrate and last.suffix.lower() in (".npy", ".npz"):
         raise UserError(f"--calibrate: {last} has no validation split; rotinv pack makes a store with one")
@@ -111,12 +174,12 @@ def _points(one: Scores, options: argparse.Namespace) -> list[OperatingPoint]:
         raise UserError(f"--prevalence: {error}") from error
 
 
-def _read(path: Path, options: argparse.Namespace) -> Scores:
+def _read(path: Path, options: argparse.Namespace) -> dict[str, Scores] | Unlabelled:
     """A table of scores; stamps without a score are left out, and told."""
-    found = scores.read(path, options.on_bad)
+    found = scores.read_any(path, options.on_bad)
     if found.missing:
         cli.note(f"{path}: {cli.counted(found.missing, 'stamp')} without a score left out")
-    return found
+    return found if isinstance(found, Unlabelled) else {path.name: found}
 
 
 def _scored(models: list[Model], split: Split, options: argparse.Namespace) -> dict[str, Scores]:
@@ -145,22 +208,22 @@ def _chosen(
 def _keep(
     folders: Sequence[Path],
     models: list[Model],
-    path: Path,
-    chosen: str,
+    about: dict[str, str],
     on: dict[str, Scores],
     fitted: dict[str, Calibrator],
     options: argparse.Namespace,
 ) -> dict[str, Any] | None:
     """Keep the thresholds and the calibrators with the models, those of each and of all together.
 
-    Gives the thresholds of the last by FPR, and says of which split they are.
+    `about` says of which stamps and split they are. Gives the thresholds of the last by FPR, if it keeps
+    them.
     """
-    about = {"stamps": str(path), "split": chosen}
+    path, chosen = about["stamps"], about["split"]
     for name, (where, of) in zip(on, thresholds.owners(folders, models), strict=True):
         if name in fitted:
             calibrated.store(where, of, fitted[name], about)
     if fitted:
-        cli.note(f"calibrators are kept in {', '.join(f'{f / calibrated.FILE}' for f in folders)}")
+        cli.note(f"calibrators are kept in {_files(folders, calibrated.FILE)}")
     if not thresholds.both_classes(on):
         cli.warn(f"no thresholds are kept: '{chosen}' of {path} has stamps of one class only")
         return None
@@ -168,14 +231,26 @@ def _keep(
     artifacts = int(np.sum(label == 0))
     for fpr in options.fpr:
         operating.check_fpr(fpr, artifacts)
+    fprs = sorted({*rates.FPRS, *options.fpr})
+    kept = thresholds.keep(folders, models, on, about, fprs, replace=options.keep)
+    for one in kept.stayed:
+        cli.warn(
+            f"thresholds of {' and '.join(one['models'])} stay those of {one['artifacts']:,} artifacts "
+            f"('{one['split']}' of {one['stamps']}): {path} has {artifacts:,} only; --keep replaces them"
+        )
+    if kept.thresholds is None:
+        return None
     if few := [f"{fpr:g}" for fpr in rates.FPRS if fpr * artifacts < 1]:
         cli.warn(
             f"{path}: '{chosen}' has only {artifacts:,} artifacts, too few to fix a threshold for FPR "
             f"{', '.join(few)}; the thresholds kept there accept none of them, and the true FPR may be higher"
         )
-    found = thresholds.keep(folders, models, on, about, sorted({*rates.FPRS, *options.fpr}))
-    cli.note(f"thresholds are kept in {', '.join(f'{f / thresholds.FILE}' for f in folders)}")
-    return {"split": chosen, "stamps": len(label), "at": found}
+    cli.note(f"thresholds are kept in {_files(folders, thresholds.FILE)}")
+    return {"split": chosen, "stamps": len(label), "at": kept.thresholds}
+
+
+def _files(folders: Sequence[Path], name: str) -> str:
+    return ", ".join(str(folder / name) for folder in folders)
 
 
 def _parser() -> cli.Parser:
@@ -183,7 +258,8 @@ def _parser() -> cli.Parser:
         "evaluate",
         "Tell how good trained networks are on stamps, each alone and all by majority, or how good a table "
         "of scores is; keep the thresholds at fixed FPRs with the models, for score --at-fpr: those of the "
-        "store's split validate where there is one, else of the stamps that are evaluated.",
+        "store's split validate where there is one, else of the stamps that are evaluated. Without labels, "
+        "tell how the networks agree with the survey's own score.",
     )
     add = parser.add_argument
     add(
@@ -191,7 +267,8 @@ def _parser() -> cli.Parser:
         nargs="+",
         type=Path,
         metavar="RUN STAMPS | SCORES",
-        help="runs, then stamps (store, .npz); or scores: what score wrote, or HDF5 with label, p_candidate",
+        help="runs, then stamps (store, .npz) or alerts; or scores: what score wrote, or HDF5 with label, "
+        "p_candidate",
     )
     add("--out", type=Path, metavar="FIG.png", help="draw DET and ROC curve, errors by SNR, calibration")
     add("--json", action="store_true", help="print JSON")
@@ -207,7 +284,15 @@ def _parser() -> cli.Parser:
         choices=calibrators.KINDS,
         help="fit a calibrator of p(candidate) on the store's validation split and keep it with the runs",
     )
-    add("--no-keep", action="store_true", help="do not keep the thresholds with the runs")
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(
+        "--keep",
+        action="store_true",
+        help="keep the thresholds even in place of those that more artifacts of other stamps have fixed",
+    )
+    either.add_argument("--no-keep", action="store_true", help="do not keep the thresholds with the runs")
+    text = "without labels: take stamps as real from this score of the survey's own (default: the customary)"
+    add("--survey-cut", type=cli.number(0, 1, open_low=True), metavar="X", help=text)
     cli.add_split(parser)
     cli.add_overwrite(parser)
     add("--on-bad", choices=("error", "drop"), default="error", help="NaN or infinite pixels, or scores")

@@ -17,7 +17,7 @@ from rotinv.catalogue.sources import Source
 from rotinv.lrp import map_files
 from rotinv.metrics.rates import NOT_SCORED
 from rotinv.nn.devices import get_kernels
-from rotinv.runs import calibrated, folder, model, thresholds
+from rotinv.runs import calibrated, folder, model
 from rotinv.system import pictures
 from rotinv.system.errors import UserError
 from rotinv.system.files import refuse_existing
@@ -26,12 +26,10 @@ from rotinv.system.files import refuse_existing
 def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     options = _parser().parse_args(argv)
-    folders, paths = _runs_and_stamps(options.inputs)
+    folders, paths = folder.runs_and_stamps(options.inputs)
     maps = _check(options)
     models = model.open_models(folders)
-    threshold = Threshold()
-    if options.at_fpr is not None:
-        threshold = Threshold(thresholds.find(folders, models, options.at_fpr), options.at_fpr)
+    threshold = Threshold.at(folders, models, options.at_fpr)
     calibrator = calibrated.find(folders, models) if options.calibrated else None
     choice = Choice(options.explain, threshold.value) if options.explain else None
     profiles = tuple(read_profile(path) for path in options.profile)
@@ -59,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             cli.note(f"{where}: {cli.counted(missing, 'stamp')} {how}")
         cli.note(
             f"{options.out or 'standard output'}: {cli.counted(scored, 'stamp')} scored in {seconds:.1f} s, "
-            f"{cli.counted(candidates, 'candidate')} at the threshold {_threshold(threshold)}"
+            f"{cli.counted(candidates, 'candidate')} at the threshold {threshold}"
         )
         if choice and maps:
             with map_files.create(
@@ -70,11 +68,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             cli.note(f"{maps}: maps of {cli.counted(len(choice.indices), 'stamp')}, not scaled")
             _draw(maps, scorer, source, len(choice.indices), options.overwrite)
     return 0
-
-
-def _threshold(threshold: Threshold) -> str:
-    """A threshold in words, with the FPR that it was found for."""
-    return f"{threshold.value:.9g}" + (f" (FPR {threshold.fpr:g})" if threshold.fpr is not None else "")
 
 
 def _draw(maps: Path, scorer: Scorer, source: Source, count: int, overwrite: bool) -> None:
@@ -95,20 +88,6 @@ def _draw(maps: Path, scorer: Scorer, source: Source, count: int, overwrite: boo
 def _pages(maps: Path) -> Path:
     """The pictures beside a file of maps."""
     return maps.with_suffix(".pdf")
-
-
-def _runs_and_stamps(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """The runs' folders, which come first, and the rest. Raises UserError if there is no rest."""
-    if not (inputs[0] / folder.CONFIG_FILE).is_file():
-        raise UserError(
-            f"{inputs[0]}: holds no run (no {folder.CONFIG_FILE}); name runs first, then what to score"
-        )
-    count = 1
-    while count < len(inputs) and (inputs[count] / folder.CONFIG_FILE).is_file():
-        count += 1
-    if count == len(inputs):
-        raise UserError(f"{inputs[-1]}: no stamps are named after it; name a stamp store, an array or alerts")
-    return list(inputs[:count]), list(inputs[count:])
 
 
 def _check(options: Namespace) -> Path | None:
@@ -174,12 +153,7 @@ def _parser() -> cli.Parser:
         type=Path,
         help=".csv, .ecsv, .parquet, .fits or .h5 to write (default: CSV to standard output)",
     )
-    parser.add_argument(
-        "--at-fpr",
-        type=cli.number(0, 1, open_low=True),
-        metavar="FPR",
-        help="classify at the threshold that rotinv evaluate found for this FPR (default: at 0.5)",
-    )
+    cli.add_at_fpr(parser)
     parser.add_argument(
         "--calibrated",
         action="store_true",

@@ -1,6 +1,5 @@
 """`python -m rotinv.view`: an HTML page on which to look at what decisions rest on, by LRP."""
 
-import html
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,26 +8,12 @@ from tqdm import tqdm
 from rotinv import cli
 from rotinv.lrp import composites
 from rotinv.lrp.viewer import page
+from rotinv.lrp.viewer.fragments import whole_page
 from rotinv.nn.devices import get_kernels
 from rotinv.runs import model
 from rotinv.system.files import refuse_existing, written_whole
 
 _DOZEN = 12
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>:root {{ color-scheme: light dark; }} body {{ margin: 24px 20px; background: #fff; color: #1f2733; }}
-h1 {{ max-width: 1120px; margin: 0 auto 16px; font: 600 22px/1.3 system-ui, sans-serif; }}
-@media (prefers-color-scheme: dark) {{ body {{ background: #16191d; color: #e3e7ec; }} }}</style>
-</head>
-<body>
-<h1>{title}</h1>
-{fragment}</body>
-</html>
-"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,9 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         fragment = page.viewer_fragment(
             k, models, split, indices, rule_names=options.rule, progress=bar.update
         )
-    title = html.escape(f"Relevance: {', '.join(model.unique_names(models))} on {options.stamps.name}")
+    title = f"Relevance: {', '.join(model.unique_names(models))} on {options.stamps.name}"
     with written_whole(options.out, overwrite=options.overwrite) as temporary:
-        temporary.write_text(_PAGE.format(title=title, fragment=fragment), encoding="utf-8")
+        temporary.write_text(whole_page(title, fragment), encoding="utf-8")
     counts = f"stamps {len(indices)}, models {len(models)}, rules {len(options.rule)}"
     cli.note(f"{options.out}: {counts}")
     return 0

@@ -125,6 +125,48 @@ def test_thresholds_may_be_left_alone(models, stamps):
     assert not (models[0] / thresholds.FILE).exists()
 
 
+def kept_of(run):
+    (entry,) = json.loads((run / thresholds.FILE).read_text())["entries"]
+    return entry
+
+
+def test_surer_thresholds_stay(models, stamps, tmp_path):
+    """Those of more artifacts of other stamps are not replaced unasked; those of the same stamps are."""
+    np.savez(tmp_path / "many.npz", **toy_arrays(n=400, seed=5))
+    assert call("evaluate", models[0], tmp_path / "many.npz").returncode == 0
+    before = kept_of(models[0])
+    assert before["artifacts"] == 200
+    result = call("evaluate", models[0], stamps)
+    assert result.returncode == 0 and kept_of(models[0]) == before
+    assert "stay those of 200 artifacts" in result.stderr and "--keep replaces them" in result.stderr
+    assert "kept thresholds" not in result.stdout and document(models[0], stamps)["kept"] is None
+    np.savez(tmp_path / "many.npz", **toy_arrays(n=300, seed=5))  # the same file, with fewer
+    assert call("evaluate", models[0], tmp_path / "many.npz").returncode == 0
+    assert kept_of(models[0])["artifacts"] == 150
+    result = call("evaluate", models[0], stamps, "--keep")
+    assert result.returncode == 0 and kept_of(models[0])["stamps"] == str(stamps)
+    assert "kept thresholds, of 'stamps' (80 stamps)" in result.stdout
+
+
+def test_a_vote_has_its_own_thresholds(models, stamps, tmp_path):
+    """Where those of a run by itself stay, those of its vote, which has none yet, are kept."""
+    np.savez(tmp_path / "many.npz", **toy_arrays(n=400, seed=5))
+    assert call("evaluate", models[0], tmp_path / "many.npz").returncode == 0
+    result = call("evaluate", *models[:2], stamps)
+    assert result.stderr.count("stay those of") == 1 and "kept thresholds, of" in result.stdout
+    entries = json.loads((models[0] / thresholds.FILE).read_text())["entries"]
+    assert {(len(entry["models"]), entry["artifacts"]) for entry in entries} == {(1, 200), (2, 40)}
+
+
+def test_a_run_votes_once(models, stamps, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(models[0])
+    for twice in (models[0], link):
+        for program in ("evaluate", "score"):
+            result = call(program, models[0], models[1], twice, stamps)
+            assert_refused(result, twice.name, "is named twice", "one vote")
+
+
 def test_too_few_artifacts_for_a_threshold_are_told(models, stamps, tmp_path):
     """With 40 artifacts, less than one lies above a threshold at FPR 0.01; the program says so, and keeps."""
     result = call("evaluate", models[0], stamps)

@@ -143,8 +143,10 @@ def test_each_rotations_own_logits(k, rng, name):
         with pytest.raises(UserError, match="no layer that brings rotations together"):
             network.forward_rotations(k, params, x)
         return
-    logits, alone = network.forward_rotations(k, params, x)
+    logits, alone, units = network.forward_rotations(k, params, x)
     np.testing.assert_array_equal(k.to_host(logits), k.to_host(network.forward(k, params, x)))
+    last, _ = network.layers[-1].forward(k, network.views(params)[-1], units, SCORE)
+    np.testing.assert_array_equal(k.to_host(last), k.to_host(logits))
     assert alone.shape == (4, len(x), logits.shape[1])
     assert not np.array_equal(k.to_host(alone)[0], k.to_host(alone)[1])
 

@@ -6,6 +6,7 @@ Also chooses which of the scored stamps are explained by LRP, for the class that
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,8 +21,9 @@ from rotinv.metrics import ensembles, rates
 from rotinv.metrics.calibrators import Calibrator
 from rotinv.metrics.rates import NOT_SCORED
 from rotinv.nn.contract import Kernels
+from rotinv.runs import thresholds
 from rotinv.runs.model import Model, unique_names, weights_digest
-from rotinv.runs.predictions import score_stamps, score_with_rotation_std
+from rotinv.runs.predictions import score_rotations, score_stamps, score_with_rotation_std
 from rotinv.stamps.alert_columns import ALERT_COLUMNS
 from rotinv.system.errors import UserError
 from rotinv.system.version import __version__
@@ -66,6 +68,17 @@ class Threshold:
 
     value: float = 0.5
     fpr: float | None = None
+
+    @classmethod
+    def at(cls, folders: Sequence[Path], models: Sequence[Model], fpr: float | None) -> "Threshold":
+        """The threshold that evaluate kept with these runs for a FPR; 0.5 without one.
+
+        Raises UserError if none is kept.
+        """
+        return cls() if fpr is None else cls(thresholds.find(folders, models, fpr), fpr)
+
+    def __str__(self) -> str:
+        return f"{self.value:.9g}" + (f" (FPR {self.fpr:g})" if self.fpr is not None else "")
 
 
 class Scorer:
@@ -127,6 +140,15 @@ class Scorer:
             for model, params in zip(self.models, self._params, strict=True)
         ]
         return rates.classify(ensembles.majority(np.stack(each)), self.threshold.value)
+
+    def committee(self, stamps: NDArray[np.float32]) -> tuple[NDArray, NDArray]:
+        """The logit margins (m, 4, n) of the m networks' rotations of stamps (n, h, h, c) that have values
+        throughout, and the units (n, d) that the networks' last layers read, side by side."""
+        found = [
+            score_rotations(self.k, model.network, params, stamps)
+            for model, params in zip(self.models, self._params, strict=True)
+        ]
+        return np.stack([one.margins for one in found]), np.hstack([one.units for one in found])
 
     def rows(self, block: Block) -> dict[str, NDArray]:
         """The catalogue's rows, by column. Stamps with NaN or infinite pixels have no score."""

@@ -75,7 +75,7 @@ def open_source(
     store among other files.
     """
     files = [Path(path) for path in paths]
-    stores = [path for path in files if _is_store(path)]
+    stores = [path for path in files if is_store(path)]
     if stores and len(files) > 1:
         raise UserError(
             f"{stores[0]}: is one of {len(files)} files; score a stamp store or an array by itself"
@@ -87,7 +87,9 @@ def open_source(
     return AlertSource(model, Alerts(find_files(files), profiles))
 
 
-def _is_store(path: Path) -> bool:
+def is_store(path: str | Path) -> bool:
+    """Whether a path is named as a stamp store or an array is, or holds a store: else it is of alerts."""
+    path = Path(path)
     named = path.suffix.lower() in (".h5", ".hdf5", ".npy", ".npz")
     return named or (path.is_file() and h5py.is_hdf5(path))
 

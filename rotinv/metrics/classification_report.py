@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.metrics import rates, significance
+from rotinv.metrics.agreement import agreement, agreement_lines
 from rotinv.metrics.calibrators import Calibrator
 from rotinv.metrics.curves import draw_det, span, working_point
 from rotinv.metrics.rates import FIGURES, FPRS
@@ -155,6 +156,10 @@ class Evaluation(dict[str, Any]):
         calibrator = (fitted or {}).get
         found = {name: evaluate(one, fprs, calibrator=calibrator(name)) for name, one in scores.items()}
         super().__init__(scored=scored, **list(found.values())[-1], models=found)
+        last = list(scores.values())[-1]
+        if last.survey is not None:
+            each = {name: one.probability for name, one in scores.items()}
+            self["agreement"] = agreement(each, last.survey, last.label)
         self._scores = dict(scores)
 
     def curves(self) -> dict[str, tuple[NDArray, NDArray]]:
@@ -222,6 +227,7 @@ def report_lines(found: Found, each: Mapping[str, Found]) -> Iterator[str]:
     if calibrated := found.get("calibrated"):
         title = f"the same, calibrated by {calibrated['kind']} on the validation split"
         yield from _section(title, _calibration_lines(calibrated))
+    yield from agreement_lines(found.get("agreement", []))
 
 
 def kept_lines(kept: Found) -> Iterator[str]:

@@ -5,11 +5,15 @@ Each function draws one panel on `ax` and gives it; without `ax`, it draws on ne
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import integrate
 
+from rotinv.metrics import rates
+from rotinv.metrics.agreement import by_score
+from rotinv.metrics.scores import SurveyScores
 from rotinv.system import pictures
 
 if TYPE_CHECKING:
@@ -26,16 +30,21 @@ def evaluation_picture(
     curves: Curves,
     each: Mapping[str, Mapping[str, Any]],
     title: str,
+    agreement: "Agreement | None" = None,
     *,
     overwrite: bool = False,
 ) -> None:
-    """Write four panels as PNG or PDF: DET and ROC curves of all models, errors by SNR, and calibration.
+    """Write four panels as PNG or PDF: DET and ROC curves of all models, errors by SNR, and calibration; with
+    an agreement, two more.
 
     `each` has the figures of every model (classification_report.evaluate); the last two panels are those of
     the last model. Raises UserError if the file exists, but for `overwrite`.
     """
-    figure = pictures.new_figure(8.5, width=11)
-    grid = figure.subplots(2, 2)
+    rows = 2 if agreement is None else 3
+    figure = pictures.new_figure(4.25 * rows, width=11)
+    grid = figure.subplots(rows, 2)
+    if agreement is not None:
+        _draw_agreements(agreement, grid[2])
     points = {name: working_point(found["confusion"]) for name, found in each.items()}
     draw_det(curves, points, grid[0, 0]).set_title("DET", size=10)
     draw_roc(curves, points, grid[0, 1]).set_title("ROC", size=10)
@@ -50,6 +59,71 @@ def evaluation_picture(
     grid[1, 1].set_title(f"{last}: calibration", size=10)
     figure.suptitle(title, size=11)
     pictures.save(figure, path, overwrite=overwrite)
+
+
+class Agreement(NamedTuple):
+    """What is drawn of stamps (n,) that have one kind of a survey's own score.
+
+    `row` is theirs of agreement.agreement, `survey` their scores, `probability` p(candidate) by the models'
+    names, and `real` says which are real, by the labels or by the cut of the survey's score.
+    """
+
+    row: Mapping[str, Any]
+    survey: NDArray
+    probability: Mapping[str, NDArray]
+    real: NDArray[np.bool_]
+
+    @classmethod
+    def of(
+        cls,
+        rows: Sequence[Mapping[str, Any]],
+        probability: Mapping[str, NDArray],
+        survey: SurveyScores,
+        label: NDArray | None = None,
+    ) -> "Agreement":
+        """Of that kind of score which most stamps have, and of all their scores and labels."""
+        row = max(rows, key=lambda one: one["stamps"])
+        here = by_score(probability, survey)[row["score"]]
+        own = np.float64(survey.score[here])
+        real = own >= row["cut"] if label is None else np.asarray(label)[here] == 1
+        return cls(row, own, {name: p[here] for name, p in probability.items()}, real)
+
+
+def agreement_picture(path: str | Path, agreement: Agreement, title: str, *, overwrite: bool = False) -> None:
+    """Write two panels as PNG or PDF: p(candidate) by the last model beside the survey's score, ROC curves.
+
+    Raises UserError if the file exists, but for `overwrite`.
+    """
+    figure = pictures.new_figure(4.6, width=11)
+    _draw_agreements(agreement, figure.subplots(1, 2))
+    figure.suptitle(title, size=11)
+    pictures.save(figure, path, overwrite=overwrite)
+
+
+def _draw_agreements(found: Agreement, axes: "Sequence[Axes]") -> None:
+    (name, last), score = list(found.probability.items())[-1], found.row["score"]
+    draw_agreement(last, found.survey, score, axes[0])
+    axes[0].set_title(f"{name} and the survey's {score}: {len(last):,} stamps", size=10)
+    each, by = dict(found.probability), f"{score} of {found.row['cut']} and more"
+    if found.row["cut"] is None:
+        each, by = {**each, f"the survey's {score}": found.survey}, "the labels"
+    if 0 < found.real.sum() < len(found.real):
+        draw_roc({key: rates.det_curve(found.real, p) for key, p in each.items()}, ax=axes[1])
+    else:
+        axes[1].set_axis_off()
+        axes[1].text(0.5, 0.5, "stamps of one class only", ha="center", color="0.4")
+    axes[1].set_title(f"ROC against {by}", size=10)
+
+
+def draw_agreement(probability: NDArray, score: NDArray, name: str, ax: "Axes | None" = None) -> "Axes":
+    """Draw how many stamps have which p(candidate) and which of a survey's own scores, of that name."""
+    axes = pictures.new_axes() if ax is None else ax
+    drawn = axes.hexbin(
+        *(probability, score), gridsize=24, extent=(0, 1, 0, 1), bins="log", mincnt=1, cmap="viridis_r"
+    )
+    axes.figure.colorbar(drawn, ax=axes, label="stamps")
+    axes.set(xlabel="p(candidate)", ylabel=f"{name} of the survey", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+    return axes
 
 
 def span(row: Mapping[str, Any]) -> str:
@@ -97,7 +171,7 @@ def draw_roc(curves: Curves, points: Points | None = None, ax: "Axes | None" = N
     """Draw the true positive rate against FPR, with the area under each curve, and mark the `points`."""
     axes = pictures.new_axes() if ax is None else ax
     for place, (name, (fpr, fnr)) in enumerate(curves.items()):
-        area, look = float(np.trapezoid(1 - fnr, fpr)), pictures.style(place)
+        area, look = float(integrate.trapezoid(1 - fnr, fpr)), pictures.style(place)
         label = f"{name}: area {area:.5f}"
         axes.plot(fpr, 1 - fnr, lw=1.3, label=label, color=look.colour, ls=look.line)
     axes.set(xscale="log", xlabel="false positive rate", ylabel="true positive rate")

@@ -1,10 +1,10 @@
 """Tables of scores: what the program score writes (CSV, Parquet, FITS or HDF5), or HDF5 with `label`,
-`p_candidate` and perhaps `snr`."""
+`p_candidate` and perhaps `snr`. A table without labels has the survey's own scores in their place."""
 
 import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -17,15 +17,25 @@ from rotinv.system.files import disk_errors, first_line
 from rotinv.system.hdf5 import create_hdf5, open_hdf5, reading_hdf5
 
 # The names that the program score gives, and ours.
-_COLUMNS = {"label": "label", "probability": "p_candidate", "snr": "snr", "class": "class"}
+_SURVEY = ("survey_score", "survey_score_version")
+_TEXT = _SURVEY[1]
+_COLUMNS = {"probability": "p_candidate", **{name: name for name in ("label", "snr", "class", *_SURVEY)}}
 _NEEDED = "a table of rotinv score with label and probability, or HDF5 with label and p_candidate"
+
+
+class SurveyScores(NamedTuple):
+    """A survey's own scores (n,) of stamps, NaN where there is none; the score's name and version (n,)."""
+
+    score: NDArray[np.floating]
+    version: NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
     """Labels (n,) and p(candidate) (n,) of stamps; their SNR and their kind where known.
 
-    `missing` is how many more stamps the table had, which have no score.
+    `survey` are the survey's own scores, where known. `missing` is how many more stamps the table had, which
+    have no score.
     """
 
     label: NDArray[np.uint8]
@@ -34,13 +44,22 @@ class Scores:
     kind: NDArray[np.uint8] | None = None
     kinds: tuple[str, ...] = ()
     missing: int = 0
+    survey: SurveyScores | None = None
 
 
-def read(path: str | Path, on_bad: str = "error") -> Scores:
-    """A table of scores. Stamps to which the program score gave none are left out.
+class Unlabelled(NamedTuple):
+    """p(candidate) (n,) of stamps without labels, by the model's name, and their survey's own scores."""
 
-    Raises UserError if it is missing, damaged, without labels or not of numbers, and for a score that is NaN
-    without the program having said so, unless `on_bad` is "drop".
+    probability: dict[str, NDArray[np.floating]]
+    survey: SurveyScores
+    missing: int = 0
+
+
+def read_any(path: str | Path, on_bad: str = "error") -> Scores | Unlabelled:
+    """A table of scores, with labels or without. Stamps to which the program score gave none are left out.
+
+    Raises UserError if it is missing, damaged, not of numbers, or has neither labels nor a survey's own
+    scores, and for a score that is NaN without the program having said so, unless `on_bad` is "drop".
     """
     path = Path(path)
     if path.is_dir():
@@ -51,9 +70,17 @@ def read(path: str | Path, on_bad: str = "error") -> Scores:
         reader = {".parquet": _columns_of_parquet, ".fits": _columns_of_fits, ".fit": _columns_of_fits}
         found = reader.get(path.suffix.lower(), _columns_of_csv)(path)
     columns = {own: found[name] for name, own in (*_COLUMNS.items(), ("p_candidate",) * 2) if name in found}
-    if not {"label", "p_candidate"} <= set(columns):
+    if "p_candidate" not in columns or not {"label", *_SURVEY[:1]} & set(columns):
         raise UserError(f"{path}: is no table of scores; name {_NEEDED}; a stamp store needs a RUN before it")
     return _checked(path, columns, on_bad)
+
+
+def read(path: str | Path, on_bad: str = "error") -> Scores:
+    """A table of scores and labels. Raises UserError as `read_any` does, and if it has no labels."""
+    found = read_any(path, on_bad)
+    if isinstance(found, Unlabelled):
+        raise UserError(f"{path}: has no labels; name {_NEEDED}")
+    return found
 
 
 def write(path: str | Path, scores: Scores, overwrite: bool = False) -> None:
@@ -67,7 +94,8 @@ def write(path: str | Path, scores: Scores, overwrite: bool = False) -> None:
 def _columns_of_hdf5(path: Path) -> dict[str, NDArray[Any]]:
     with open_hdf5(path) as file, reading_hdf5(path):
         names = [name for name in (*_COLUMNS, "p_candidate") if isinstance(file.get(name), h5py.Dataset)]
-        return {name: np.asarray(file[name]) for name in names}
+        texts = [name for name in names if h5py.check_string_dtype(file[name].dtype)]
+        return {name: np.asarray(file[name].asstr() if name in texts else file[name]) for name in names}
 
 
 def _columns_of_parquet(path: Path) -> dict[str, NDArray[Any]]:
@@ -100,24 +128,30 @@ def _columns_of_csv(path: Path) -> dict[str, NDArray[Any]]:
     columns = {}
     for name in [name for name in _COLUMNS if rows and name in rows[0]]:
         try:
-            columns[name] = np.array([float(row[name]) for row in rows])
+            columns[name] = np.array([row[name] if name == _TEXT else float(row[name]) for row in rows])
         except (TypeError, ValueError) as error:
             raise UserError(f"{path}: its column {name} does not hold numbers only ({error})") from error
     return columns
 
 
-def _checked(path: Path, columns: dict[str, NDArray[Any]], on_bad: str) -> Scores:
-    label, given = columns["label"], columns.pop("class", None)
+def _checked(path: Path, columns: dict[str, NDArray[Any]], on_bad: str) -> Scores | Unlabelled:
+    given, version = columns.pop("class", None), columns.pop(_TEXT, None)
+    count = len(columns["p_candidate"])
     for name, column in columns.items():
-        if column.dtype.kind not in "fiub" or column.ndim != 1 or len(column) != len(label):
-            raise UserError(f"{path}: {name} is {column.dtype} {column.shape}, not numbers ({len(label)},)")
+        if column.dtype.kind not in "fiub" or column.ndim != 1 or len(column) != count:
+            raise UserError(f"{path}: {name} is {column.dtype} {column.shape}, not numbers ({count},)")
     kept = _scored(path, columns["p_candidate"], given, on_bad)
     if not kept.any():
         raise UserError(f"{path}: has no scores at all")
     columns = {name: column[kept] for name, column in columns.items()}
+    probability, survey, missing = columns["p_candidate"], None, int(np.sum(~kept))
+    if "survey_score" in columns:
+        named = np.full(count, "survey_score") if version is None else np.asarray(version)
+        survey = SurveyScores(columns["survey_score"], named[kept])
+    if "label" not in columns and survey is not None:
+        return Unlabelled({path.name: probability}, survey, missing)
     label = check_labels(f"{path}: label", columns["label"])
-    missing = int(np.sum(~kept))
-    return Scores(label, columns["p_candidate"], columns.get("snr"), missing=missing)
+    return Scores(label, probability, columns.get("snr"), missing=missing, survey=survey)
 
 
 def _scored(

@@ -7,7 +7,7 @@ kernel, an ensemble a list of arrays, moving to a device one copy.
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -17,6 +17,15 @@ from rotinv.nn.layers import SCORE, Layer, Mode, Params, Shape
 from rotinv.system.errors import UserError
 
 Tape = list[Any]  # what each layer saved, in the order of the layers
+
+
+class Rotations(NamedTuple):
+    """What `forward_rotations` gives of n stamps: `logits` (n, classes), to the bit those of forward; `each`
+    (4, n, classes), of the four rotations; `units` (n, m), what the last layer reads of the stamps."""
+
+    logits: Array
+    each: Array
+    units: Array
 
 
 class Network:
@@ -161,8 +170,8 @@ class Network:
             signed.append(saved)
         return signed
 
-    def forward_rotations(self, k: Kernels, params: Array, x: Array) -> tuple[Array, Array]:
-        """The logits (n, classes), to the bit those of forward, and (4, n, classes) of the four rotations.
+    def forward_rotations(self, k: Kernels, params: Array, x: Array) -> Rotations:
+        """The logits of stamps, those of each of their rotations, and the units that the last layer reads.
 
         A network that averages the rotations gives each one's own logits; one that concatenates them
         gives the logits of the stamps turned by 0, 90, 180 and 270 degrees. What comes before is shared.
@@ -172,18 +181,20 @@ class Network:
         self._check(k, params, x)
         n = len(x)
         alone: Array = None
+        units = x
         for layer, p in zip(self.layers, self.views(params), strict=True):
             each = layer.each_rotation(k, x if alone is None else alone)
             if each is not None:
                 alone = each
             elif alone is not None:
                 alone, _ = layer.forward(k, p, alone, SCORE)
+            units = x
             x, _ = layer.forward(k, p, x, SCORE)
         if alone is None:
             raise UserError(
                 "the network has no layer that brings rotations together, so none can be told apart"
             )
-        return x, alone.reshape(4, n, -1)
+        return Rotations(x, alone.reshape(4, n, -1), units)
 
 
 def _described(array: Any) -> str:

@@ -1,6 +1,8 @@
 """A run's folder: config.json, history.csv, best.h5, last.h5, metrics.json, and the network they are of."""
 
+import itertools
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -41,6 +43,20 @@ class Config:
     def network(self) -> Network:
         """The network of this run."""
         return architectures.build(self.arch, self.size, len(self.channels), self.schedule.dropout)
+
+
+def runs_and_stamps(inputs: Sequence[str | Path]) -> tuple[list[Path], list[Path]]:
+    """Of a program's arguments the runs' folders, which come first, and the rest: what to score.
+
+    Raises UserError if there is no run, or nothing after the runs.
+    """
+    paths = [Path(one) for one in inputs]
+    runs = list(itertools.takewhile(lambda path: (path / CONFIG_FILE).is_file(), paths))
+    if not runs:
+        raise UserError(f"{paths[0]}: holds no run (no {CONFIG_FILE}); name runs first, then what to score")
+    if len(runs) == len(paths):
+        raise UserError(f"{paths[-1]}: no stamps are named after it; name a stamp store, an array or alerts")
+    return runs, paths[len(runs) :]
 
 
 def create_run_folder(folder: str | Path | None, arch: str) -> Path:

@@ -81,8 +81,14 @@ def load_model(folder: str | Path) -> Model:
 def open_models(folders: Sequence[str | Path]) -> list[Model]:
     """The networks of runs, with their best weights.
 
-    Raises UserError if one cannot be read, or unless all read the same stamps in the same way.
+    Raises UserError if one cannot be read or is named twice, or unless all read the same stamps in the same
+    way.
     """
+    met: set[Path] = set()
+    for folder in map(Path, folders):
+        if folder.resolve() in met:
+            raise UserError(f"{folder}: is named twice; name each run once, for a network has one vote")
+        met.add(folder.resolve())
     models = [load_model(folder) for folder in folders]
     first = models[0]
     for model in models[1:]:

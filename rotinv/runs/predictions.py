@@ -4,21 +4,19 @@ Stamps are read and scored block by block, so that memory does not grow with the
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.metrics import ensembles
-from rotinv.metrics.scores import Scores
+from rotinv.metrics.scores import Scores, SurveyScores
 from rotinv.nn.contract import Array, Kernels
 from rotinv.nn.network import Network
 from rotinv.runs.model import Model, check_finite, unique_names
 from rotinv.stamps.pixels import prepare
 from rotinv.stamps.splits import BLOCK, Split
 from rotinv.system.errors import UserError
-
-_VOTE = "majority"
 
 T = TypeVar("T")
 
@@ -69,11 +67,20 @@ def labelled_scores(
         own = k.asarray(model.params)
         each[name] = score_split(k, model.network, own, split, indices, model.config.size, progress)
     if len(models) > 1:
-        each[f"{_VOTE} of {len(models)}"] = ensembles.majority(np.stack(list(each.values())))
+        each[vote_name(len(models))] = ensembles.majority(np.stack(list(each.values())))
     label = split.label[indices]
     snr = None if split.snr is None else split.snr[indices]
     kind = None if split.kind is None else split.kind[indices]
-    return {name: Scores(label, p, snr, kind, split.kinds) for name, p in each.items()}
+    survey = None
+    if "survey_score" in split.alerts:
+        columns = (split.alerts[name][:][indices] for name in ("survey_score", "survey_score_version"))
+        survey = SurveyScores(*columns)
+    return {name: Scores(label, p, snr, kind, split.kinds, survey=survey) for name, p in each.items()}
+
+
+def vote_name(count: int) -> str:
+    """What the vote of so many networks is called."""
+    return f"majority of {count}"
 
 
 def score_stamps(k: Kernels, network: Network, params: Array, stamps: NDArray[np.float32]) -> NDArray:
@@ -89,24 +96,47 @@ def score_stamps(k: Kernels, network: Network, params: Array, stamps: NDArray[np
     return _checked(np.concatenate(each))
 
 
+class RotationScores(NamedTuple):
+    """Of n stamps: p(candidate) (n,), the logit margins z_1 - z_0 of their four rotations (4, n), and the
+    units (n, m) that the network's last layer reads."""
+
+    probability: NDArray
+    margins: NDArray
+    units: NDArray
+
+
+def score_rotations(
+    k: Kernels, network: Network, params: Array, stamps: NDArray[np.float32]
+) -> RotationScores:
+    """Score stamps (n, h, w, c) that are cut and normalised already, and each of their rotations.
+
+    Raises UserError as score_stamps does, whose bits the probabilities are.
+    """
+
+    def forward(batch: NDArray[np.float32]) -> RotationScores:
+        logits, each, units = network.forward_rotations(k, params, k.asarray(batch))
+        z = k.to_host(each)
+        return RotationScores(_candidate_probability(k, logits), z[:, :, 1] - z[:, :, 0], k.to_host(units))
+
+    width = network.out_shapes[-2][-1]
+    none = RotationScores(np.zeros(0, k.dtype), np.zeros((4, 0), k.dtype), np.zeros((0, width), k.dtype))
+    parts = list(_batches(stamps, k.batch, forward)) or [none]
+    return RotationScores(
+        _checked(np.concatenate([part.probability for part in parts])),
+        np.concatenate([part.margins for part in parts], axis=1),
+        np.concatenate([part.units for part in parts]),
+    )
+
+
 def score_with_rotation_std(
     k: Kernels, network: Network, params: Array, stamps: NDArray[np.float32]
 ) -> tuple[NDArray, NDArray]:
-    """p(candidate), and the std (ddof 0) over the four rotations of each one's own logit margin z_1 - z_0.
+    """p(candidate), and the std (ddof 0) over the four rotations of each one's own logit margin.
 
-    The std (n,) tells how far the network would disagree with itself if the stamp were turned. Raises
-    UserError as score_stamps does, whose bits these are.
+    The std (n,) tells how far the network would disagree with itself if the stamp were turned.
     """
-    each, spread = [np.zeros(0, k.dtype)], [np.zeros(0, k.dtype)]
-
-    def forward(batch: NDArray[np.float32]) -> tuple[NDArray, NDArray]:
-        logits, rotations = network.forward_rotations(k, params, k.asarray(batch))
-        return _candidate_probability(k, logits), k.to_host(rotations)
-
-    for p, z in _batches(stamps, k.batch, forward):
-        each.append(p)
-        spread.append((z[:, :, 1] - z[:, :, 0]).std(axis=0))
-    return _checked(np.concatenate(each)), np.concatenate(spread)
+    found = score_rotations(k, network, params, stamps)
+    return found.probability, found.margins.std(axis=0)
 
 
 def _checked(probability: NDArray) -> NDArray:

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,7 @@ def store(
     by_fpr: Mapping[float, float],
     about: Mapping[str, Any],
 ) -> None:
-    """Keep thresholds by FPR in each run's folder, in place of those of the same models.
+    """Keep thresholds by FPR in each run's folder, in place of those of the same models, whatever these are.
 
     `about` says which stamps they are from. An infinite threshold, which accepts nothing, is kept as null.
     Raises UserError if a folder cannot be written.
@@ -33,26 +33,48 @@ def store(
     kept.keep(FILE, folders, models, {**about, "thresholds": values})
 
 
+class Kept(NamedTuple):
+    """What `keep` did: the thresholds by FPR of the vote, or of the only model; None if others stayed.
+    `stayed` are the entries of the runs' files that were not replaced."""
+
+    thresholds: dict[float, float] | None
+    stayed: list[dict[str, Any]]
+
+
 def keep(
     folders: Sequence[str | Path],
     models: Sequence[Model],
     scores: Mapping[str, Scores],
     about: Mapping[str, Any],
     fprs: Sequence[float] = rates.FPRS,
-) -> dict[float, float]:
+    replace: bool = True,
+) -> Kept:
     """Choose thresholds at FPRs and keep them in the runs' folders: those of each model, and of several also
     their vote's.
 
-    `scores` are those of predictions.labelled_scores, and `about` says which stamps they are of. Returns the
-    thresholds by FPR of the vote, or of the only model. Raises UserError if the stamps are of one class only,
-    or if a folder cannot be written.
+    `scores` are those of predictions.labelled_scores, and `about` says which stamps they are of: `stamps`, a
+    path, and `split`. Without `replace`, thresholds that other stamps with more artifacts have fixed stay:
+    their FPR is surer. Raises UserError if the stamps are of one class only, or a folder cannot be written.
     """
     if not both_classes(scores):
         raise UserError("no thresholds are kept: the stamps are of one class only")
-    for (where, of), of_model in zip(owners(folders, models), scores.values(), strict=True):
-        by_fpr = {fpr: rates.threshold_at_fpr(of_model.label, of_model.probability, fpr) for fpr in fprs}
-        store(where, of, by_fpr, {**about, "artifacts": int(np.sum(of_model.label == 0))})
-    return by_fpr
+    by_fpr, stayed = None, []
+    for (where, of), one in zip(owners(folders, models), scores.values(), strict=True):
+        entry = {**about, "artifacts": int(np.sum(one.label == 0))}
+        before = None if replace else kept.find(FILE, where, of)
+        if before and _is_surer(before, entry):
+            stayed.append(before)
+            by_fpr = None
+        else:
+            by_fpr = {fpr: rates.threshold_at_fpr(one.label, one.probability, fpr) for fpr in fprs}
+            store(where, of, by_fpr, entry)
+    return Kept(by_fpr, stayed)
+
+
+def _is_surer(before: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
+    """Whether an entry of the file is of other stamps, and of more artifacts, than a new one."""
+    other = any(before.get(name) != entry[name] for name in ("stamps", "split"))
+    return other and before.get("artifacts", 0) > entry["artifacts"]
 
 
 def owners(

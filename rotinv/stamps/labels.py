@@ -15,7 +15,8 @@ from rotinv.stamps.splits import check_labels
 from rotinv.system.errors import UserError
 
 # What a list's columns may be called, in lower case; Fink puts one letter and a colon before each.
-_CANDIDATE = ("id", "candidate_id", "candid", "diasourceid")
+_OWN = "id"  # as rotinv pick writes it: 0 alone is the first of stamps that have no ids
+_CANDIDATE = (_OWN, "candidate_id", "candid", "diasourceid")
 _OBJECT = ("object_id", "objectid", "diaobjectid", "ssobjectid")
 _LABEL = "label"
 _SEPARATORS = ",;\t"  # spreadsheets write ; where the comma is the decimal mark
@@ -172,7 +173,10 @@ def _rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
                     f"{separator!r} within into quotes"
                 )
             values += [""] * (len(header) - len(values))
-            yield reader.line_num, _first(values, places[0]), _first(values, places[1]), values[label]
+            candidate, source = (_first(values, some) for some in places)
+            if not candidate + source and _OWN in header:
+                candidate = values[header.index(_OWN)]
+            yield reader.line_num, candidate, source, values[label]
     except csv.Error as error:
         raise UserError(f"{path}: line {reader.line_num} is no CSV ({error})") from error
 

@@ -1,1 +1,2 @@
-"""The page on which maps and ledgers are looked at: page.py makes it of viewer.css and the two scripts."""
+"""Pages to look at: what decisions rest on (page.py), and stamps to be labelled (labelling.py), of HTML that
+needs nothing but itself (fragments.py)."""

@@ -1,15 +1,10 @@
 """An HTML fragment in which a reader looks at LRP: stamps, maps at every layer and rotation, the ledger.
 
-It needs nothing but itself: the numbers are in it, and plain JavaScript (viewer*.js) draws them. A map is
-kept in 16 bits: a number read off it is wrong by at most 1/65534 of its largest magnitude. The ledger, the
+It needs nothing but itself (fragments.py): viewer.js draws the numbers that are in it. The ledger, the
 probabilities and the sums of maps are text, as `audit` and `explain` print them.
 """
 
-import base64
-import json
 from collections.abc import Callable, Iterator, Sequence
-from importlib import resources
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +12,7 @@ from numpy.typing import NDArray
 from rotinv.lrp import attribution, composites
 from rotinv.lrp.attribution import Explanation, Question
 from rotinv.lrp.ledger_report import COLUMNS, audits
+from rotinv.lrp.viewer.fragments import Blobs, Document, packed, section
 from rotinv.nn.contract import Kernels
 from rotinv.runs.model import (
     CLASS_NAMES,
@@ -30,10 +26,7 @@ from rotinv.runs.model import (
 from rotinv.stamps.splits import Split
 
 RULES = ("alpha2beta1", "alpha1beta0", "epsilon")  # Eq. 4 as in the paper, its positive side alone, Eq. 3
-_LARGEST = 32767
-
-Document = dict[str, Any]
-Blobs = dict[bytes, int]  # each array once: flattening and dropout hand relevance on as it is
+_FILES = ("theme.css", "viewer.css", "viewer_tools.js", "viewer.js")
 
 
 def viewer_fragment(
@@ -66,41 +59,16 @@ def viewer_fragment(
                 answers[i][m].append(answer)
                 if progress:
                     progress(1)
-    return _section(
-        {
-            "channels": [channel_title(channel) for channel in models[0].config.channels],
-            "classes": CLASS_NAMES,
-            "columns": COLUMNS,
-            "stamps": stamps,
-            "models": list(names or unique_names(models)),
-            "rules": [{"name": rule, "text": Question(rule=rule).text} for rule in rules],
-            "answers": answers,
-            "blobs": [base64.b64encode(data).decode("ascii") for data in blobs],
-        }
-    )
-
-
-def _section(document: Document) -> str:
-    """The document with what shows it. In JSON "<" is spelled out: a name could end the script."""
-    text = json.dumps(document, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    here = resources.files("rotinv.lrp.viewer")
-    files = ("viewer.css", "viewer_tools.js", "viewer.js")
-    style, tools, page = (here.joinpath(name).read_text("utf-8") for name in files)
-    return f"""<section class="lrp-viewer" aria-label="Relevance of decisions">
-<style>
-{style}</style>
-<noscript><p>The maps are drawn by JavaScript, which is off here.</p></noscript>
-<script type="application/json">{text}</script>
-<script>
-(() => {{
-"use strict";
-const root = document.currentScript.parentElement;
-const data = JSON.parse(root.querySelector('script[type="application/json"]').textContent);
-{tools}
-{page}}})();
-</script>
-</section>
-"""
+    document = {
+        "channels": [channel_title(channel) for channel in models[0].config.channels],
+        "classes": CLASS_NAMES,
+        "columns": COLUMNS,
+        "stamps": stamps,
+        "models": list(names or unique_names(models)),
+        "rules": [{"name": rule, "text": Question(rule=rule).text} for rule in rules],
+        "answers": answers,
+    }
+    return section("lrp-viewer", "Relevance of decisions", _FILES, document, blobs)
 
 
 def _answers(
@@ -138,7 +106,7 @@ def _at_layer(one: Explanation, i: int, blobs: Blobs) -> Document:
         "name": one.layer,
         "summed": maps.shape[-1] if summed else 0,
         "shape": shown.shape[1:],
-        **_packed(shown[0], blobs),
+        **packed(shown[0], blobs),
         "sums": [_sums(row) for row in _rows(shown)],
     }
 
@@ -154,15 +122,8 @@ def _sums(row: NDArray) -> list[str]:
     return [f"{value:.4g}" for value in (each if len(each) == 1 else [*each, each.sum()])]
 
 
-def _packed(values: NDArray, blobs: Blobs) -> Document:
-    """An array as 16-bit integers, which times `largest` / 32767 are its values; `blob` is their place."""
-    largest = float(np.abs(values).max(initial=0))
-    whole = np.rint(np.float64(values) * (_LARGEST / (largest or 1))).astype("<i2")
-    return {"blob": blobs.setdefault(whole.tobytes(), len(blobs)), "largest": largest}
-
-
 def _stamp(split: Split, index: int, pixels: NDArray[np.float32], blobs: Blobs) -> Document:
     """A stamp (h, h, c) as the networks read it, and what is known of it."""
     label = None if split.label is None else CLASS_NAMES[split.label[index]]
     known = {"index": index, "label": label, "title": attribution.title(split, index)}
-    return {**known, "shape": pixels.shape, **_packed(pixels, blobs)}
+    return {**known, "shape": pixels.shape, **packed(pixels, blobs)}
