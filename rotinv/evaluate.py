@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from rotinv import cli
+from rotinv.alerts.profile_files import read_profile
 from rotinv.alerts.stamp import first_of
 from rotinv.catalogue import sources
 from rotinv.catalogue.scorer import Scorer, Threshold
@@ -31,6 +32,7 @@ from rotinv.system import pictures
 from rotinv.system.errors import UserError
 from rotinv.system.files import refuse_existing
 
+_REMEDY = "rotinv import_alerts --labels makes a store of alerts that has some"
 _CHOSEN_ON = "validate"  # thresholds and calibrators are not to be chosen on the stamps of the test
 
 
@@ -86,7 +88,8 @@ def _labelled(models: list[Model], paths: list[Path], options: argparse.Namespac
 
 def _unlabelled(models: list[Model], paths: list[Path], options: argparse.Namespace) -> Unlabelled:
     """The scores of alerts without labels, those of each model and of their vote, and the survey's own."""
-    source = sources.open_source(models[0], paths, options.split)
+    profiles = tuple(read_profile(path) for path in options.profile)
+    source = sources.open_source(models[0], paths, options.split, profiles)
     scorer = Scorer(get_kernels(options.device, options.threads), models, Threshold())
     with tqdm(total=len(source), unit="stamps", disable=not cli.progress_wanted()) as bar:
         found = score_unlabelled(scorer, source, bar.update)
@@ -103,8 +106,7 @@ def _agree(found: Unlabelled, paths: list[Path], options: argparse.Namespace) ->
     rows = agreement(found.probability, found.survey, cut=options.survey_cut)
     if not rows:
         raise UserError(
-            f"{paths[0]}: has no labels, and no scores of the survey's own: there is nothing to hold the "
-            "network's against"
+            f"{paths[0]}: has no labels, and no scores of the survey's own to compare with; {_REMEDY}"
         )
     if options.out:
         drawn = Agreement.of(rows, found.probability, found.survey)
@@ -112,7 +114,7 @@ def _agree(found: Unlabelled, paths: list[Path], options: argparse.Namespace) ->
     if options.json:
         print(json.dumps({"scored": title, "agreement": rows}, indent=1))
     else:
-        print(f"{title}: no labels", *agreement_lines(rows), sep="\n")
+        print(f"{title}, no labels: {_REMEDY}", *agreement_lines(rows), sep="\n")
 
 
 def _fitted(on: dict[str, Scores], options: argparse.Namespace) -> dict[str, Calibrator]:
@@ -294,6 +296,7 @@ def _parser() -> cli.Parser:
     text = "without labels: take stamps as real from this score of the survey's own (default: the customary)"
     add("--survey-cut", type=cli.number(0, 1, open_low=True), metavar="X", help=text)
     cli.add_split(parser)
+    cli.add_profile(parser)
     cli.add_overwrite(parser)
     add("--on-bad", choices=("error", "drop"), default="error", help="NaN or infinite pixels, or scores")
     cli.add_device(parser)

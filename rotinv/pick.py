@@ -17,6 +17,7 @@ from rotinv.lrp.viewer.fragments import whole_page
 from rotinv.nn.devices import get_kernels
 from rotinv.runs import folder, model
 from rotinv.stamps.labels import Words, read_labels
+from rotinv.system.errors import UserError
 from rotinv.system.files import refuse_existing, written_whole
 
 COUNT = 200
@@ -26,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     options = _parser().parse_args(argv)
     folders, paths = folder.runs_and_stamps(options.inputs)
-    table, page = (options.out.with_name(f"{options.out.name}{suffix}") for suffix in (".csv", ".html"))
+    table, page = (_named(options.out, suffix) for suffix in (".csv", ".html"))
     formats.check(table, options.overwrite)
     refuse_existing(page, options.overwrite)
     labels = options.labelled and read_labels(options.labelled, Words.of(options.real, options.bogus))
@@ -45,6 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     _tell(picks, source, options)
     cli.note(f"{page}: open it in a browser and label; {table}: why each stamp was chosen")
     return 0
+
+
+def _named(out: Path, suffix: str) -> Path:
+    """The file of that kind; OUT may itself be named as one of the two. Raises UserError for no name."""
+    if not out.name:
+        raise UserError(f"--out {out}: is a folder; add a name for the page and the table, as in {out}/next")
+    stem = out.with_suffix("") if out.suffix in (".csv", ".html") else out
+    return stem.with_name(f"{stem.name}{suffix}")
 
 
 def _write(table: Path, page: Path, scorer: Scorer, source: Source, picks: Picks, overwrite: bool) -> None:

@@ -106,10 +106,19 @@ def test_flags_of_pixels_are_named(night, tmp_path):
     assert packet.pixel_flags == "crCenter edge"
 
 
-@pytest.mark.parametrize("program", ["explain", "evaluate", "view"])
+@pytest.mark.parametrize("program", ["explain", "view"])
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_alerts_given_to_other_programs_are_refused_with_what_to_do(night, run, tmp_path, program, kind):
     given = night if kind == "folder" else night / "a.avro"
     extra = {"explain": ("--index", 0, "--out", tmp_path / "f.png"), "view": ("--out", tmp_path / "p.html")}
     result = call(program, run, given, *extra.get(program, ()))
     assert_refused(result, str(given), "rotinv import_alerts")
+
+
+def test_alerts_given_to_evaluate_are_held_against_their_surveys_score(night, run):
+    """Without labels it cannot tell how good a network is; it says so, and where labels come in."""
+    result = call("evaluate", run, night)
+    assert result.returncode == 0 and "no labels: rotinv import_alerts --labels" in result.stdout
+    assert "agreement with the survey's own score" in result.stdout and "accuracy" not in result.stdout
+    without = night / "a.avro"
+    assert_refused(call("evaluate", run, without), str(without), "rotinv import_alerts --labels")

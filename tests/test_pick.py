@@ -137,8 +137,10 @@ def test_what_is_refused(folder, tmp_path):
     assert_refused(call("pick", run, run, stamps, *out), "cap-0", "is named twice")
     assert_refused(call("pick", run, tmp_path / "absent.h5", *out), "absent.h5", "no such file")
     assert_refused(call("pick", run, stamps, "--count", 0, *out), "at least 1")
+    assert_refused(call("pick", run, stamps, "--out", "."), "--out .", "is a folder")
     (tmp_path / "p.html").write_text("mine")
-    assert_refused(call("pick", run, stamps, *out), "p.html", "exists already")
+    for named in ("p", "p.html", "p.csv"):
+        assert_refused(call("pick", run, stamps, "--out", tmp_path / named), "p.html", "exists already")
     assert (tmp_path / "p.html").read_text() == "mine" and not (tmp_path / "p.csv").exists()
 
 

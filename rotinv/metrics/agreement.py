@@ -129,12 +129,12 @@ def agreement_lines(found: list[Found]) -> Iterator[str]:
         classes = f"{one['real']:,} real, {one['bogus']:,} bogus"
         if one["cut"] is None:
             yield f"  AUC against the labels: {classes}"
-            yield f"  {one['score']:<22}{'':30}AUC {_figure(one['survey_auc'])}"
+            yield f"  {one['score']:<22}{'':34}AUC {_figure(one['survey_auc'])}"
         else:
             yield f"  AUC against {one['score']} cut at {one['cut']:g} ({one['source']}): {classes}"
         for name, figures in one["models"].items():
             spearman_text, auc_text = _figure(figures["spearman"]), _figure(figures["auc"])
-            yield f"  {name:<22}Spearman {spearman_text:<21}AUC {auc_text}"
+            yield f"  {name:<22}Spearman {spearman_text:<25}AUC {auc_text}"
 
 
 def _figure(found: Found | None) -> str:
