@@ -76,6 +76,10 @@ def _tell(picks: Picks, source: Source, options: argparse.Namespace) -> None:
         cli.note(f"{options.labelled}: {among} are labelled already and left out")
     if picks.without_score:
         cli.note(f"{cli.counted(picks.without_score, 'stamp')} without a score cannot be chosen")
+    without = sum(not labelling_pages.has_ids(row) for row in labelling_pages.rows_of(picks))
+    if without:
+        what = f"{cli.counted(without, 'stamp')} without an id: the id in LABELS.csv is the index from 0"
+        (cli.warn if "candidate_id" in source.known else cli.note)(what)
     if len(picks.stamps) < options.count:
         cli.warn(
             f"--count {options.count}: only {cli.counted(len(picks.stamps), 'stamp')} were left to choose"

@@ -6,6 +6,7 @@ import re
 import shutil
 import time
 
+import h5py
 import numpy as np
 import pytest
 from programs import assert_refused, call, make_run, toy_arrays
@@ -88,6 +89,7 @@ def test_stamps_without_ids_go_by_their_index(folder, tmp_path):
     rows, shown = rows_of(tmp_path / "p.csv"), document(tmp_path / "p.html")["stamps"]
     assert [stamp["id"] for stamp in shown] == [row["index"] for row in rows]
     assert all(stamp["object_id"] == "" and stamp["title"] == f"stamp {stamp['id']}" for stamp in shown)
+    assert "5 stamps without an id: the id in LABELS.csv is the index" in done.stderr
 
 
 def test_what_is_labelled_already_is_left_out(folder, tmp_path):
@@ -235,6 +237,32 @@ def test_a_closed_tab_loses_nothing(page, made, tmp_path):
     press(page, ["u", "u", "u", "u"])
     assert signs(page) == "" and current(page) == 1
     assert saved(page, tmp_path) == "id,label,object_id\n"
+
+
+def test_from_alerts_to_a_store_to_train_on(browser, tmp_path):
+    """What the page saves is what import_alerts reads: every label at its alert, by ids of 64 bits."""
+    packets = pytest.importorskip("alert_packets")
+    night = tmp_path / "night"
+    night.mkdir()
+    alerts = [packets.ztf(f"ZTF18aa{i}", int(IDS[i]), packets.sky(63, i)) for i in range(12)]
+    packets.write_avro(night / "a.avro", packets.ZTF, alerts)
+    run = make_run(tmp_path / "run", "cap-mini", channels=["difference"])
+    assert call("pick", run, night, "--count", 10, "--out", tmp_path / "next").returncode == 0
+    browser.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    browser.open(tmp_path / "next.html")
+    press(browser, "rbrbrbrbsr")
+    (tmp_path / "mine.csv").write_text(saved(browser, tmp_path))
+    rows = rows_of(tmp_path / "next.csv")
+    words = {row["candidate_id"]: i % 2 == 0 or i == 9 for i, row in enumerate(rows) if i != 8}
+    arguments = ("--labels", tmp_path / "mine.csv", "--split", "0.4,0.3,0.3", "--out", tmp_path / "store.h5")
+    done = call("import_alerts", night, *arguments)
+    assert done.returncode == 0, done.stderr
+    found = {}
+    with h5py.File(tmp_path / "store.h5") as file:
+        for split in ("train", "validate", "test"):
+            ids = file[f"{split}/candidate_id"].asstr()[:]
+            found |= dict(zip(ids, file[f"{split}/label"][:] == 1, strict=True))
+    assert found == words
 
 
 def test_all_stamps_are_labelled(page, tmp_path):

@@ -27,7 +27,6 @@ from rotinv.stamps.store import CHANNELS, create_store, open_stamps
 
 FPR = 0.01
 VALIDATE = 0.2  # of the labels
-CANDIDATES = 0.1  # of the candidates are in the pool
 
 
 def main():
@@ -62,6 +61,7 @@ def parse():
     parser.add_argument("out", type=Path, help="a folder for stores and runs")
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--candidates", type=float, default=0.1, help="the share of them in the pool")
     parser.add_argument("--blur", type=float, default=0.7, help="standard deviation in pixels")
     return parser.parse_args()
 
@@ -77,7 +77,7 @@ def blurred(options, split, indices=None):
 def make_pool(options, seed, path):
     """A store whose split test are the stamps to choose from."""
     label, rng = open_stamps(options.survey, "train").label, np.random.default_rng(seed)
-    drawn = rng.uniform(size=len(label)) < np.where(label == 1, CANDIDATES, 1)
+    drawn = rng.uniform(size=len(label)) < np.where(label == 1, options.candidates, 1)
     write(path, {"test": blurred(options, "train", np.flatnonzero(drawn))})
     return path
 

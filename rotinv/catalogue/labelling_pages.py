@@ -38,8 +38,12 @@ Row = dict[str, Any]
 
 def fragment(picks: Picks, channels: Sequence[str]) -> str:
     """The stamps as a <section> for a page's body, in the order in which they were chosen."""
-    rows = [dict(zip(picks.rows, values, strict=True)) for values in zip(*picks.rows.values(), strict=True)]
-    return labelling_fragment(picks.stamps, channels, [_to_label(row) for row in rows], NOTE)
+    return labelling_fragment(picks.stamps, channels, [_to_label(row) for row in rows_of(picks)], NOTE)
+
+
+def rows_of(picks: Picks) -> list[Row]:
+    """What is known of each chosen stamp, by the catalogue's columns."""
+    return [dict(zip(picks.rows, values, strict=True)) for values in zip(*picks.rows.values(), strict=True)]
 
 
 def _to_label(row: Row) -> ToLabel:
@@ -47,7 +51,7 @@ def _to_label(row: Row) -> ToLabel:
     think of it, which would lead the eye."""
     id_, object_id = ids_of(row)
     names = [f"object {object_id}"] if object_id else []
-    names += [f"detection {id_}" if "candidate_id" in row else f"stamp {id_}"] if id_ else []
+    names += [f"{'detection' if has_ids(row) else 'stamp'} {id_}"] if id_ else []
     facts = [(name, text) for key, name in _TEXTS.items() if (text := str(row.get(key, "")))]
     for key, (name, form) in _NUMBERS.items():
         if np.isfinite(row.get(key, np.nan)):
@@ -68,12 +72,18 @@ def ids_of(row: Row) -> tuple[str, str]:
     The first is the candidate's id; of stamps that have no ids at all, it is their index. A broker's null, 0,
     is no id.
     """
-    candidate, source = (_id(row.get(name, "")) for name in ("candidate_id", "object_id"))
+    candidate, source = _own_ids(row)
     return (candidate, source) if candidate or source else (str(row["index"]), "")
 
 
-def _id(text: str) -> str:
-    return "" if text == "0" else text
+def has_ids(row: Row) -> bool:
+    """Whether a stamp has an id of its own or of its object."""
+    return any(_own_ids(row))
+
+
+def _own_ids(row: Row) -> tuple[str, str]:
+    candidate, source = (str(row.get(name, "")) for name in ("candidate_id", "object_id"))
+    return "" if candidate == "0" else candidate, "" if source == "0" else source
 
 
 def labelled_by(labels: LabelList) -> Callable[[Block], NDArray[np.bool_]]:
