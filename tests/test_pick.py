@@ -308,6 +308,19 @@ def test_clearing_asks_first(page):
     assert signs(page) == "" and current(page) == 1
 
 
+def test_where_there_is_no_storage_leaving_is_asked_about(page, tmp_path):
+    """Until the labels are saved as a file."""
+    leave = "(() => { const e = new Event('beforeunload', {cancelable: true}); dispatchEvent(e);"
+    leave += " return e.defaultPrevented; })()"
+    press(page, ["r"])
+    assert not page.run(leave)
+    page.run("Storage.prototype.setItem = () => { throw new Error('full'); }; 0")
+    press(page, ["b"])
+    assert signs(page) == "RB" and page.run(leave)
+    assert len(saved(page, tmp_path).splitlines()) == 3
+    assert not page.run(leave)
+
+
 def test_another_tab_of_the_page_is_heard(page):
     press(page, ["r"])
     page.run(

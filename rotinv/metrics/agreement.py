@@ -129,7 +129,8 @@ def agreement_lines(found: list[Found]) -> Iterator[str]:
         classes = f"{one['real']:,} real, {one['bogus']:,} bogus"
         if one["cut"] is None:
             yield f"  AUC against the labels: {classes}"
-            yield f"  {one['score']:<22}{'':34}AUC {_figure(one['survey_auc'])}"
+            own = f"the survey's {one['score']}"
+            yield f"  {own:<56}AUC {_figure(one['survey_auc'])}"
         else:
             yield f"  AUC against {one['score']} cut at {one['cut']:g} ({one['source']}): {classes}"
         for name, figures in one["models"].items():
