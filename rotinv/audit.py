@@ -1,74 +1,147 @@
-"""`python -m rotinv.audit`: where each layer's relevance went, for single stamps, to the last unit."""
+"""`python -m rotinv.audit`: where each layer's relevance went, for single stamps or over a split, to the last
+unit."""
 
 import argparse
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
 from rotinv import cli
-from rotinv.lrp import composites, targets
+from rotinv.lrp import composites, ledger_split, targets
 from rotinv.lrp.attribution import Question
 from rotinv.lrp.ledger_report import Audit, audits
 from rotinv.nn.devices import get_kernels
 from rotinv.runs.model import Model, check_indices, open_models, open_stamps_for, stamps_as_read
+from rotinv.stamps.splits import Split
 from rotinv.system import pictures
+from rotinv.system.errors import UserError
 from rotinv.system.files import refuse_existing
+from rotinv.system.messages import counted
+
+_COUNT = 200  # stamps whose ledgers are told together
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     options = _parser().parse_args(argv)
-    if options.out:
-        _check_pictures(options.out, options.index, options.overwrite)
+    _check(options)
     question = Question(rule=options.rule, target=options.target)
-    composites.named(question.rule)
     (model,) = open_models([options.run])
+    composites.named(question.rule).check(model.network)
     split = open_stamps_for(model, options.stamps, options.split)
-    indices = check_indices(split, options.index)
+    indices = _indices(split, options)
     stamps = stamps_as_read(model, split, indices)
     labels = None if split.label is None else [int(split.label[i]) for i in indices]
     k = get_kernels(options.device, options.threads)
-    found = []
-    for audit in audits(k, model, stamps, question, indices.tolist(), labels, exact=options.exact):
-        found.append(audit)
-        if not options.json:
+    found = audits(k, model, stamps, question, indices.tolist(), labels, exact=options.exact)
+    watched = _Watch(options.fail_above)
+    if options.index:
+        _single(options, model, map(watched.look, found), len(indices))
+    else:
+        _together(options, model, map(watched.look, found), len(indices))
+    return watched.status
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Raise UserError for options that do not go together, and for pictures that cannot be written."""
+    if options.index and options.count is not None:
+        raise UserError("choose the stamps by either --index or --count")
+    if options.out and not options.index:
+        raise UserError("--out: draws single stamps, name them by --index")
+    if options.out:
+        _check_pictures(options.out, options.index, options.overwrite)
+
+
+def _indices(split: Split, options: argparse.Namespace) -> NDArray[np.int64]:
+    """The stamps asked for, or some of the split at random, in their order."""
+    if options.index:
+        return check_indices(split, options.index)
+    count = min(options.count or _COUNT, len(split))
+    rng = np.random.default_rng(options.seed)
+    return np.sort(rng.choice(len(split), count, replace=False)).astype(np.int64)
+
+
+def _single(options: argparse.Namespace, model: Model, found: Iterator[Audit], count: int) -> None:
+    """Print each stamp's ledger, or all as JSON, and draw them."""
+    documents = []
+    for audit in found:
+        if options.json:
+            documents.append(_document(audit))
+        else:
             print(audit, end="\n\n")
         if options.out:
-            audit.save_picture(_picture(options.out, audit.index, len(indices)))
+            audit.save_picture(_picture(options.out, audit.index, count))
     if options.json:
-        print(json.dumps(_document(options, model, found), indent=2))
-    return _status(found)
+        print(json.dumps({**_about(options, model), "stamps": documents}, indent=2))
 
 
-def _status(found: list[Audit]) -> int:
-    """1 if a ledger does not close, which would be an error of this program or of a rule's account."""
-    for audit in found:
+def _together(options: argparse.Namespace, model: Model, found: Iterator[Audit], count: int) -> None:
+    """Print how the lines are distributed over the stamps."""
+    shown = tqdm(found, "auditing", count, unit="stamps", disable=not cli.progress_wanted(), leave=False)
+    amounts = [audit.amounts() for audit in shown if audit.output]
+    if len(amounts) < count:
+        cli.warn(f"{counted(count - len(amounts), 'stamp')} left out: the relevance at the output is 0")
+    if not amounts:
+        raise UserError(f"{options.stamps}: no stamp has relevance at the output; choose another --target")
+    rows = ledger_split.distribution(amounts)
+    if options.json:
+        document = {**_about(options, model), "count": len(amounts), "rows": ledger_split.documents(rows)}
+        print(json.dumps(document, indent=2))
+    else:
+        print("\n".join(ledger_split.lines(rows, len(amounts))))
+
+
+class _Watch:
+    """The exit status: 1 if a ledger does not close, which would be an error of this program or of a rule's
+    account, or if a line is above the limit, in shares of the relevance at the output."""
+
+    def __init__(self, limit: float | None) -> None:
+        self.limit, self.status = limit, 0
+
+    def look(self, audit: Audit) -> Audit:
+        """The audit, after a warning for the first of each."""
         for layer, error in audit.not_closed():
-            cli.warn(f"stamp {audit.index}: layer {layer} does not close ({error:g})")
-            return 1
-    return 0
+            self._fail(f"stamp {audit.index}: layer {layer} does not close ({error:g})")
+        limit = math.inf if self.limit is None else self.limit
+        for layer, line, share in audit.trust.losses[:1] if audit.output else ():
+            if abs(share) > limit:
+                told = f"{layer}'s {line.replace('_', ' ')} is {abs(share):.0%} of what is explained"
+                self._fail(f"stamp {audit.index}: {told}, above --fail-above {limit:g}")
+        return audit
+
+    def _fail(self, told: str) -> None:
+        if not self.status:
+            cli.warn(told)
+        self.status = 1
 
 
-def _document(options: argparse.Namespace, model: Model, found: list[Audit]) -> dict[str, Any]:
-    """What --json prints: amounts in shares of `output`, the sum of |R| at the logits; p is p(candidate)."""
+def _about(options: argparse.Namespace, model: Model) -> dict[str, Any]:
+    """What --json says of the question; amounts are in shares of `output`, the sum of |R| at the logits."""
+    device = "exact" if options.exact else options.device
+    return {"run": model.name, "rule": options.rule, "target": options.target, "device": device}
+
+
+def _document(audit: Audit) -> dict[str, Any]:
+    """What --json says of a stamp; p is p(candidate)."""
     return {
-        "run": model.name,
-        "rule": options.rule,
-        "target": options.target,
-        "device": "exact" if options.exact else options.device,
-        "stamps": [
-            {
-                "index": audit.index,
-                "label": audit.label,
-                "predicted": audit.predicted,
-                "probability": audit.probability,
-                "logits": [float(z) for z in audit.logits],
-                "output": audit.output,
-                "layers": audit.amounts(),
-            }
-            for audit in found
-        ],
+        "index": audit.index,
+        "label": audit.label,
+        "predicted": audit.predicted,
+        "probability": audit.probability,
+        "logits": [float(z) for z in audit.logits],
+        "output": audit.output,
+        "layers": audit.amounts(),
+        "trust": {
+            "share": audit.trust.share if audit.output else None,
+            "deviation": audit.trust.deviation,
+            "doubts": audit.trust.doubts if audit.output else [],
+        },
     }
 
 
@@ -85,11 +158,24 @@ def _check_pictures(out: Path, indices: Sequence[int], overwrite: bool) -> None:
 
 
 def _parser() -> cli.Parser:
-    parser = cli.Parser("audit", "Account for the relevance of single stamps, layer by layer.")
+    parser = cli.Parser("audit", "Account for relevance, layer by layer: of single stamps, or over a split.")
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="folder of a trained run")
     add("stamps", type=Path, metavar="STAMPS", help="stamp store, or .npy or .npz as for score")
-    add("--index", type=cli.integer(0), nargs="+", required=True, metavar="I", help="the stamps' indices")
+    add("--index", type=cli.integer(0), nargs="+", metavar="I", help="single stamps, a ledger each")
+    add(
+        "--count",
+        type=cli.integer(1),
+        metavar="N",
+        help=f"without --index: of so many stamps at random, each line's distribution (default: {_COUNT})",
+    )
+    add("--seed", type=cli.integer(0), default=0, help="of the choice of --count")
+    add(
+        "--fail-above",
+        type=cli.number(0),
+        metavar="X",
+        help="exit with status 1 if a line of a stamp is above X times the relevance at the output",
+    )
     add("--rule", default=composites.DEFAULT, help=composites.HELP)
     add(
         "--target",

@@ -10,9 +10,11 @@ from tqdm import tqdm
 
 from rotinv import cli
 from rotinv.cli import counted
-from rotinv.lrp import attribution, composites, heatmaps, map_figures, targets
-from rotinv.lrp.attribution import Question
+from rotinv.lrp import attribution, composites, heatmaps, map_figures, targets, trust
+from rotinv.lrp.attribution import Explanation, Question
+from rotinv.lrp.ledger_report import audits
 from rotinv.lrp.study import Study, study
+from rotinv.lrp.trust import Trust
 from rotinv.nn.contract import Kernels
 from rotinv.nn.devices import get_kernels
 from rotinv.runs.model import Model, check_indices, open_models, open_stamps_for, unique_names, verdict
@@ -22,7 +24,6 @@ from rotinv.system.errors import UserError
 from rotinv.system.files import refuse_existing
 from rotinv.system.pictures import require_matplotlib
 
-LARGEST_DEVIATION = 1e-4  # of a map from the reference's, in shares of its largest |R|, before it is told
 PICTURES = (".png", ".pdf")
 
 
@@ -58,7 +59,7 @@ def _explain(
     pictures = _picture_names(options.out, indices, options.overwrite)
     with _bar(None, "explaining", "stamps", len(models) * len(indices)) as bar:
         found = study(k, models, split, indices, question, bar.update)
-    _warn_of_deviations(models, found)
+    trusts = _trusts(k, models, found)
     if options.maps:
         found.save(options.maps, overwrite=options.overwrite)
         cli.note(f"{options.maps}: maps of {counted(len(indices), 'stamp')}, not scaled")
@@ -67,21 +68,35 @@ def _explain(
         drawn = _bar(pages, "drawing", "pages", len(indices))
         map_figures.save(pictures, drawn, overwrite=options.overwrite)
         cli.note(f"{', '.join(map(str, pictures))}: {counted(len(indices), 'stamp')} drawn")
-    return _tables(found)
+    return _tables(found, trusts)
 
 
-def _warn_of_deviations(models: list[Model], found: Study) -> None:
-    """Name the stamps whose maps are not the float64 reference's, for each network that has some."""
+def _trusts(k: Kernels, models: list[Model], found: Study) -> list[list[Trust]]:
+    """How far each network's maps of the stamps can be trusted, and a warning for each stamp whose map
+    misleads. Only relevance has a ledger: of other methods the deviations alone are told."""
+    trusts: list[list[Trust]] = []
     for model, answer in zip(models, found.answers, strict=True):
-        off = attribution.deviations(model, found.stamps, found.question, answer)
-        far = np.flatnonzero(~(off <= LARGEST_DEVIATION))
-        which = ", ".join(map(str, found.indices[far]))
-        if len(far):
-            cli.warn(
-                f"{answer.name}: rounding changes maps by more than {LARGEST_DEVIATION:.2%} of their largest "
-                f"value: stamp {which} (by up to {off[far].max():.2g} of it); --device reference draws them "
-                "in float64"
-            )
+        if found.question.method != "lrp":
+            _warn_of_deviations(model, found, answer)
+            continue
+        trusts.append([audit.trust for audit in audits(k, model, found.stamps, found.question)])
+        for index, one in zip(found.indices, trusts[-1], strict=True):
+            if one.doubts:
+                cli.warn(f"{answer.name}, stamp {index}: {'; '.join(one.doubts)}")
+    return trusts
+
+
+def _warn_of_deviations(model: Model, found: Study, answer: Explanation) -> None:
+    """Name the stamps whose maps are not the float64 reference's, if there are some."""
+    off = attribution.deviations(model, found.stamps, found.question, answer)
+    far = np.flatnonzero(~(off <= trust.LARGEST_DEVIATION))
+    which = ", ".join(map(str, found.indices[far]))
+    if len(far):
+        cli.warn(
+            f"{answer.name}: rounding changes maps by more than {trust.LARGEST_DEVIATION:.2%} of their "
+            f"largest value: stamp {which} (by up to {off[far].max():.2g} of it); --device reference draws "
+            "them in float64"
+        )
 
 
 def _check(options: Namespace) -> None:
@@ -124,8 +139,9 @@ def _disagreements(
     return indices[places[: options.count]], [*listed, ""]
 
 
-def _tables(found: Study) -> list[str]:
-    """A table for each stamp, a row for each model: the sum of its maps for each channel, and of all."""
+def _tables(found: Study, trusts: list[list[Trust]]) -> list[str]:
+    """A table for each stamp, a row for each model: the sum of its maps for each channel, and of all; then
+    what is to be known of the maps before they are trusted."""
     where = ", ".join(dict.fromkeys(one.layer for one in found.answers))
     lines = [f"{found.question.text}: sums of the maps at the layer '{where}'"]
     channels = found.answers[0].channels
@@ -139,6 +155,8 @@ def _tables(found: Study) -> list[str]:
             cells = "".join(f"  {value:>{max(10, len(name))}.4g}" for name, value in sums)
             name = verdict(one.probability[i])
             lines.append(f"  {one.name:<{width}}  {name:<9}  {one.probability[i]:>12.4g}{cells}")
+        told = zip(found.answers, trusts, strict=bool(trusts))
+        lines += [f"  {one.name}: {own[i]}" for one, own in told]
     return lines
 
 

@@ -8,7 +8,9 @@ from programs import assert_refused, call, run, toy_arrays
 
 from rotinv.lrp import attribution
 from rotinv.lrp.ledger import LINES
+from rotinv.lrp.ledger_report import audits
 from rotinv.lrp.rules import AlphaBeta
+from rotinv.lrp.trust import trust
 from rotinv.nn.devices import get_kernels
 from rotinv.runs.folder import Config
 from rotinv.runs.model import load_model, open_stamps_for, stamps_as_read, write_weights
@@ -66,7 +68,8 @@ def test_the_table_tells_the_same(mini):
     stamp = json.loads(audit(mini, "--index", 3, "--json").stdout)["stamps"][0]
     result = run("audit", mini, mini / "stamps.npz", "--index", 3)
     assert result.returncode == 0, result.stderr
-    title, header, *rows = result.stdout.strip().splitlines()
+    title, header, *rows, trust = result.stdout.strip().splitlines()
+    assert trust.startswith(f"the map holds {stamp['trust']['share']:.0%} of what is explained")
     assert title.startswith("stamp 3: predicted ")
     assert len(rows) == len(stamp["layers"])
     assert header.split()[:3] == ["layer", "received", "passed"]
@@ -135,3 +138,87 @@ def test_an_account_that_does_not_close_is_an_error(mini, monkeypatch, capsys):
     monkeypatch.setattr(AlphaBeta, "account", forgetful)
     assert program.main([str(mini), str(mini / "stamps.npz"), "--index", "3"]) == 1
     assert "does not close" in capsys.readouterr().err
+
+
+# Whether a map can be trusted.
+
+
+def test_what_is_told_of_a_map(mini):
+    """The share is the map's sum, and what the three largest lines took is in the ledger."""
+    model = load_model(mini)
+    split = open_stamps_for(model, mini / "stamps.npz")
+    pixels = stamps_as_read(model, split, np.arange(20))
+    k, question = get_kernels("reference"), attribution.Question(rule="epsilon")
+    (found,) = attribution.explain(k, model, pixels, question)
+    for audited, maps in zip(audits(k, model, pixels, question), found.maps, strict=True):
+        rows, told = audited.amounts(), audited.trust
+        assert told.share == pytest.approx(maps.sum() / float(audited.entries[0].received[0]))
+        sizes = sorted((abs(row[line]) for row in rows for line in LINES[:-1]), reverse=True)
+        assert [abs(amount) for *_, amount in told.losses] == sizes[:3]
+        for layer, line, amount in told.losses:
+            (row,) = (row for row in rows if row["layer"] == layer)
+            assert amount == pytest.approx(row[line] * np.sign(rows[0]["received"]))
+
+
+def rows_of(share, bias=0.0, deviation=0.0, received=1.0):
+    """The amounts of one layer with a bias, of an output of +-1."""
+    nothing = dict.fromkeys(LINES, 0.0)
+    passed = share * received
+    return [
+        {"layer": "dense", "received": received, "passed": passed, "deviation": deviation, **nothing}
+        | {"bias_positive": bias * received}
+    ]
+
+
+@pytest.mark.parametrize("received", [1.0, -1.0])
+def test_what_is_doubtful(received):
+    def doubts(*case):
+        return trust(rows_of(*case, received=received)).doubts
+
+    assert doubts(0.77) == doubts(1.36, -0.36) == doubts(0.5, 0.5, 1e-4) == []
+    (few,) = doubts(0.49, 0.51)
+    assert "holds 49% of what is explained" in few
+    against, bias = doubts(-1.05, 2.05)
+    assert "holds -105%" in against and "dense's bias positive takes 205%" in bias
+    (many,) = doubts(35.0, -0.5)
+    assert "holds 3500%" in many
+    (inexact,) = doubts(1.0, 0.0, 2e-4)
+    assert "rounding changes the map by 0.0002" in inexact
+    assert len(doubts(np.nan)) == 1
+
+
+def test_a_split_together(mini):
+    """Each figure is a quantile over the single stamps' ledgers."""
+    every = json.loads(audit(mini, "--index", *range(20), "--json").stdout)["stamps"]
+    document = json.loads(audit(mini, "--json").stdout)
+    assert document["count"] == 20
+    found = {(row["layer"], row["line"]): row for row in document["rows"]}
+    for layer, line in (("dense 2", "bias_positive"), ("convolution", "bias_negative")):
+        values = [row[line] for stamp in every for row in stamp["layers"] if row["layer"] == layer]
+        row = found[layer, line]
+        assert [row["low"], row["median"], row["high"]] == pytest.approx(
+            np.quantile(values, (0.05, 0.5, 0.95))
+        )
+        assert row["largest"] == pytest.approx(max(values, key=abs))
+    shares = [stamp["trust"]["share"] for stamp in every]
+    assert found["the map", "share"]["median"] == pytest.approx(np.median(shares))
+    table = audit(mini).stdout
+    assert table.startswith("20 stamps; ") and f"{100 * np.median(shares):.4f}" in table
+
+
+def test_some_of_a_split_at_random(mini):
+    one, again, other = (audit(mini, "--count", 5, "--seed", seed).stdout for seed in (1, 1, 2))
+    assert one == again != other and one.startswith("5 stamps; ")
+
+
+def test_a_limit_is_an_exit_status(mini):
+    strict = run("audit", mini, mini / "stamps.npz", "--fail-above", 0)
+    assert strict.returncode == 1 and "above --fail-above 0" in strict.stderr
+    assert len(strict.stderr.splitlines()) == 1
+    assert audit(mini, "--fail-above", 1000).returncode == 0
+
+
+def test_choices_that_do_not_go_together(mini, tmp_path):
+    assert_refused(audit(mini, "--index", 0, "--count", 3), "--index or --count")
+    assert_refused(audit(mini, "--out", tmp_path / "a.png"), "--index")
+    assert_refused(audit(mini, "--rule", "dense 9=flat"), "dense 9")

@@ -7,10 +7,10 @@ import h5py
 import looks
 import numpy as np
 import pytest
-from programs import ENVIRONMENT, assert_refused, command, make_run, run, toy_arrays
+from programs import ENVIRONMENT, assert_refused, call, command, make_run, run, toy_arrays
 
 from rotinv import explain, score
-from rotinv.lrp import attribution, composites, heatmaps, map_figures
+from rotinv.lrp import attribution, composites, heatmaps, map_figures, trust
 from rotinv.lrp.study import study as ask
 from rotinv.nn.devices import get_kernels
 from rotinv.runs.model import load_model, open_models, open_stamps_for, stamps_as_read
@@ -376,10 +376,24 @@ def test_weights_that_are_not_numbers_are_told(stamps, tmp_path, value, word):
 def test_maps_that_deviate_from_the_reference_are_told(models, stamps, capsys, monkeypatch):
     explained(models[1], stamps, "--compare", models[0], "--index", *INDICES)
     assert "rounding" not in capsys.readouterr().err
-    monkeypatch.setattr(explain, "LARGEST_DEVIATION", 0)
+    monkeypatch.setattr(trust, "LARGEST_DEVIATION", 0)
     explained(models[1], stamps, "--compare", models[0], "--index", *INDICES)
     told = [line for line in capsys.readouterr().err.splitlines() if "rounding" in line]
+    assert len(told) == 2 * len(INDICES)
+    for index, line in zip([*INDICES, *INDICES], told, strict=True):
+        assert f"stamp {index}: rounding changes the map" in line
+    explained(models[1], stamps, "--compare", models[0], "--index", *INDICES, "--method", "gradient-x-input")
+    told = [line for line in capsys.readouterr().err.splitlines() if "rounding" in line]
     assert len(told) == 2 and all(f"stamp {', '.join(map(str, INDICES))} (" in line for line in told)
+
+
+def test_what_is_told_of_each_map_is_what_audit_tells(models, stamps, capsys):
+    explained(models[1], stamps, "--compare", models[0], "--index", *INDICES)
+    told = capsys.readouterr().out
+    for folder in models[:2]:
+        audited = call("audit", folder, stamps, "--index", *INDICES)
+        lines = [line for line in audited.stdout.splitlines() if line.startswith("the map holds")]
+        assert len(lines) == len(INDICES) and all(line in told for line in lines)
 
 
 def test_deviations_are_those_of_the_maps(models, stamps):

@@ -133,8 +133,10 @@ def audited(folder, model, rule):
     tables = []
     for block in result.stdout.strip().split("\n\n"):
         title, _, *lines = block.splitlines()
+        doubts = [line.removeprefix("doubtful: ") for line in lines if line.startswith("doubtful: ")]
+        *lines, trust = lines[: len(lines) - len(doubts)]
         cells = [re.fullmatch(r"(.+?)" + r"\s+(\S+)" * (len(COLUMNS) - 1), line).groups() for line in lines]
-        tables.append((title, [list(row) for row in cells]))
+        tables.append((title, [list(row) for row in cells], trust, doubts))
     return tables
 
 
@@ -142,9 +144,10 @@ def test_ledgers_are_those_that_audit_prints(document, folder):
     for model in ("deephits", "cap"):
         for rule in RULES:
             tables = audited(folder, model, rule)
-            for i, (title, cells) in enumerate(tables):
+            for i, (title, cells, trust, doubts) in enumerate(tables):
                 answer = document["answers"][i][("deephits", "cap").index(model)][RULES.index(rule)]
                 assert answer["ledger"] == cells
+                assert (answer["trust"], answer["doubts"]) == (trust, doubts)
                 assert f"100% is {answer['output']}," in title
                 assert f"predicted {answer['predicted']}, " in title
 
@@ -344,6 +347,8 @@ def test_colours(page, explained):
     assert (np.diff(green.ravel()[order]) <= 60).all()  # the stronger the darker, but for the two hues' ways
     ticks = shown(page, "[...v.querySelectorAll('.ticks span')].map((s) => +s.textContent)")
     np.testing.assert_allclose(ticks, np.abs(maps).max() * np.linspace(-1, 1, 5), rtol=1e-3)
+    told = shown(page, "v.querySelector('.trust').textContent")
+    assert told.startswith("Of the stamp: the map holds ")
     note = shown(page, "v.querySelector('.note').textContent")
     assert "The scale is one for the four rotations and all channels" in note
 

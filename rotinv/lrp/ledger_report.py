@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rotinv.lrp import composites, ledger
 from rotinv.lrp.attribution import Question
 from rotinv.lrp.ledger import LINES, Entry
+from rotinv.lrp.trust import Trust, trust
 from rotinv.metrics import rates
 from rotinv.nn.contract import Kernels
 from rotinv.nn.devices import exact_kernels
@@ -96,9 +97,16 @@ class Audit:
         lines = [f"{self.title}; {whole}", f"{layer:<26}" + "".join(f"{name:>11}" for name in columns)]
         for layer, *cells in self.cells():
             lines.append(f"{layer:<26}" + "".join(f"{cell:>11}" for cell in cells))
+        if self.output:
+            lines += [str(self.trust), *(f"doubtful: {doubt}" for doubt in self.trust.doubts)]
         return "\n".join(lines)
 
     __repr__ = __str__
+
+    @property
+    def trust(self) -> Trust:
+        """What share of the output the map holds, the largest losses, the deviation, and what is doubtful."""
+        return trust(self.amounts())
 
     def amounts(self) -> list[dict[str, Any]]:
         """The rows of the table: a layer's amounts in shares of `output` (where that is 0, all are 0)."""

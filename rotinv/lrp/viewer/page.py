@@ -92,6 +92,8 @@ def _answers(
             "probability": f"{block[0].probability[i]:.4g}",
             "output": f"{audit.output:.6g}",
             "ledger": audit.cells(),
+            "trust": str(audit.trust) if audit.output else "",
+            "doubts": audit.trust.doubts if audit.output else [],
             "layers": [_at_layer(one, i, blobs) for one in block],
         }
 

@@ -39,6 +39,7 @@ const ticks = make("div", { class: "ticks" });
 const scale = make("div", { class: "scale" }, bar, ticks);
 const note = make("p", { class: "note" });
 const readout = make("output", { "aria-live": "polite" });
+const trust = make("p", { class: "trust" });
 const caption = make("p", { class: "note" });
 const rows = make("tbody");
 const head = make("tr", {}, ...data.columns.map((name) => make("th", { scope: "col" }, name)));
@@ -53,7 +54,7 @@ root.append(
       choices("rule", "Rule", data.rules.map((rule) => rule.name)),
       make("label", { class: "layer" }, make("span", {}, "Layer"), layers),
       rotations),
-    make("div", { class: "look" }, verdict, seen, says, maps, scale, readout, note)),
+    make("div", { class: "look" }, verdict, seen, says, maps, trust, scale, readout, note)),
   caption,
   make("div", { class: "ledger", tabindex: "0", role: "region", "aria-label": "Ledger" }, table));
 
@@ -83,6 +84,7 @@ function show() {
   if (isVector(layer)) showUnits(layer);
   else showMaps(layer);
   showScale(layer);
+  showTrust();
   showLedger();
   showCursor();
 }
@@ -197,6 +199,14 @@ function showScale(layer) {
   note.textContent = `${data.rules[picked.rule].text}. Red adds to it, blue takes from it. `
     + `The scale is one for ${among.join(" and ") || "the layer"}: it reaches to the largest `
     + `magnitude, ${format(layer.largest, layer.largest)}. Each stamp, model, rule and layer has its own.`;
+}
+
+/** What share of the logit the map holds, what took the rest, and why it misleads, if it does. */
+function showTrust() {
+  const { trust: told, doubts } = answered();
+  trust.hidden = !told;
+  trust.replaceChildren(`Of the stamp: ${told}.`,
+    ...doubts.map((doubt) => make("strong", {}, ` Doubtful: ${doubt}.`)));
 }
 
 function showLedger() {
