@@ -101,6 +101,8 @@ def test_sample_moments(rng):
 def test_density_and_distribution_are_scipys(df, nc):
     x = nc + np.linspace(-3, 8, 60)
     expected = stats.nct.pdf(x, df, nc)
+    if not np.isfinite(expected).all():
+        pytest.skip("this SciPy's own density is infinite here (1.12 is)")
     np.testing.assert_allclose(np.exp(noncentral_t.log_density(x, df, nc)), expected, rtol=1e-6, atol=1e-12)
     np.testing.assert_allclose(
         noncentral_t.cumulative(x, df, nc), stats.nct.cdf(x, df, nc), rtol=0, atol=1e-6
@@ -175,7 +177,7 @@ def test_the_fit_finds_what_was_drawn(rng, df, nc):
     expected = stats.kstest(x, lambda v: noncentral_t.cumulative((v - fit.loc) / fit.scale, fit.df, fit.nc))
     np.testing.assert_allclose(fit.distance, expected.statistic, rtol=1e-9)
     around = np.linspace(x.min() - 1, x.max() + 1, 200_001)
-    np.testing.assert_allclose(np.trapezoid(fit.density(around), around), 1, atol=2e-3)
+    np.testing.assert_allclose(integrate.trapezoid(fit.density(around), around), 1, atol=2e-3)
 
 
 def test_a_fit_does_not_depend_on_the_unit(rng):
@@ -319,7 +321,7 @@ def test_the_curve_lies_over_the_bars(rng):
     counts, edges, _ = axes.patches[0].get_data()
     bars = (counts * np.diff(edges)).sum()
     np.testing.assert_allclose(bars, 400 * (bins[1] - bins[0]), rtol=1e-9)
-    np.testing.assert_allclose(np.trapezoid(y, x), bars, rtol=0.03)
+    np.testing.assert_allclose(integrate.trapezoid(y, x), bars, rtol=0.03)
 
 
 def test_bins_go_by_the_number_of_stamps(rng):
