@@ -230,7 +230,7 @@ def other_survey(n, seed):
 
 
 def test_few_stamps_of_another_survey_are_enough_to_tune(tmp_path):
-    """Ten steps on 80 of its stamps: above what the network was before, and far above one from scratch."""
+    """Ten steps on 240 of its stamps: above what the network was before, and far above one from scratch."""
     learned = Schedule(batch=20, iterations=60, extend_by=0, validate_every=30, dropout=0)
     arrays = toy_arrays(n=600)
     source = tmp_path / "source"
@@ -240,7 +240,7 @@ def test_few_stamps_of_another_survey_are_enough_to_tune(tmp_path):
 
     def right(name, **options):
         run = tmp_path / name
-        clf = rotinv.fit(*other_survey(100, 3), out=run, schedule=few, threads=1, **options)
+        clf = rotinv.fit(*other_survey(300, 3), out=run, schedule=few, threads=1, **options)
         return np.mean(clf.predict(test) == label)
 
     before = np.mean(rotinv.load(source).predict(test) == label)
