@@ -33,6 +33,8 @@ def convolution(passed, side, c, o, size, pad, **more):
             return [y]
         if passed == "contributions":
             return k.conv2d.contributions(x, w, b, pad)
+        if passed == "sums":
+            return [k.conv2d.sums(x, w, b, pad)]
         if passed == "redistribute":
             return [k.conv2d.redistribute(x, w, dz, also, pad)]
         dw, db = k.zeros(w.shape), k.zeros(b.shape)
@@ -107,6 +109,7 @@ CASES = {
     "conv2d_gradients_64": convolution("gradients", 7, 8, 36, 3, 1),
     "conv2d_gradients_32": convolution("gradients", 8, 5, 7, 4, 0),
     "conv2d_gradients_sum": convolution("gradients", 15, 4, 32, 3, 1),
+    "conv2d_sums": convolution("sums", 7, 3, 5, 3, 1),
     "conv2d_epilogue": drawn((2, 7, 7, 3), (2, 7, 7, 3))(
         lambda k, a, b: [k.conv2d.epilogue(a, b, 0.1, 1)[0], *k.conv2d.epilogue(a, b, 0.1, 2)]
     ),

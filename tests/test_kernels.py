@@ -173,6 +173,9 @@ def test_epilogue_activates_and_pools_the_sums(k, rng, side, slope):
     np.testing.assert_array_equal(index, winner)
 
 
+ROUNDED = 1e-7  # of each sum itself, however its terms cancel: float32 rounds by 6e-8
+
+
 @pytest.mark.parametrize("negative", [False, True])
 @pytest.mark.parametrize("case", CONVOLUTIONS)
 def test_convolution_contributions_and_redistribute(k, reference, rng, case, negative):
@@ -188,6 +191,7 @@ def test_convolution_contributions_and_redistribute(k, reference, rng, case, neg
     slow_neg += slow_convolution(neg(x64), pos(w64), np.zeros_like(b64), pad)
     assert_close(z_pos, slow_pos)
     assert_close(z_neg, slow_neg)
+    np.testing.assert_allclose(k.conv2d.sums(x, w, b, pad), slow_pos + slow_neg, rtol=ROUNDED, atol=0)
     r = k.conv2d.redistribute(x, w, c_pos, c_neg, pad)
     assert_close(r, reference.conv2d.redistribute(x64, w64, *np.asarray([c_pos, c_neg], float), pad))
     # what all units hand down, from the sums: sum_i R_i = sum_j (z+_j - b+_j) c+_j + (z-_j - b-_j) c-_j
@@ -202,7 +206,7 @@ def test_equal_windows_have_equal_sums(k, rng, c, o, size, negative):
     x, w, b, _ = conv_case(k, rng, 2, 23, c, o, size, 1)
     x = x if negative else np.abs(x)
     x[0, 2:19, 3:22], x[1, :, :], x[1, 20] = x[0, 0, 0], x[1, 0, 0], x[1, 1, 1] + 1
-    sums = np.concatenate(k.conv2d.contributions(x, w, b, 1), axis=3)
+    sums = np.concatenate([*k.conv2d.contributions(x, w, b, 1), k.conv2d.sums(x, w, b, 1)], axis=3)
     padded = np.pad(np.asarray(x), ((0, 0), (1, 1), (1, 1), (0, 0)))
     windows = sliding_window_view(padded, (size, size), axis=(1, 2)).reshape(-1, c * size * size)
     _, group, members = np.unique(windows, axis=0, return_inverse=True, return_counts=True)
@@ -216,14 +220,14 @@ CHANNELS_AND_SIZES = [(4, 4), (6, 3), (10, 3), (12, 3), (20, 3), (64, 3)]
 
 
 def relevance_passes(k, rng, c, size, negative):
-    """contributions and redistribute of some of 19 images, as a function; one may be all negative."""
+    """contributions, sums and redistribute of some of 19 images, as a function; one may be all negative."""
     x, w, b, c_pos = conv_case(k, rng, 19, 13, c, 18, size, 1)
     x, c_neg = np.abs(x), draw(k, rng, *c_pos.shape)
     x[3] *= -1 if negative else 1
 
     def passes(k, some):
         r = k.conv2d.redistribute(x[some], w, c_pos[some], c_neg[some], 1)
-        return [*k.conv2d.contributions(x[some], w, b, 1), r]
+        return [*k.conv2d.contributions(x[some], w, b, 1), k.conv2d.sums(x[some], w, b, 1), r]
 
     return passes
 
@@ -283,6 +287,7 @@ def test_dense_contributions_and_redistribute(k, rng, n, c, o, negative):
     c_pos, c_neg = draw(k, rng, n, o), draw(k, rng, n, o)
     x64, w64, b64 = (np.asarray(a, np.float64) for a in (x, w, b))
     z = x64[:, :, None] * w64  # z_ij, (n, i, j)
+    np.testing.assert_allclose(k.dense.sums(x, w, b), z.sum(axis=1) + b64, rtol=ROUNDED, atol=0)
     z_pos, z_neg = k.dense.contributions(x, w, b)
     assert_close(z_pos, np.maximum(z, 0).sum(axis=1) + np.maximum(b64, 0))
     assert_close(z_neg, np.minimum(z, 0).sum(axis=1) + np.minimum(b64, 0))

@@ -6,7 +6,7 @@
 import numpy as np
 from numba import prange
 
-from rotinv.kernels.cpu import direct, signed_sums, winograd, winograd_gradients
+from rotinv.kernels.cpu import direct, double_sums, signed_sums, winograd, winograd_gradients
 from rotinv.kernels.cpu.activation import masked
 from rotinv.kernels.cpu.direct import activate
 from rotinv.kernels.cpu.elementwise import is_negative_anywhere, join_channels, product, split_signs
@@ -62,6 +62,10 @@ def contributions(x, w, b, pad):
         x, w = np.concatenate(split_signs(x), axis=3), np.concatenate([w, -w], axis=2)
         x = np.abs(x, out=x)
     return signed_sums.contributions(x, w, b, pad, _shape(x, w, pad))
+
+
+def sums(x, w, b, pad):
+    return double_sums.sums(x, w, b, pad, _shape(x, w, pad))
 
 
 def epilogue(z_pos, z_neg, slope, pool):

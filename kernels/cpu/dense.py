@@ -6,6 +6,7 @@
 import numpy as np
 from numba import prange
 
+from rotinv.kernels.cpu import double_sums
 from rotinv.kernels.cpu.direct import activate, panels, panels_transposed
 from rotinv.kernels.cpu.elementwise import is_negative_anywhere, product, split_signs
 from rotinv.kernels.cpu.jit import kernel
@@ -33,6 +34,11 @@ def contributions(x, w, b):
         w_pos, w_neg = np.concatenate([w_pos, w_neg]), np.concatenate([w_neg, w_pos])
         x = np.concatenate(split_signs(x), axis=1)
     return forward(x, w_pos, b_pos, 1.0), forward(x, w_neg, b_neg, 1.0)
+
+
+def sums(x, w, b):
+    """As a convolution of maps of one pixel."""
+    return double_sums.sums(x[:, None, None], w[None, None], b, 0, (len(x), 1, 1, w.shape[1]))[:, 0, 0]
 
 
 def redistribute(x, w, c_pos, c_neg):

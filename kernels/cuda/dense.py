@@ -31,6 +31,10 @@ def contributions(on, x, w, b):
     return z_pos, z_neg
 
 
+def sums(on, x, w, b):
+    return conv2d.sums(on, _as_map(x), w[None, None], b, 0).reshape(len(x), len(b))
+
+
 def redistribute(on, x, w, c_pos, c_neg):
     maps = _as_map(x), w[None, None], _as_map(c_pos), _as_map(c_neg)
     return conv2d.redistribute(on, *maps, 0).reshape(x.shape)

@@ -33,6 +33,10 @@ def contributions(x, w, b, pad):
     return _as_maps(z_pos, x, w, pad), _as_maps(z_neg, x, w, pad)
 
 
+def sums(x, w, b, pad):
+    return _as_maps(dense.sums(_windows(x, w.shape, pad), _matrix(w), b), x, w, pad)
+
+
 def epilogue(z_pos, z_neg, slope, pool):
     return _activated(z_pos + z_neg, slope, pool)
 

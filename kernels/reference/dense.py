@@ -41,6 +41,10 @@ def contributions(x, w, b):
     return z_pos, z_neg
 
 
+def sums(x, w, b):
+    return _row_by_row(x, w) + b
+
+
 def redistribute(x, w, c_pos, c_neg):
     x_pos, x_neg = _split(x)
     w_pos, w_neg = _split(w)

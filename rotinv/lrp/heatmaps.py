@@ -156,7 +156,7 @@ def _derivatives(
     inputs, tape = [], []
     for layer, p in zip(network.layers, views, strict=True):
         inputs.append(x)
-        x, saved = layer.forward_signed(k, p, x)
+        x, saved = layer.forward_signed(k, p, x, exact_z=True)
         tape.append(saved)
     inputs.append(logits)
     d = targets.gradient(k, logits, target)

@@ -6,9 +6,11 @@ holds between each layer and the one below it, except for the losses that ledger
 
 The class that is explained is that of the scoring pass. Everything else comes from a second forward pass,
 which sums z as z+ + z-. Eqs. 2 to 4 divide by z+, z- and z: where these are nearly 0, the activations must be
-the same sums. And where pixels are equal, the sums that max-pooling compares must be equal too, or rounding
-would decide which of them gets the relevance. The cpu's scoring pass gives neither: Winograd's filtering
-(Lavin and Gray 2016), which makes it fast, rounds each place of its tiles in another way.
+the same sums. In z the two may cancel, and what float32 rounded away is then a large part of it: where a rule
+divides by z, the layer's z is summed in float64. And where pixels are equal, the sums that max-pooling
+compares must be equal too, or rounding would decide which of them gets the relevance. The cpu's scoring pass
+gives neither: Winograd's filtering (Lavin and Gray 2016), which makes it fast, rounds each place of its tiles
+in another way.
 """
 
 from collections.abc import Iterator
@@ -87,11 +89,13 @@ def descend(
 ) -> Iterator[Step]:
     """The steps of the relevance pass, from the last layer to the first, for R (n, classes) at the logits."""
     composite.check(network)
-    signed, p = network.record_signed(k, params, x), network.views(params)
-    first = next((i for i, shapes in enumerate(network.param_shapes) if shapes), None)
+    first = next(iter(network.weighted), None)
+    shapes = zip(network.names, network.out_shapes, strict=True)
+    rules = [composite.of(*layer, is_first=i == first) for i, layer in enumerate(shapes)]
+    signed = network.record_signed(k, params, x, [rule.divides_by_z for rule in rules])
+    p = network.views(params)
     for i in range(len(network.layers) - 1, -1, -1):
-        layer = network.layers[i]
-        rule = composite.of(network.names[i], network.out_shapes[i], is_first=i == first)
+        layer, rule = network.layers[i], rules[i]
         received, r = r, layer.relevance(k, p[i], signed[i], r, rule)
         yield Step(network.names[i], layer, rule, p[i], signed[i], received, r)
 

@@ -32,6 +32,7 @@ class _Plain:
     """A rule of the products a_i w_ij themselves."""
 
     mean: ClassVar[MeanShares] = "proportional"
+    divides_by_z: ClassVar[bool] = False
 
     def terms(self, a: Array, w: Array, b: Array) -> list[Term] | None:
         return None
@@ -45,6 +46,7 @@ class Epsilon(_Plain):
     """
 
     eps: float = 1e-6
+    divides_by_z: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check_not_negative(eps=self.eps)
@@ -109,6 +111,7 @@ class ZPlus:
     """R_i = sum_j z_ij^+ / sum_i z_ij^+ R_j: alpha 1, beta 0 without the bias."""
 
     mean: ClassVar[MeanShares] = "proportional"
+    divides_by_z: ClassVar[bool] = False
 
     def terms(self, a: Array, w: Array, b: Array) -> list[Term] | None:
         return [(a, w, 0 * b)]
@@ -122,6 +125,8 @@ class ZPlus:
 
 class _Positive:
     """A rule whose products are all >= 0: R_i = sum_j z_ij / z_j R_j over them."""
+
+    divides_by_z: ClassVar[bool] = False  # theirs is a sum in which nothing cancels
 
     def shares(self, k: Kernels, z_pos: Array, z_neg: Array, r: Array) -> tuple[Array, Array]:
         return k.shares.joint(z_pos, z_neg, r, 0, 0)

@@ -72,6 +72,12 @@ class Conv2dKernels(Protocol):
         windows of x are equal, so are their sums, to the last bit.
         """
 
+    def sums(self, x: Array, w: Array, b: Array, pad: int) -> Array:
+        """z = z+ + z-, added up in float64 and rounded once: exact to a rounding where z+ and z- cancel.
+
+        Where two windows of x are equal, so are their sums, to the last bit.
+        """
+
     def epilogue(self, z_pos: Array, z_neg: Array, slope: float, pool: int) -> tuple[Array, Array | None]:
         """y and the winners, as `forward` returns them, from z = z+ + z-."""
 
@@ -93,6 +99,9 @@ class DenseKernels(Protocol):
 
     def contributions(self, x: Array, w: Array, b: Array) -> tuple[Array, Array]:
         """z+ and z- of each unit, as Conv2dKernels.contributions."""
+
+    def sums(self, x: Array, w: Array, b: Array) -> Array:
+        """z of each unit, as Conv2dKernels.sums."""
 
     def redistribute(self, x: Array, w: Array, c_pos: Array, c_neg: Array) -> Array:
         """R_i = sum_j z_ij^+ c+_j + z_ij^- c-_j, shaped as x."""

@@ -69,6 +69,10 @@ class Rule(Protocol):
         Equal for rules that do not look at their input, such as w² and flat.
         """
 
+    @property
+    def divides_by_z(self) -> bool:
+        """Whether it divides by z itself, in which z+ and z- may cancel, and so needs an exact z."""
+
     def terms(self, a: Array, w: Array, b: Array) -> list[Term] | None:
         """The terms whose products are shared out; None for a, w, b themselves."""
 
@@ -103,8 +107,12 @@ class Layer:
         """R of the input from R of the output."""
         raise NotImplementedError
 
-    def forward_signed(self, k: Kernels, p: Params, x: Array) -> tuple[Array, Any]:
-        """The output, summed as z+ + z- where there are weights, and what `relevance` and `backward` need."""
+    def forward_signed(self, k: Kernels, p: Params, x: Array, exact_z: bool = False) -> tuple[Array, Any]:
+        """The output, and what `relevance` and `backward` need.
+
+        Where there are weights it is z+ + z-, each summed by itself, or with `exact_z` a z that is summed in
+        float64 and rounded once.
+        """
         return self.forward(k, p, x, SCORE)
 
     def lost(self, k: Kernels, saved: Any, r: Array, rule: Rule) -> Params:

@@ -12,7 +12,10 @@ from rotinv.system.errors import UserError
 
 
 class Signed(NamedTuple):
-    """What `forward_signed` saves: all that `Affine` has, and z+ and z- for the relevance."""
+    """What `forward_signed` saves: all that `Affine` has, and z+ and z- for the relevance.
+
+    Of an exact z they are its parts: in each place one of the two is 0.
+    """
 
     a: Array
     y: Array
@@ -106,8 +109,9 @@ class Conv2d(Weighted):
             saved.a, p["w"], saved.y, saved.winner, dy, self.pad, self.slope, g["w"], g["b"], wanted
         )
 
-    def forward_signed(self, k: Kernels, p: Params, a: Array) -> tuple[Array, Signed]:
-        z_pos, z_neg = k.conv2d.contributions(a, p["w"], p["b"], self.pad)
+    def forward_signed(self, k: Kernels, p: Params, a: Array, exact_z: bool = False) -> tuple[Array, Signed]:
+        args = a, p["w"], p["b"], self.pad
+        z_pos, z_neg = _parts(k.conv2d.sums(*args)) if exact_z else k.conv2d.contributions(*args)
         y, winner = k.conv2d.epilogue(z_pos, z_neg, self.slope, self.pool)
         return y, Signed(a, y, winner, z_pos, z_neg)
 
@@ -146,8 +150,9 @@ class Dense(Weighted):
         k.dense.backward_params(saved.a, dz, g["w"], g["b"])
         return k.dense.backward_input(dz, p["w"]) if wanted else None
 
-    def forward_signed(self, k: Kernels, p: Params, a: Array) -> tuple[Array, Signed]:
-        z_pos, z_neg = k.dense.contributions(a, p["w"], p["b"])
+    def forward_signed(self, k: Kernels, p: Params, a: Array, exact_z: bool = False) -> tuple[Array, Signed]:
+        args = a, p["w"], p["b"]
+        z_pos, z_neg = _parts(k.dense.sums(*args)) if exact_z else k.dense.contributions(*args)
         y = k.activation.forward(z_pos + z_neg, self.slope)
         return y, Signed(a, y, None, z_pos, z_neg)
 
@@ -157,6 +162,11 @@ class Dense(Weighted):
     def redistribute(self, k: Kernels, shared: Shared) -> Array:
         c = shared.c_pos, shared.c_neg
         return _total([k.dense.redistribute(a, w, *c) for a, w, _ in shared.terms])
+
+
+def _parts(z: Array) -> tuple[Array, Array]:
+    """z where it is positive and where it is negative, 0 elsewhere."""
+    return z.clip(0, None), z.clip(None, 0)
 
 
 def _added(pairs: list[tuple[Array, Array]]) -> tuple[Array, Array]:

@@ -157,16 +157,19 @@ class Network:
             dy = self.layers[i].backward(k, p[i], g[i], tape[i], dy, wanted)
         return dy if to_input else None
 
-    def record_signed(self, k: Kernels, params: Array, x: Array) -> Tape:
-        """What each layer saved in a forward pass that sums z as z+ + z-.
+    def record_signed(
+        self, k: Kernels, params: Array, x: Array, exact_z: Sequence[bool] | None = None
+    ) -> Tape:
+        """What each layer saved in a forward pass that sums z as z+ + z-, or exactly where `exact_z` says so.
 
         Unlike the sums of `forward`, which may be reckoned by a shortcut that rounds otherwise from pixel to
         pixel, these are equal where their inputs are: so pooling's winners do not depend on rounding.
         """
         self._check(k, params, x)
         signed: Tape = []
-        for layer, p in zip(self.layers, self.views(params), strict=True):
-            x, saved = layer.forward_signed(k, p, x)
+        exact_z = exact_z or [False] * len(self.layers)
+        for layer, p, exact in zip(self.layers, self.views(params), exact_z, strict=True):
+            x, saved = layer.forward_signed(k, p, x, exact)
             signed.append(saved)
         return signed
 

@@ -163,6 +163,28 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_contributions_8(CONTRIB
     contributions<8, 2>(CONTRIBUTIONS_ARGUMENTS);
 }
 
+// ---- z, added up in float64, in which a product of two floats is exact, and rounded once
+
+extern "C" __global__ void conv2d_sums(const float* __restrict__ x, const float* __restrict__ w,
+                                       const float* __restrict__ b, float* __restrict__ z, int pad, int height,
+                                       int width, int c, int size, int p, int q, int o, int count) {
+    EACH(at, count) {
+        const int out = at % o, pixel = at / o, column = pixel % q - pad, row = pixel / q % p - pad;
+        const float* image = x + (size_t)(pixel / q / p) * height * width * c;
+        double sum = b[out];
+        for (int i = 0; i < size; ++i) {
+            if (row + i < 0 || row + i >= height) continue;
+            for (int j = 0; j < size; ++j) {
+                if (column + j < 0 || column + j >= width) continue;
+                const float* from = image + ((size_t)(row + i) * width + column + j) * c;
+                const float* weight = w + (size_t)(i * size + j) * c * o + out;
+                for (int k = 0; k < c; ++k) sum += (double)from[k] * weight[(size_t)k * o];
+            }
+        }
+        z[at] = (float)sum;
+    }
+}
+
 // ---- R = x+ (c+ w+ + c- w-) + x- (c+ w- + c- w+), each bracket a sum over the outputs that an x feeds
 
 #define REDISTRIBUTE_PARAMETERS                                                                              \
