@@ -67,7 +67,7 @@ def _train(network: Network) -> NDArray[np.float32]:
     for step in range(STEPS):
         stamps, label = _stamps(rng, BATCH)
         logits, tape = network.record(k, params, k.asarray(stamps), Train(SEED, step))
-        _, dz = k.softmax.cross_entropy(logits, k.asindex(label))
+        _, dz = k.softmax.cross_entropy(logits, k.asindex(label), k.asarray([1.0, 1.0]))
         network.backward(k, params, grads, tape, dz)
         k.sgd.update(params, grads, RATE)
     return params.astype(np.float32)

@@ -53,7 +53,7 @@ def _network(k: Kernels, arch: str, what: str, batch: int) -> Operation:
 
     def training() -> None:
         logits, tape = network.record(k, params, stamps, Train(0, 0))
-        _, dz = k.softmax.cross_entropy(logits, label)
+        _, dz = k.softmax.cross_entropy(logits, label, k.asarray([1.0, 1.0]))
         network.backward(k, params, grads, tape, dz)
         k.sgd.update(params, grads, 0.01)
 

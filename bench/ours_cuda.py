@@ -25,7 +25,7 @@ def training(k: Kernels, arch: str) -> operations.Operation:
 
     def step(stamps, label, seed, number, rate):
         logits, tape = network.record(k, params, stamps, Train(seed, number))
-        loss, dz = k.softmax.cross_entropy(logits, label)
+        loss, dz = k.softmax.cross_entropy(logits, label, k.asarray([1.0, 1.0]))
         network.backward(k, params, grads, tape, dz)
         k.sgd.update(params, grads, rate)
         return loss

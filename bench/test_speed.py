@@ -23,11 +23,11 @@ def test_a_training_step_against_the_reference(arch):
     stamps = np.random.default_rng(6).uniform(size=(8, *network.in_shape)).astype(np.float32)
     label, mode = cpu.asindex(np.arange(8) % 2), Train(1, 2)
     logits, tape = network.record(cpu, params, stamps, mode)
-    loss, dz = cpu.softmax.cross_entropy(logits, label)
+    loss, dz = cpu.softmax.cross_entropy(logits, label, cpu.asarray([1.0, 1.0]))
     grads = cpu.zeros((network.size,))
     network.backward(cpu, params, grads, tape, dz)
     exact_logits, _ = network.record(reference, np.float64(params), np.float64(stamps), mode)
-    exact_loss, _ = reference.softmax.cross_entropy(exact_logits, label)
+    exact_loss, _ = reference.softmax.cross_entropy(exact_logits, label, reference.asarray([1.0, 1.0]))
     exact = np.zeros(network.size)
     network.backward(reference, np.float64(params), exact, Widener(cpu, reference)(tape), np.float64(dz))
     for found, expected in ((logits, exact_logits), (loss, exact_loss), (grads, exact)):

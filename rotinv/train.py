@@ -238,7 +238,8 @@ def _add_initial(parser: cli.Parser) -> None:
 def _add_stamps(parser: cli.Parser) -> None:
     """The options of what the stamps of a batch are."""
     text = (
-        "batches: stamps of the smaller class are repeated, so that as many of each come (default: batches "
+        "batches: stamps of the smaller class are repeated, so that as many of each come; weights: their "
+        "losses weigh so much more (default: batches "
         f"where it has below {100 * trials.FEW:.0f} in 100 of the stamps to train with, or none)"
     )
     parser.add_argument("--balance", choices=BALANCES, help=text)

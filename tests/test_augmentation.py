@@ -1,17 +1,25 @@
 """Stamps mirrored and shifted, and classes of unequal size, in a training."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import DEVICES, kernels_of
 from programs import assert_refused, call, toy_arrays
+from scipy import special
 
 import rotinv
 from rotinv import pack
-from rotinv.runs import trials
+from rotinv.nn import architectures
+from rotinv.nn.devices import get_kernels
+from rotinv.nn.layers import Train
+from rotinv.runs import training, trials
 from rotinv.runs.augmentation import augmented
 from rotinv.runs.folder import BALANCES, read_config
-from rotinv.runs.protocol import Schedule
+from rotinv.runs.protocol import Progress, Schedule
+from rotinv.stamps.store import create_store
 from rotinv.system.errors import UserError
 
 
@@ -74,13 +82,14 @@ QUICK = ("--arch", "cap-mini", "--batch", 20)
         (0.1, ["--balance", "none"], "none"),
         (0.25, [], "none"),
         (0.25, ["--balance", "batches"], "batches"),
+        (0.25, ["--balance", "weights"], "weights"),
     ],
 )
 def test_the_rule_is_a_fifth_and_told(tmp_path, share, asked, found):
     data = store_of(tmp_path, share)
     result = call("train", "--data", data, "--out", tmp_path / "run", "--iterations", 1, *QUICK, *asked)
     assert result.returncode == 0 and read_config(tmp_path / "run").balance == found
-    assert ("--balance none" in result.stderr) == (found == "batches")
+    assert ("--balance none" in result.stderr) == (found != "none")
 
 
 def test_one_candidate_to_fifty_is_learned_where_batches_are_balanced(tmp_path):
@@ -94,15 +103,68 @@ def test_one_candidate_to_fifty_is_learned_where_batches_are_balanced(tmp_path):
     for balance in BALANCES:
         clf = rotinv.fit(stamps, label, out=tmp_path / balance, schedule=few, balance=balance, threads=1)
         right[balance] = np.mean(clf.predict(test["stamps"]) == test["label"])
-    assert right["batches"] > 0.9 and right["none"] < 0.6, right
+    assert min(right["batches"], right["weights"]) > 0.9 and right["none"] < 0.6, right
 
 
-def test_a_stopped_run_with_all_of_it_resumes_to_the_same_bits(tmp_path, monkeypatch):
+def test_weights_make_up_for_the_sizes_of_classes(tmp_path):
+    """By hand: of 90 artifacts and 30 candidates to train with, losses weigh 120 / 180 and 120 / 60."""
+    rng = np.random.default_rng(0)
+    with create_store(tmp_path / "s.h5", channels=["difference"], size=13) as writer:
+        for split, count in (("train", 120), ("validate", 8), ("test", 8)):
+            writer.append(split, rng.normal(size=(count, 13, 13, 1)), np.arange(count) % 4 == 1)
+    done = call("train", "--data", tmp_path / "s.h5", "--out", tmp_path / "run", "--iterations", 1, *QUICK,
+                "--balance", "weights")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(read_config(tmp_path / "run").class_weights, [120 / 180, 120 / 60], rtol=1e-15)
+    assert "losses weigh 2 of a candidate and 0.667 of an artifact" in done.stderr
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_gradients_of_weighted_losses_are_their_slopes(device, rng):
+    """The step's gradient against the slope, in float64, of the weighted mean of -log p_label."""
+    k, exact = kernels_of(device), get_kernels("reference")
+    network = architectures.build("cap-mini", 13, 1)
+    params, weight = network.initial("he", 3).astype(float), np.array([0.6, 3.0])
+    x, label = np.float32(rng.uniform(size=(5, 13, 13, 1))), np.array([0, 1, 1, 0, 0])
+    run = training.Run(
+        k, network, Schedule(batch=5), 1, Path(), k.asarray(params), k.zeros((network.size,)), 0, Progress(1)
+    )
+    run = replace(run, class_weights=weight)
+    training.step(run, x, label)
+
+    def loss(at):
+        logits, _ = network.record(exact, at, x.astype(float), Train(1, 0))
+        log_p = logits - special.logsumexp(logits, axis=1, keepdims=True)
+        return -np.mean(weight[label] * log_p[np.arange(5), label])
+
+    gradient = k.to_host(run.grads)
+    for i in np.argsort(-np.abs(gradient))[:40:4]:
+        h = np.zeros(network.size)
+        h[i] = 1e-6
+        slope = (loss(params + h) - loss(params - h)) / 2e-6
+        assert gradient[i] == pytest.approx(slope, rel=2e-4), i
+
+
+def test_equal_weights_change_no_bit(tmp_path):
+    """Of classes of one size the weights are 1: the run is that without balance, but for its config."""
+    arrays = toy_arrays(n=120)
+    for balance in ("none", "weights"):
+        few = Schedule(batch=20, iterations=6, extend_by=0, validate_every=3)
+        with create_store(tmp_path / f"{balance}.h5", channels=["difference"], size=13) as writer:
+            for split, count in (("train", 80), ("validate", 20), ("test", 20)):
+                writer.append(split, arrays["stamps"][:count], arrays["label"][:count])
+        rotinv.fit(tmp_path / f"{balance}.h5", out=tmp_path / balance, schedule=few, balance=balance)
+    assert (tmp_path / "none/last.h5").read_bytes() == (tmp_path / "weights/last.h5").read_bytes()
+
+
+@pytest.mark.parametrize("balance", ["batches", "weights"])
+def test_a_stopped_run_with_all_of_it_resumes_to_the_same_bits(tmp_path, monkeypatch, balance):
     data = store_of(tmp_path, 0.1)
     numbers = ("--iterations", 20, "--validate-every", 10, "--augment", "shifts,flips", *QUICK)
+    numbers = (*numbers, *(["--balance", balance] if balance == "weights" else []))
     assert call("train", "--data", data, "--out", tmp_path / "whole", *numbers).returncode == 0
     config = json.loads((tmp_path / "whole" / "config.json").read_text())
-    assert (config["augment"], config["balance"]) == (["flips", "shifts"], "batches")
+    assert (config["augment"], config["balance"]) == (["flips", "shifts"], balance)
     seen = iter(range(100))
     end = trials.train_to_end
     with monkeypatch.context() as patch:
@@ -117,7 +179,7 @@ def test_a_stopped_run_with_all_of_it_resumes_to_the_same_bits(tmp_path, monkeyp
     "bad, words",
     [
         (["--augment", "flip"], ["'flip' is not known", "did you mean flips"]),
-        (["--balance", "weights"], ["weights", "none, batches"]),
+        (["--balance", "weight"], ["weight", "none, weights, batches"]),
     ],
 )
 def test_what_is_not_known_is_refused_in_one_line(tmp_path, bad, words):

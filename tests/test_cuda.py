@@ -151,7 +151,7 @@ CASES = {
     "dropout_forward": drawn((3, 700))(lambda k, x: k.dropout.forward(x, 0.3, 5, 6, 7)),
     "softmax_forward": drawn((70, 3))(lambda k, z: k.softmax.forward(z)),
     "softmax_cross_entropy": drawn((70, 3))(
-        lambda k, z: k.softmax.cross_entropy(z, k.asindex(np.arange(70) % 3))
+        lambda k, z: k.softmax.cross_entropy(z, k.asindex(np.arange(70) % 3), k.asarray([0.5, 1.0, 3.0]))
     ),
     "sgd_update": drawn((700,), (700,))(updated),
     "shares_joint": drawn((3, 70), (3, 70), (3, 70))(

@@ -77,7 +77,7 @@ def test_gradients_of_trained_layers_are_those_without_frozen_ones(device, arch,
     params = k.asarray(network.initial("he", 3))
     x, label = k.asarray(rng.uniform(size=(3, 13, 13, 1))), k.asindex([0, 1, 1])
     logits, tape = network.record(k, params, x, Train(1, 2))
-    _, dz = k.softmax.cross_entropy(logits, label)
+    _, dz = k.softmax.cross_entropy(logits, label, k.asarray([1.0, 1.0]))
     whole, part = k.zeros((network.size,)), k.zeros((network.size,))
     network.backward(k, params, whole, tape, dz)
     network.backward(k, params, part, tape, dz, frozen=frozen)
@@ -250,7 +250,15 @@ def test_few_stamps_of_another_survey_are_enough_to_tune(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "field, value", [("freeze", 3), ("freeze", -1), ("balance", "weights"), ("augment", ["turns"])]
+    "field, value",
+    [
+        ("freeze", 3),
+        ("freeze", -1),
+        ("balance", "weight"),
+        ("class_weights", [1.0, -1.0]),
+        ("class_weights", [1.0]),
+        ("augment", ["turns"]),
+    ],
 )
 def test_a_damaged_configuration_is_refused(source, tmp_path, field, value):
     run = shutil.copytree(source, tmp_path / "run")

@@ -403,9 +403,11 @@ def test_softmax_and_cross_entropy(k, rng):
     label = k.asindex(rng.integers(0, 3, 30))
     p = special.softmax(np.asarray(z, float), axis=1)
     assert_close(k.softmax.forward(z), p)
-    loss, dz = k.softmax.cross_entropy(z, label)
-    assert_close(loss, -special.log_softmax(np.asarray(z, float), axis=1)[np.arange(30), label])
-    assert_close(dz, (p - np.eye(3)[label]) / 30)
+    nll = -special.log_softmax(np.asarray(z, float), axis=1)[np.arange(30), label]
+    for weight in ([1, 1, 1], [0.5, 1.25, 8]):
+        loss, dz = k.softmax.cross_entropy(z, label, k.asarray(weight))
+        assert_close(loss, np.take(weight, label) * nll)
+        assert_close(dz, np.take(weight, label)[:, None] * (p - np.eye(3)[label]) / 30)
 
 
 def test_sgd(k, rng):

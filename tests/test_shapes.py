@@ -143,8 +143,9 @@ REFUSED = {
     "no four parts": lambda k, z: k.cyclic.stack_backward(z(2, 6)),
     "masks of another size": lambda k, z: k.activation.backward(z(2, 6), z(2, 5), 0.0),
     "relevance of another size": lambda k, z: k.shares.joint(z(2, 6), z(2, 6), z(2, 5), 0.0, 0.0),
-    "labels too few": lambda k, z: k.softmax.cross_entropy(z(3, 2), k.asindex([0, 1])),
-    "labels of another type": lambda k, z: k.softmax.cross_entropy(z(2, 2), z(2)),
+    "labels too few": lambda k, z: k.softmax.cross_entropy(z(3, 2), k.asindex([0, 1]), z(2)),
+    "labels of another type": lambda k, z: k.softmax.cross_entropy(z(2, 2), z(2), z(2)),
+    "weights too few": lambda k, z: k.softmax.cross_entropy(z(2, 2), k.asindex([0, 1]), z(1)),
     "gradients too few": lambda k, z: k.sgd.update(z(6), z(5), 0.1),
     "a list": lambda k, z: k.activation.forward([1.0], 0.0),
     "another type": lambda k, z: k.activation.forward(np.zeros(3, np.float16), 0.0),
@@ -167,6 +168,8 @@ def test_a_winner_that_is_no_place_of_its_window_gets_nothing(k, device_index):
 
 @pytest.mark.parametrize("label", [-1, 2, 10**6])
 def test_a_label_that_is_no_class_gives_no_number(k, label):
-    loss, _ = k.softmax.cross_entropy(k.asarray([[1, 2], [3, 4]]), k.asindex([1, label]))
+    loss, _ = k.softmax.cross_entropy(
+        k.asarray([[1, 2], [3, 4]]), k.asindex([1, label]), k.asarray([1.0, 1.0])
+    )
     loss = k.to_host(loss)
     assert np.isfinite(loss[0]) and np.isnan(loss[1])

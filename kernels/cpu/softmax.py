@@ -1,4 +1,4 @@
-"""Softmax p_k = exp(z_k) / sum exp(z) and the cross-entropy -log p_label (SoftmaxKernels)."""
+"""Softmax p_k = exp(z_k) / sum exp(z) and the cross-entropy -weight_label log p_label (SoftmaxKernels)."""
 
 import numpy as np
 from numba import prange
@@ -12,9 +12,9 @@ def forward(z):
     return p
 
 
-def cross_entropy(z, label):
+def cross_entropy(z, label, weight):
     loss, dz = np.empty(len(z), np.float32), np.empty(z.shape, np.float32)
-    _cross_entropy(z, label.astype(np.int64, copy=False), loss, dz)
+    _cross_entropy(z, label.astype(np.int64, copy=False), weight, loss, dz)
     return loss, dz
 
 
@@ -25,16 +25,17 @@ def _forward(z, p):
 
 
 @kernel
-def _cross_entropy(z, label, loss, dz):
+def _cross_entropy(z, label, weight, loss, dz):
     for n in prange(len(z)):
         largest, total = _row(z[n], dz[n])
         if not 0 <= label[n] < z.shape[1]:  # not a class: reading there would be outside z
             loss[n] = np.nan
             continue
-        loss[n] = np.log(total) - (z[n, label[n]] - largest)
+        w = weight[label[n]]
+        loss[n] = w * (np.log(total) - (z[n, label[n]] - largest))
         dz[n, label[n]] -= np.float32(1)
         for k in range(z.shape[1]):
-            dz[n, k] /= np.float32(len(z))
+            dz[n, k] = w * dz[n, k] / np.float32(len(z))
 
 
 @inline

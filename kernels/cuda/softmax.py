@@ -1,4 +1,4 @@
-"""Softmax p_k = exp(z_k) / sum exp(z) and the cross-entropy -log p_label."""
+"""Softmax p_k = exp(z_k) / sum exp(z) and the cross-entropy -weight_label log p_label."""
 
 from rotinv.kernels.cuda.launch import blocks_for
 
@@ -12,8 +12,8 @@ def forward(on, z):
     return p
 
 
-def cross_entropy(on, z, label):
+def cross_entropy(on, z, label, weight):
     n, classes = z.shape
     loss, dz = on.empty((n,)), on.empty(z.shape)
-    on.launch("softmax_cross_entropy", blocks_for(n, _ROWS), _ROWS, z, label, loss, dz, n, classes)
+    on.launch("softmax_cross_entropy", blocks_for(n, _ROWS), _ROWS, z, label, weight, loss, dz, n, classes)
     return loss, dz

@@ -1,4 +1,4 @@
-"""Softmax p_k = exp(z_k) / sum exp(z) and the cross-entropy -log p_label."""
+"""Softmax p_k = exp(z_k) / sum exp(z) and the cross-entropy -weight_label log p_label."""
 
 import numpy as np
 
@@ -8,11 +8,11 @@ def forward(z):
     return e / e.sum(axis=1, keepdims=True)
 
 
-def cross_entropy(z, label):
+def cross_entropy(z, label, weight):
     is_class = (label >= 0) & (label < z.shape[1])
     n, k = np.arange(len(z)), np.where(is_class, label, 0)
     shifted = z - z.max(axis=1, keepdims=True)
-    loss = np.log(np.exp(shifted).sum(axis=1)) - shifted[n, k]
+    loss = weight[k] * (np.log(np.exp(shifted).sum(axis=1)) - shifted[n, k])
     dz = forward(z)
     dz[n, k] -= 1
-    return np.where(is_class, loss, np.nan), dz / len(z)
+    return np.where(is_class, loss, np.nan), weight[k, None] * dz / len(z)

@@ -46,7 +46,7 @@ def fit(
     on_bad: Literal["error", "drop"] = "error",
     init_from: str | Path | None = None,
     freeze: int = 0,
-    balance: Literal["none", "batches"] | None = None,
+    balance: Literal["none", "weights", "batches"] | None = None,
     augment: Sequence[str] = (),
     device: str = "cpu",
     threads: int | None = None,
@@ -88,9 +88,9 @@ def fit(
         The folder of a run with whose weights to begin; it was trained on the same channels.
     freeze : int
         How many of the first layers with weights keep those of `init_from`.
-    balance : "none" or "batches", optional
+    balance : "none", "weights" or "batches", optional
         "batches" repeats stamps of the smaller class, so that as many of each come; by default where it has
-        below 20% of the stamps to train with, which is told.
+        below 20% of the stamps to train with, which is told. "weights" has their losses weigh more instead.
     augment : sequence of str
         Random changes of the stamps of each batch: "flips", "shifts" (by up to a pixel).
     device, threads, precision

@@ -209,11 +209,11 @@ class SoftmaxKernels(Protocol):
     def forward(self, z: Array) -> Array:
         """p, shaped as z (n, classes)."""
 
-    def cross_entropy(self, z: Array, label: Array) -> tuple[Array, Array]:
-        """loss (n,) = -log p_label of each image, and dz = (p - onehot(label)) / n, the gradient of their
-        mean.
+    def cross_entropy(self, z: Array, label: Array, weight: Array) -> tuple[Array, Array]:
+        """loss (n,) = -w log p_label for each image, where w = weight[label] is its class's weight, and
+        dz = w (p - onehot(label)) / n, the gradient of their mean.
 
-        The loss is NaN where the label is not a class.
+        A label that is no class has the loss NaN.
         """
 
 

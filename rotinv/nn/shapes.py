@@ -55,7 +55,7 @@ ARRAYS = {
     "shares.joint": "z_pos:* z_neg:* r:*",
     "shares.apart": "z_pos:* z_neg:* r:*",
     "softmax.forward": "z:nk",
-    "softmax.cross_entropy": "z:nk label:n",
+    "softmax.cross_entropy": "z:nk label:n weight:k",
     "sgd.update": "params:* grads:*",
 }
 _INTEGERS: dict[str, np.dtype] = {"index": np.dtype(np.uint8), "label": np.dtype(np.int32)}

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -14,7 +15,7 @@ from rotinv.system import files, locks
 from rotinv.system.errors import UserError
 from rotinv.system.version import __version__
 
-BALANCES = ("none", "batches")  # what is done about classes of unequal size
+BALANCES = ("none", "weights", "batches")  # what is done about classes of unequal size
 CONFIG_FILE, HISTORY_FILE, METRICS_FILE = "config.json", "history.csv", "metrics.json"
 BEST_FILE, LAST_FILE = "best.h5", "last.h5"
 
@@ -37,7 +38,9 @@ class Config:
     init_from: str = ""  # the run whose weights are the initial ones; empty where they are drawn by `init`
     init_sha256: str = ""  # of those weights (model.weights_digest)
     freeze: int = 0  # how many of the first layers with weights keep them
-    balance: str = "none"  # "batches": an epoch has as many stamps of each class, by repetition
+    balance: str = "none"  # "batches": an epoch has as many stamps of each class, by repetition; "weights":
+    # the losses of the smaller class weigh more, by the next line
+    class_weights: list[float] = field(default_factory=lambda: [1.0, 1.0])  # of artifacts, of candidates
     augment: list[str] = field(default_factory=list)  # random changes: augmentation.KINDS
 
     def network(self) -> Network:
@@ -111,6 +114,9 @@ def read_config(folder: str | Path) -> Config:
             raise ValueError("batch, halve_every and validate_every are at least 1")
         if config.balance not in BALANCES or not set(config.augment) <= set(KINDS):
             raise ValueError(f"balance is {config.balance!r} and augment {config.augment!r}")
+        first, second = config.class_weights
+        if not (0 < first < math.inf and 0 < second < math.inf):
+            raise ValueError(f"class_weights are {config.class_weights!r}, not two positive numbers")
         if config.freeze and config.freeze >= len(config.network().weighted):
             raise ValueError(f"freeze is {config.freeze}, and no layer is left to train")
         return config

@@ -5,7 +5,7 @@ step, layer, index). So a run that is resumed from any checkpoint ends with the 
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -55,11 +55,13 @@ class Run:
     iteration: int
     progress: Progress
     frozen: int = 0  # how many of the first layers with weights keep them
+    class_weights: Sequence[float] = (1.0, 1.0)  # of an artifact's loss, and of a candidate's
     seconds: float = 0.0
     arithmetic: Callable[..., Array] = field(init=False)
 
     def __post_init__(self) -> None:
-        parts = self.k, self.network, self.params, self.grads, self.frozen
+        weight = self.k.asarray(self.class_weights)
+        parts = self.k, self.network, self.params, self.grads, weight, self.frozen
         self.arithmetic = self.k.repeated(partial(_step, *parts))
 
     def checkpoint(self) -> Checkpoint:
@@ -125,6 +127,7 @@ def _step(
     network: Network,
     params: Array,
     grads: Array,
+    weight: Array,
     frozen: int,
     stamps: Array,
     label: Array,
@@ -134,7 +137,7 @@ def _step(
 ) -> Array:
     """The arithmetic of a step: kernels only."""
     logits, tape = network.record(k, params, stamps, Train(seed, step))
-    loss, dz = k.softmax.cross_entropy(logits, label)
+    loss, dz = k.softmax.cross_entropy(logits, label, weight)
     network.backward(k, params, grads, tape, dz, frozen=frozen)
     _, start = network.first_trained(frozen)
     k.sgd.update(params[start:], grads[start:], rate)
@@ -248,6 +251,7 @@ def _run(k: Kernels, config: Config, folder: Path, network: Network, start: Chec
         iteration=start.iteration,
         progress=start.progress,
         frozen=config.freeze,
+        class_weights=config.class_weights,
     )
 
 

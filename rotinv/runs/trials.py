@@ -59,14 +59,16 @@ def new_config(
 ) -> Config:
     """The configuration of a new run on an open store.
 
-    `balance` is "none", "batches", or None, which balances if the smaller class has less than FEW of the
-    stamps to train with.
+    `balance` is one of BALANCES, or None, which is "batches" if the smaller class has less than FEW of the
+    stamps to train with, and "none" otherwise.
 
     Raises UserError if the architecture is unknown, if the stamps are too small for it or cannot be cut so,
     if the weights of the run `init_from` do not fit, or if classes are to be balanced and there is only one.
     """
     size = crop or store.size
     check_side(store.size, size)
+    label = store.split("train").label
+    balance = balance_for(store.path, label, balance)
     config = Config(
         arch=arch,
         size=size,
@@ -78,7 +80,8 @@ def new_config(
         on_bad=on_bad,
         schedule=schedule,
         data_sha256=digest(store),
-        balance=balance_for(store.path, store.split("train").label, balance),
+        balance=balance,
+        class_weights=_class_weights(label) if balance == "weights" else [1.0, 1.0],
         augment=list(augment),
     )
     config.network()
@@ -116,6 +119,12 @@ def balance_for(path: str | Path, label: NDArray | None, asked: str | None) -> s
     return asked
 
 
+def _class_weights(label: NDArray | None) -> list[float]:
+    """n / (2 n_c) for each class c of n stamps: both classes weigh alike in all, and the mean weight is 1."""
+    assert label is not None  # balance_for has refused stamps of one class
+    return [float(len(label) / (2 * np.sum(label == one))) for one in (0, 1)]
+
+
 def check(store: StampStore, config: Config, progress: bool = False) -> Data:
     """What a run needs from an open store.
 
@@ -148,9 +157,13 @@ def _balance_notes(train: Split, indices: NDArray, config: Config) -> list[str]:
     if config.balance == "none" or train.label is None:
         return []
     candidates = int(train.label[indices].sum())
+    how = "the fewer are repeated, so that as many of each come"
+    if config.balance == "weights":
+        first, second = config.class_weights
+        how = f"losses weigh {second:.3g} of a candidate and {first:.3g} of an artifact"
     return [
         f"{train.path}: {candidates:,} candidates and {len(indices) - candidates:,} artifacts to train with: "
-        "the fewer are repeated, so that as many of each come (--balance none leaves them as they are); "
+        f"{how} (--balance none leaves them as they are); "
         "p(candidate) and the validation error are those of classes of like size"
     ]
 
@@ -163,7 +176,7 @@ def train_to_end(
     stopped: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Train on the data to the protocol's end, or until `stopped()`. Returns whether the end was reached."""
-    balanced = config.balance == "batches"
+    balanced = config.balance != "none"
     batches = Batches(
         data.splits["train"],
         data.indices["train"],
@@ -172,7 +185,7 @@ def train_to_end(
         first=run.iteration,
         crop=config.crop,
         on=run.k,
-        balanced=balanced,
+        balanced=config.balance == "batches",
         augment=config.augment,
     )
 

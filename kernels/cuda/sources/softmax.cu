@@ -1,4 +1,4 @@
-// Softmax p_k = exp(z_k) / sum exp(z) and the cross-entropy -log p_label. A thread has a row.
+// Softmax p_k = exp(z_k) / sum exp(z) and the cross-entropy -weight_label log p_label. A thread has a row.
 #include "include/common.cuh"
 
 // Write p of a row; give max z and sum exp(z - max z): of exponents that are not above 0, none overflows.
@@ -19,10 +19,10 @@ extern "C" __global__ void softmax_forward(const float* __restrict__ z, float* _
     EACH(i, n) softmax_row(z + (size_t)i * classes, p + (size_t)i * classes, classes);
 }
 
-// loss = -log p_label, dz = (p - onehot(label)) / n.
+// loss = -w log p_label, dz = w (p - onehot(label)) / n, w = weight[label].
 extern "C" __global__ void softmax_cross_entropy(const float* __restrict__ z, const int* __restrict__ label,
-                                                 float* __restrict__ loss, float* __restrict__ dz, int n,
-                                                 int classes) {
+                                                 const float* __restrict__ weight, float* __restrict__ loss,
+                                                 float* __restrict__ dz, int n, int classes) {
     EACH(i, n) {
         const float* row = z + (size_t)i * classes;
         float* out = dz + (size_t)i * classes;
@@ -31,8 +31,9 @@ extern "C" __global__ void softmax_cross_entropy(const float* __restrict__ z, co
             loss[i] = found.y * __uint_as_float(0x7fc00000u);
             continue;
         }
-        loss[i] = logf(found.y) - (row[label[i]] - found.x);
+        const float w = weight[label[i]];
+        loss[i] = w * (logf(found.y) - (row[label[i]] - found.x));
         out[label[i]] -= 1.0f;
-        for (int k = 0; k < classes; ++k) out[k] /= (float)n;
+        for (int k = 0; k < classes; ++k) out[k] = w * out[k] / (float)n;
     }
 }
