@@ -103,7 +103,8 @@ def test_one_candidate_to_fifty_is_learned_where_batches_are_balanced(tmp_path):
     for balance in BALANCES:
         clf = rotinv.fit(stamps, label, out=tmp_path / balance, schedule=few, balance=balance, threads=1)
         right[balance] = np.mean(clf.predict(test["stamps"]) == test["label"])
-    assert min(right["batches"], right["weights"]) > 0.9 and right["none"] < 0.6, right
+    assert right["batches"] > 0.9 and right["none"] < 0.6, right
+    assert right["weights"] > right["none"] + 0.1, right  # slower: every second batch has no candidate
 
 
 def test_weights_make_up_for_the_sizes_of_classes(tmp_path):
