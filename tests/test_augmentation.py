@@ -128,7 +128,15 @@ def test_gradients_of_weighted_losses_are_their_slopes(device, rng):
     params, weight = network.initial("he", 3).astype(float), np.array([0.6, 3.0])
     x, label = np.float32(rng.uniform(size=(5, 13, 13, 1))), np.array([0, 1, 1, 0, 0])
     run = training.Run(
-        k, network, Schedule(batch=5), 1, Path(), k.asarray(params), k.zeros((network.size,)), 0, Progress(1)
+        k,
+        network,
+        Schedule(batch=5),
+        1,
+        Path(),
+        k.asarray(params.copy()),
+        k.zeros((network.size,)),
+        0,
+        Progress(1),
     )
     run = replace(run, class_weights=weight)
     training.step(run, x, label)
