@@ -28,10 +28,13 @@ _log = logging.getLogger("rotinv")
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows an option's default where it has one."""
+    """Shows an option's default where it has one; a switch that is off and an empty list are none."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default is None else super()._get_help_string(action)
+        default = action.default
+        if default is None or default is False or default in ([], ()):
+            return action.help
+        return super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):

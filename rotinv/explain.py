@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from rotinv import cli
 from rotinv.cli import counted
-from rotinv.lrp import attribution, composites, heatmaps, map_figures, targets, trust
+from rotinv.lrp import attribution, composites, heatmaps, map_figures, map_files, targets, trust
 from rotinv.lrp.attribution import Explanation, Question
 from rotinv.lrp.ledger_report import audits
 from rotinv.lrp.study import Study, study
@@ -110,6 +110,8 @@ def _check(options: Namespace) -> None:
     for path in (options.out, options.maps):
         if path:
             refuse_existing(path, options.overwrite)
+    if options.maps:
+        map_files.check_name(options.maps)
     if options.out and options.out.suffix.lower() not in PICTURES:
         raise UserError(f"{options.out}: is no picture; name it .png or .pdf (--maps writes HDF5)")
     if options.out:

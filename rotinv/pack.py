@@ -99,7 +99,10 @@ def _read(
     """The arrays, checked, and the names of the channels; labels in words are kinds, where there are none."""
     arrays = read_arrays(path)
     if "label" not in arrays:
-        raise UserError(f"{path}: has no array 'label' (1 candidate, 0 artifact, or words)")
+        raise UserError(
+            f"{path}: has no array 'label' (1 candidate, 0 artifact, or words); np.savez writes stamps and "
+            "label into one .npz"
+        )
     stamps = channels_last(path, arrays["stamps"], len(names) if names else None)
     if not len(stamps):
         raise UserError(f"{path}: has no stamps at all")

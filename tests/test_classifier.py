@@ -180,6 +180,12 @@ def test_pixels_that_are_no_numbers(clf, stamps):
     np.testing.assert_array_equal(clf.predict_proba(masked, on_bad="flag"), p)
 
 
+def test_stamps_of_one_channel_need_no_axis_for_it(clf, stamps):
+    flat = stamps[..., 0]
+    np.testing.assert_array_equal(clf.predict_proba(flat), clf.predict_proba(stamps))
+    np.testing.assert_array_equal(clf.predict_proba(flat[:1]), clf.predict_proba(stamps[0]))
+
+
 REFUSED = {
     "channels": (lambda clf, x: clf.predict_proba(np.repeat(x, 3, axis=3)), "wanted is"),
     "not square": (lambda clf, x: clf.predict_proba(x[:, :-1]), "wanted is"),
@@ -295,6 +301,12 @@ FIT = {
     "not scaled": (dict(label=np.arange(12) % 2, normalised=True), "are not scaled"),
     "one image": (dict(label=np.arange(12) % 2, image=np.zeros(12, int)), "too few"),
     "on_bad": (dict(label=np.arange(12) % 2, on_bad="flag"), "choose one of error, drop"),
+    "crop in words": (dict(label=np.arange(12) % 2, crop="13"), "crop '13': give a whole number"),
+    "half a layer": (dict(label=np.arange(12) % 2, freeze=1.5), "freeze 1.5: give a whole number"),
+    "a number of channels": (dict(label=np.arange(12) % 2, channels=1), "channels 1: give a list"),
+    "channels by number": (dict(label=np.arange(12) % 2, channels=[1]), r"channels \[1\]: give a list"),
+    "augment by a word": (dict(label=np.arange(12) % 2, augment="flips"), "augment 'flips': give a list"),
+    "augment by a number": (dict(label=np.arange(12) % 2, augment=1), "augment 1: give a list"),
 }
 
 

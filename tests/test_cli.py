@@ -103,6 +103,12 @@ def test_the_version():
         assert (done.returncode, done.stdout, done.stderr) == (0, f"rotinv {__version__}\n", "")
 
 
+@pytest.mark.parametrize("program", ["evaluate", "train", "score"])
+def test_help_shows_no_empty_default(program):
+    text = rotinv(program, "--help").stdout
+    assert "(default: " in text and not re.search(r"\(default: (\[\]|\(\)|None|False)\)", text)
+
+
 def test_a_hyphen_is_as_good_as_an_underscore(tmp_path):
     options = (tmp_path / "none.avro", "--out", tmp_path / "a.h5")
     hyphen, underscore = rotinv("import-alerts", *options), rotinv("import_alerts", *options)

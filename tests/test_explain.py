@@ -364,6 +364,7 @@ def test_what_does_not_fit_is_told(models, stamps, tmp_path):
         ([models[0], tmp_path / "three.npz"], "three.npz"),
         ([models[0], tmp_path / "nan.npz"], "NaN"),
         ([tmp_path, stamps], r"config\.json"),
+        ([models[0], stamps, "--maps", tmp_path / "m.npz"], "name the file .h5"),
     ):
         with pytest.raises(UserError, match=word):
             explain.main([*map(str, arguments), "--index", "0"])

@@ -34,10 +34,11 @@ class Classifier:
     """One trained network, or several whose median is the majority's vote (the paper's CAPE).
 
     Made by `rotinv.load` or `rotinv.fit`. Where a method takes `stamps`, these are one stamp (S, S, C) or n
-    of them, (n, S, S, C) or (n, C, S, S), raw pixels of any real type. A network that was trained with `crop`
-    cuts the centre out of them; any other takes stamps of its own size only. Then each channel of each stamp
-    is scaled to 0-1, as in training. If the pixels are scaled to 0-1 already, say `normalised=True`. In place
-    of an array, `stamps` may be what `rotinv.open_stamps` gives.
+    of them, (n, S, S, C) or (n, C, S, S), or (n, S, S) where a network has one channel; raw pixels of any
+    real type. A network that was trained with `crop` cuts the centre out of them; any other takes stamps of
+    its own size only. Then each channel of each stamp is scaled to 0-1, as in training. If the pixels are
+    scaled to 0-1 already, say `normalised=True`. In place of an array, `stamps` may be what
+    `rotinv.open_stamps` gives.
 
     Attributes
     ----------

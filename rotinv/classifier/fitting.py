@@ -8,6 +8,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rotinv.classifier.classifier import Classifier
@@ -119,7 +120,8 @@ def fit(
     arch = finetuning.architecture(arch, init_from)
     plan = _schedule(schedule, init_from)
     check_on_bad(on_bad, "drop")
-    _check_seed_and_channels(seed, channels)
+    _check_numbers(seed, crop, freeze)
+    _check_channels(channels)
     architectures.build(arch)  # an unknown name is told before a folder is made
     k = get_kernels(device, threads, precision)
     place = None if out is None else Path(out)
@@ -208,11 +210,19 @@ def _new_folder(place: Path | None, arch: str) -> Iterator[Path]:
         raise
 
 
-def _check_seed_and_channels(seed: int, channels: Sequence[str] | None) -> None:
-    """Raise UserError for a seed that is no whole number, or for channels without names of their own."""
-    if not isinstance(seed, Integral) or seed < 0:
-        raise UserError(f"seed {seed!r}: give a whole number, 0 or more")
-    if channels is not None and (isinstance(channels, str) or len(set(channels)) < len(channels)):
+def _check_numbers(seed: int, crop: int | None, freeze: int) -> None:
+    """Raise UserError for one that is no whole number, or negative."""
+    for name, value in (("seed", seed), ("crop", crop or 0), ("freeze", freeze)):
+        if not isinstance(value, Integral) or value < 0:
+            raise UserError(f"{name} {value!r}: give a whole number, 0 or more")
+
+
+def _check_channels(channels: Sequence[str] | None) -> None:
+    """Raise UserError for channels without names of their own."""
+    if channels is None:
+        return
+    named = isinstance(channels, Sequence | np.ndarray) and not isinstance(channels, str)
+    if not named or len(set(channels)) < len(channels) or not all(isinstance(one, str) for one in channels):
         raise UserError(f"channels {channels!r}: give a list in which every channel has a name of its own")
 
 

@@ -55,7 +55,8 @@ def store_of_arrays(
 def _as_split(model: Model, stamps: ArrayLike | Split, normalised: bool, label: ArrayLike | None) -> Split:
     count, size = len(model.config.channels), whole_size(model)
     if not isinstance(stamps, Split):
-        return _raw_or_scaled(arrays_in_memory(ARRAY, stamps, label=label), count, size, normalised)
+        arrays = arrays_in_memory(ARRAY, stamps, label=label, channels=count)
+        return _raw_or_scaled(arrays, count, size, normalised)
     if normalised or label is not None:
         raise UserError(f"{stamps.path}: has its own labels and normalisation; leave these out")
     check_shape(stamps.path, stamps.pixels.shape, count if stamps.channels is None else None, size)

@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.lrp.attribution import Explanation, Question
+from rotinv.system.errors import UserError
 from rotinv.system.hdf5 import create_hdf5, open_hdf5
 
+_OTHER_FORMATS = (".npz", ".npy", ".fits", ".csv", ".parquet", ".json", ".png", ".pdf", ".txt")
 _ARRAYS = ("logits", "probability", "explained", "maps")  # of an Explanation
 
 
@@ -42,12 +44,22 @@ class Writer:
 def create(
     path: str | Path, question: Question, about: Mapping[str, Any], *, overwrite: bool = False
 ) -> Iterator[Writer]:
-    """Make a file of explanations; `about` are further attributes. Raises UserError as create_hdf5 does."""
+    """Make a file of explanations; `about` are further attributes.
+
+    Raises UserError as create_hdf5 does, and for a path that is named like another format's.
+    """
+    check_name(path)
     with create_hdf5(path, overwrite=overwrite) as file:
         rule = question.rule if question.method == "lrp" else ""
         file.attrs.update(method=question.method, rule=rule, target=str(question.target), scale="none")
         file.attrs.update(about)
         yield Writer(file)
+
+
+def check_name(path: str | Path) -> None:
+    """Raise UserError for a path that is named like a file of another format than HDF5."""
+    if Path(path).suffix.lower() in _OTHER_FORMATS:
+        raise UserError(f"{path}: maps are written as HDF5; name the file .h5")
 
 
 def read(path: str | Path) -> tuple[dict[str, NDArray[Any]], list[Explanation]]:

@@ -3,12 +3,12 @@
 Quarter turns are not among the changes: the networks see all four rotations of every stamp anyway.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from rotinv.stamps.pixels import Stamps
-from rotinv.system.errors import not_known
+from rotinv.system.errors import UserError, not_known
 
 KINDS = ("flips", "shifts")
 _FURTHEST = 1  # pixels; a survey's detections are centred to about so much
@@ -16,6 +16,8 @@ _FURTHEST = 1  # pixels; a survey's detections are centred to about so much
 
 def checked(kinds: Sequence[str]) -> tuple[str, ...]:
     """The kinds, each once and in the order of KINDS. Raises UserError for others."""
+    if isinstance(kinds, str) or not isinstance(kinds, Iterable):
+        raise UserError(f"augment {kinds!r}: give a list of {', '.join(KINDS)}")
     for kind in kinds:
         if kind not in KINDS:
             raise not_known("augmentation", kind, KINDS)

@@ -87,8 +87,12 @@ def split_of_arrays(
     )
 
 
-def arrays_in_memory(name: str, stamps: ArrayLike, **columns: ArrayLike | None) -> dict[str, NDArray[Any]]:
+def arrays_in_memory(
+    name: str, stamps: ArrayLike, channels: int | None = None, **columns: ArrayLike | None
+) -> dict[str, NDArray[Any]]:
     """Arrays from a caller, checked as those of a file are: `stamps`, one (S, S, C) or several, and columns.
+
+    Several stamps of one channel, where `channels` is 1, may be (N, S, S).
 
     Masked pixels become NaN, and labels in words 0 and 1. Raises UserError if something is no array of
     numbers (or of words, where it may be), or not one for each stamp.
@@ -96,7 +100,10 @@ def arrays_in_memory(name: str, stamps: ArrayLike, **columns: ArrayLike | None) 
     if isinstance(stamps, str | Path):
         raise UserError(f"{stamps}: is a file's name, not an array; rotinv.open_stamps opens it")
     pixels = _array(name, "stamps", stamps)
-    arrays = {"stamps": pixels[None] if pixels.ndim == 3 else pixels}
+    if pixels.ndim == 3:
+        several = channels == 1 and pixels.shape[1] == pixels.shape[2] > 1
+        pixels = pixels[..., None] if several else pixels[None]
+    arrays = {"stamps": pixels}
     for what, column in columns.items():
         if column is not None:
             arrays[what] = _array(name, what, column)
