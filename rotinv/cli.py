@@ -28,13 +28,10 @@ _log = logging.getLogger("rotinv")
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows an option's default where it has one; a switch that is off and an empty list are none."""
+    """Shows an option's default where it has one; an empty list is none."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        default = action.default
-        if default is None or default is False or default in ([], ()):
-            return action.help
-        return super()._get_help_string(action)
+        return action.help if action.default in (None, [], ()) else super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):
@@ -148,9 +145,9 @@ def add_profile(parser: Parser) -> None:
 
 def add_words(parser: Parser) -> None:
     """The options of programs that read labels in words."""
-    text = "words or numbers of labels that mean a {} (default: {})"
-    parser.add_argument("--real", type=names, metavar="WORD,…", help=text.format("candidate", "real,1"))
-    parser.add_argument("--bogus", type=names, metavar="WORD,…", help=text.format("artifact", "bogus,0"))
+    text = "words or numbers of labels that mean {} (default: {})"
+    parser.add_argument("--real", type=names, metavar="WORD,…", help=text.format("a candidate", "real,1"))
+    parser.add_argument("--bogus", type=names, metavar="WORD,…", help=text.format("an artifact", "bogus,0"))
 
 
 def run(program: str, main: Callable[[], int]) -> NoReturn:

@@ -14,12 +14,13 @@ NOTEBOOKS = sorted((ROOT / "examples").glob("*.py"))
 PICTURES = {
     "train_and_score": ("stamps.png", "det.png", "cap/learning_curve.png"),
     "audit_lrp": ("map.png", "waterfall.png", "rules.png"),
+    "tune_to_a_survey": ("best.png", "tuned/learning_curve.png"),
 }
 
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
-    """One folder for both: the second takes the survey that the first has made."""
+    """One folder for all: the others take the survey, and the network, that the first has made."""
     return tmp_path_factory.mktemp("examples")
 
 
@@ -51,6 +52,16 @@ def test_audit_lrp(out):
     assert abs(float(re.search(r"not accounted for: (\S+)", printed)[1])) < 1e-9
     assert "stamp + all lines == output: True" in printed
     assert float(re.search(r"accuracy on the test stamps: ([\d.]+)%", printed)[1]) > 60
+
+
+def test_tune_to_a_survey(out):
+    pytest.importorskip("fastavro")
+    printed = run("tune_to_a_survey", out)
+    before, after = (float(share) for share in re.findall(r"(?:cap|tuned) +accuracy ([\d.]+)%", printed))
+    assert after > 85 and after > before
+    assert "train: 125 stamps" in printed and "a night of 1,000 alerts, 0.05 of them real" in printed
+    assert printed.count("tonight-maps.pdf, page ") == 20
+    assert len((out / "tonight.csv").read_text().splitlines()) == 151
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
