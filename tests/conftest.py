@@ -8,8 +8,8 @@ from pathlib import Path
 # on a machine with other work such a product takes 30 times as long. It reads this when NumPy is imported.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-# With `pytest -n 2` two processes share the cores, and Numba's threads (OpenMP's) spin while they wait for each
-# other: trainings then take twice as long. Passive ones sleep. OpenMP reads this when Numba first runs something.
+# With `pytest -n 2` two processes share the cores, and Numba's threads (OpenMP's) spin while they wait for
+# each other: trainings then take twice as long. Passive ones sleep. OpenMP reads this when Numba starts them.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import chromium

@@ -1,7 +1,7 @@
 """Whether a map can be trusted: what share of the logit it holds, what took the rest, and how exact it is.
 
 A map says what a decision rests on only as far as the relevance arrives in it. The thresholds here are a
-choice: a trained CAP's maps by the paper's rule hold 77 to 136% of the logit, and no line takes half.
+choice: of twelve stamps, a trained CAP's maps by the paper's rule held 77 to 136% of the logit.
 """
 
 from collections.abc import Mapping, Sequence
