@@ -187,6 +187,11 @@ def test_what_is_doubtful(received):
     assert len(doubts(np.nan)) == 1
 
 
+def test_of_nothing_there_is_no_share():
+    told = trust(rows_of(0.0, received=0.0))
+    assert told.doubts == [str(told)] and "the relevance at the output is 0" in str(told)
+
+
 def test_a_split_together(mini):
     """Each figure is a quantile over the single stamps' ledgers."""
     every = json.loads(audit(mini, "--index", *range(20), "--json").stdout)["stamps"]

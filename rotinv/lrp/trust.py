@@ -15,6 +15,7 @@ LARGEST_LINE = 1.0  # of the logit: a line of the ledger that takes or gives mor
 LARGEST_DEVIATION = 1e-4  # of a map from the float64 reference's, in shares of its largest value
 NAMED = 3  # the largest losses that are told
 _NEGLIGIBLE = 0.005  # of the logit: smaller losses are not told
+_NOTHING = "the relevance at the output is 0, so that nothing is explained"
 _LINES = ("bias_positive", "bias_negative", "stabiliser", "one_sided", "dead", "crop")
 
 
@@ -40,6 +41,8 @@ class Trust:
     @property
     def doubts(self) -> list[str]:
         """Why the map misleads, a reason each; none if it does not."""
+        if np.isnan(self.share):
+            return [_NOTHING]
         found = []
         if not LEAST <= self.share <= MOST:
             found.append(
@@ -58,6 +61,8 @@ class Trust:
         return found
 
     def __str__(self) -> str:
+        if np.isnan(self.share):
+            return _NOTHING
         lost = ", ".join(
             f"{layer}: {line.replace('_', ' ')} {-amount:+.0%}"
             for layer, line, amount in self.losses
