@@ -301,6 +301,7 @@ FIT = {
     "not scaled": (dict(label=np.arange(12) % 2, normalised=True), "are not scaled"),
     "one image": (dict(label=np.arange(12) % 2, image=np.zeros(12, int)), "too few"),
     "on_bad": (dict(label=np.arange(12) % 2, on_bad="flag"), "choose one of error, drop"),
+    "a run by number": (dict(label=np.arange(12) % 2, init_from=3), "init_from 3: give the path"),
     "crop in words": (dict(label=np.arange(12) % 2, crop="13"), "crop '13': give a whole number"),
     "half a layer": (dict(label=np.arange(12) % 2, freeze=1.5), "freeze 1.5: give a whole number"),
     "a number of channels": (dict(label=np.arange(12) % 2, channels=1), "channels 1: give a list"),
@@ -331,6 +332,11 @@ def test_a_training_refused_for_its_pixels_leaves_what_was_there(stamps, tmp_pat
                 rotinv.fit(*given, out=tmp_path / name, schedule=SHORT)
     assert {one.name for one in tmp_path.iterdir()} == {"stamps.h5", "mine"}
     assert not list((tmp_path / "mine").iterdir())
+
+
+def test_a_folder_has_a_path(stamps):
+    with pytest.raises(UserError, match="out 3: give the path of a folder"):
+        rotinv.fit(stamps, np.arange(12) % 2, out=3)
 
 
 def test_channels_need_names_of_their_own(stamps, tmp_path):

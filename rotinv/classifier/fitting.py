@@ -117,6 +117,7 @@ def fit(
     >>> rotinv.fit(stamps, label, arch="cap-mini", out="runs/mine", schedule=few)
     <Classifier mine, 13x13 pixels of channel0, on cpu>
     """
+    _check_paths(out=out, init_from=init_from)
     arch = finetuning.architecture(arch, init_from)
     plan = _schedule(schedule, init_from)
     check_on_bad(on_bad, "drop")
@@ -208,6 +209,13 @@ def _new_folder(place: Path | None, arch: str) -> Iterator[Path]:
             with suppress(OSError):  # it holds something: that is not thrown away
                 folder.rmdir()
         raise
+
+
+def _check_paths(**paths: str | Path | None) -> None:
+    """Raise UserError for one that is given and names no folder."""
+    for name, path in paths.items():
+        if not isinstance(path, str | Path | None):
+            raise UserError(f"{name} {path!r}: give the path of a folder")
 
 
 def _check_numbers(seed: int, crop: int | None, freeze: int) -> None:
