@@ -92,18 +92,23 @@ def test_a_run_that_is_cut_off_goes_on(toy, cluster, tmp_path):
 
 @contextlib.contextmanager
 def interrupted_after(folder, count):
-    """Ctrl-C once the folder has so many shards."""
-    main = threading.main_thread().ident
+    """Ctrl-C once the folder has so many shards; again if Python had to swallow it (in a destructor)."""
+    main, ended = threading.main_thread().ident, threading.Event()
 
     def interrupt():
         while len(list(folder.glob("0*.h5"))) < count:
             time.sleep(0.01)
-        signal.pthread_kill(main, signal.SIGINT)
+        while not ended.is_set():
+            signal.pthread_kill(main, signal.SIGINT)
+            ended.wait(0.05)
 
     thread = threading.Thread(target=interrupt, daemon=True)
     thread.start()
-    yield
-    thread.join()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def test_local_processes_give_the_same(toy, tmp_path):
