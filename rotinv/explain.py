@@ -12,7 +12,6 @@ from rotinv import cli
 from rotinv.cli import counted
 from rotinv.lrp import attribution, composites, heatmaps, map_figures, map_files, targets, trust
 from rotinv.lrp.attribution import Explanation, Question
-from rotinv.lrp.ledger_report import audits
 from rotinv.lrp.study import Study, study
 from rotinv.lrp.trust import Trust
 from rotinv.nn.contract import Kernels
@@ -59,7 +58,7 @@ def _explain(
     pictures = _picture_names(options.out, indices, options.overwrite)
     with _bar(None, "explaining", "stamps", len(models) * len(indices)) as bar:
         found = study(k, models, split, indices, question, bar.update)
-    trusts = _trusts(k, models, found)
+    trusts = _trusts(models, found)
     if options.maps:
         found.save(options.maps, overwrite=options.overwrite)
         cli.note(f"{options.maps}: maps of {counted(len(indices), 'stamp')}, not scaled")
@@ -71,16 +70,16 @@ def _explain(
     return _tables(found, trusts)
 
 
-def _trusts(k: Kernels, models: list[Model], found: Study) -> list[list[Trust]]:
+def _trusts(models: list[Model], found: Study) -> list[list[Trust]]:
     """How far each network's maps of the stamps can be trusted, and a warning for each stamp whose map
     misleads. Only relevance has a ledger: of other methods the deviations alone are told."""
-    trusts: list[list[Trust]] = []
-    for model, answer in zip(models, found.answers, strict=True):
-        if found.question.method != "lrp":
+    if found.question.method != "lrp":
+        for model, answer in zip(models, found.answers, strict=True):
             _warn_of_deviations(model, found, answer)
-            continue
-        trusts.append([audit.trust for audit in audits(k, model, found.stamps, found.question)])
-        for index, one in zip(found.indices, trusts[-1], strict=True):
+        return []
+    trusts = [[found.trust(i, of=of) for i in range(len(found))] for of in range(len(models))]
+    for answer, own in zip(found.answers, trusts, strict=True):
+        for index, one in zip(found.indices, own, strict=True):
             if one.doubts:
                 cli.warn(f"{answer.name}, stamp {index}: {'; '.join(one.doubts)}")
     return trusts

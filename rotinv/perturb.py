@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from rotinv import cli
-from rotinv.lrp import heatmaps, perturbation
+from rotinv.lrp import composites, heatmaps, perturbation
 from rotinv.lrp.perturbation import STEPS, How, Result, aopc_rows
 from rotinv.nn.devices import get_kernels
 from rotinv.runs.model import Model, check_indices, open_models, open_stamps_for, stamps_as_read
@@ -25,9 +25,11 @@ from rotinv.system.files import refuse_existing, written_whole
 def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     options = _parser().parse_args(argv)
-    ways = perturbation.ways(options.methods, options.rules)
+    ways = perturbation.ways(options.methods, options.rule)
     _check_files(options)
     (model,) = open_models([options.run])
+    for way in ways:
+        composites.named(way.rule).check(model.network)
     split = open_stamps_for(model, options.stamps, options.split)
     options.split = split.name
     indices = _indices(split, options)
@@ -100,10 +102,11 @@ def _lines(how: How, model: Model, count: int, rows: list[dict[str, Any]]) -> It
         f"{model.name}: AOPC of the {how.of} over {how.steps} {_regions(how)}, {count} stamps; "
         "+- standard errors"
     )
-    yield f"{'method':<30}{'AOPC':>12}{'+-':>12}{'above random':>15}{'+-':>12}"
+    wide = max(30, *(len(row["method"]) + 2 for row in rows))
+    yield f"{'method':<{wide}}{'AOPC':>12}{'+-':>12}{'above random':>15}{'+-':>12}"
     for row in sorted(rows, key=lambda row: -row["aopc"]):
         cells = (_number(row[name]) for name in ("aopc", "error", "above_random", "above_random_error"))
-        yield f"{row['method']:<30}" + "".join(
+        yield f"{row['method']:<{wide}}" + "".join(
             f" {cell:>{width - 1}}" for cell, width in zip(cells, (12, 12, 15, 12), strict=True)
         )
 
@@ -161,7 +164,7 @@ def _parser() -> cli.Parser:
     add("--index", type=cli.integer(0), nargs="+", metavar="I", help="these stamps, in place of --count")
     add("--count", type=cli.integer(1), default=200, help="the first so many usable stamps")
     add("--methods", type=_names, default=list(heatmaps.METHODS), metavar="A,B", help="of explain's methods")
-    add("--rules", type=_names, default=["alpha2beta1"], metavar="A,B", help="of lrp, each compared")
+    add("--rule", nargs="+", default=[composites.DEFAULT], help=f"of lrp, one or more: {composites.HELP}")
     add("--steps", type=cli.integer(1), metavar="L", help=f"regions replaced (default: {STEPS}, or all)")
     add("--region", type=cli.integer(1, 21), default=3, metavar="PIXELS", help="side of a region")
     add("--draws", type=cli.integer(1), default=1, help="of the noise and the random order; a stamp's mean")

@@ -1,6 +1,8 @@
 """The program rotinv.explain: its maps, table, pictures, layers, disagreements of two models, bad input."""
 
 import csv
+import dataclasses
+import json
 import shutil
 import subprocess
 
@@ -397,6 +399,25 @@ def test_what_is_told_of_each_map_is_what_audit_tells(models, stamps, capsys):
         audited = call("audit", folder, stamps, "--index", *INDICES)
         lines = [line for line in audited.stdout.splitlines() if line.startswith("the map holds")]
         assert len(lines) == len(INDICES) and all(line in told for line in lines)
+
+
+def test_an_answer_in_python_tells_whether_its_maps_can_be_trusted(models, stamps):
+    found = study(models, stamps, INDICES)
+    for of, folder in enumerate(models):
+        document = json.loads(call("audit", folder, stamps, "--index", *INDICES, "--json").stdout)
+        for i, audited in enumerate(document["stamps"]):
+            told = found.trust(i, of=of)
+            assert told.share == pytest.approx(audited["trust"]["share"])
+            assert (told.deviation, told.doubts) == (
+                audited["trust"]["deviation"],
+                audited["trust"]["doubts"],
+            )
+    assert found.trust(-1) == found.trust(len(INDICES) - 1)
+    with pytest.raises(UserError, match="no network 2"):
+        found.trust(0, of=2)
+    gradients = dataclasses.replace(found, question=attribution.Question("gradient"))
+    with pytest.raises(UserError, match="gradient have no ledger"):
+        gradients.trust()
 
 
 def test_deviations_are_those_of_the_maps(models, stamps):

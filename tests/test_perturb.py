@@ -114,7 +114,7 @@ def perturb(mini, *arguments):
 
 
 def test_text_json_and_csv_tell_the_same(mini, tmp_path):
-    options = ["--count", 60, "--steps", 5, "--methods", "lrp,gradient", "--rules", "epsilon,zplus"]
+    options = ["--count", 60, "--steps", 5, "--methods", "lrp,gradient", "--rule", "epsilon", "zplus"]
     document = json.loads(perturb(mini, *options, "--json", "--csv", tmp_path / "t.csv"))
     table = {row["method"]: row for row in document["table"]}
     assert list(table) == ["lrp epsilon", "lrp zplus", "gradient", "random"]
@@ -129,6 +129,36 @@ def test_text_json_and_csv_tell_the_same(mini, tmp_path):
     for line in text.splitlines()[2:]:
         name = line[:30].strip()
         assert float(line[30:42]) == pytest.approx(table[name]["aopc"], abs=1e-4)
+
+
+def test_rules_with_commas_of_their_own(mini):
+    """Numbers and layers as explain and audit take them; a network without the layer is told at once."""
+    rules = ["alpha-beta:alpha=3,beta=2", "convolution=flat; dense 2=epsilon:eps=0.01"]
+    options = ["--count", 5, "--steps", 2, "--methods", "lrp"]
+    table = json.loads(perturb(mini, *options, "--rule", *rules, "--json"))["table"]
+    assert [row["method"] for row in table] == [*(f"lrp {rule}" for rule in rules), "random"]
+    text = perturb(mini, *options, "--rule", *rules)
+    assert any(line.startswith(f"lrp {rules[1]} ") for line in text.splitlines())
+    done = call("perturb", mini, mini / "stamps.npz", *options, "--rule", "dense 9=flat")
+    assert_refused(done, "dense 9", "dense 2")
+
+
+def test_an_overflow_of_float32_is_named(mini, tmp_path):
+    """With its layer, as explain names it; float64 has room for it."""
+    options = [
+        "--count",
+        1,
+        "--steps",
+        2,
+        "--methods",
+        "lrp",
+        "--rule",
+        "alpha-beta:alpha=1e9,beta=999999999",
+    ]
+    command = "perturb", make_run(tmp_path / "run"), mini / "stamps.npz", *options
+    assert_refused(call(*command), "in 'convolution", "--device reference")
+    done = call(*command, "--device", "reference")
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_stamps_drops_do_not_depend_on_the_others(mini):
@@ -217,7 +247,7 @@ def test_what_is_refused(mini, tmp_path):
         return call("perturb", mini, mini / "stamps.npz", *arguments)
 
     assert_refused(refused("--methods", "lrp,saliency"), "saliency", "gradient")
-    assert_refused(refused("--rules", "alpha3beta1"), "alpha3beta1", "alpha2beta1")
+    assert_refused(refused("--rule", "alpha3beta1"), "alpha3beta1", "alpha2beta1")
     assert_refused(refused("--steps", 26), "--steps 26", "25 regions")
     assert_refused(refused("--index", 70), "no stamp 70")
     assert_refused(refused("--draws", 0), "--draws")

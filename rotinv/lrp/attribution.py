@@ -252,15 +252,20 @@ def _trails(
         yield found, targets.explained_classes(k, found.logits, target)
 
 
-def _overflow(k: Kernels, network: Network, relevance: Sequence[Array]) -> str:
-    """Where relevance stops being finite on its way down, and what helps."""
+def check_maps(k: Kernels, model: Model, relevance: Sequence[Array]) -> None:
+    """Raise UserError, naming the layer where it begins, if relevance left the range of the device's numbers.
+
+    `relevance` is that of a trail: at each layer's input, then at the logits.
+    """
+    network = model.network
     places = range(len(network.layers) - 1, -1, -1)
-    place = next((i for i in places if not np.isfinite(k.to_host(relevance[i])).all()), 0)
-    return (
-        f"relevance leaves the range of the device's numbers in {network.names[place]!r}: sums that a rule "
-        "divides by are nearly 0, or its own numbers are too large; take a larger eps (as --rule "
-        "epsilon:eps=0.01) or --device reference (float64)"
-    )
+    for place in places:
+        if not np.isfinite(k.to_host(relevance[place])).all():
+            raise UserError(
+                f"{model.name}: relevance leaves the range of the device's numbers in "
+                f"{network.names[place]!r}: sums that a rule divides by are nearly 0, or its own numbers are "
+                "too large; take a larger eps (as --rule epsilon:eps=0.01) or --device reference (float64)"
+            )
 
 
 def _at(
@@ -277,7 +282,7 @@ def _at(
     logits = k.to_host(logits)
     check_finite(model.name, "logits", logits)
     if not np.isfinite(maps).all():
-        raise UserError(f"{model.name}: {_overflow(k, model.network, relevance)}")
+        check_maps(k, model, relevance)
     layer = STAMPS if number is None else layer_names(model.network)[number]
     channels = tuple(model.config.channels) if own else ()
     return Explanation(model.name, layer, channels, logits, probability, explained.astype(np.uint8), maps)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rotinv.lrp import composites, heatmaps
+from rotinv.lrp import attribution, composites, heatmaps
 from rotinv.nn.contract import Kernels
 from rotinv.runs.model import Model, check_finite
 from rotinv.system import pictures
@@ -206,10 +206,12 @@ def _mean_drops(
 
 
 def maps_of(k: Kernels, model: Model, params: Any, stamps: NDArray, way: Way) -> NDArray:
-    """The maps (n, h, h, c) of the stamps' own pixels."""
+    """The maps (n, h, h, c) of the stamps' own pixels. Raises UserError for numbers that the device cannot
+    hold, naming the layer."""
     rule = composites.named(way.rule)
-    with np.errstate(invalid="ignore"):  # `ranks` tells of maps that are not numbers
+    with np.errstate(over="ignore", invalid="ignore"):  # check_maps tells of maps that are not numbers
         found = heatmaps.trail(k, model.network, params, k.asarray(stamps), way.method, rule)
+    attribution.check_maps(k, model, found.relevance)
     return k.to_host(found.relevance[0])
 
 
