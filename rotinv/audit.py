@@ -181,7 +181,7 @@ def _parser() -> cli.Parser:
         "--target",
         type=targets.parse_target,
         default="predicted",
-        help=f"{', '.join(targets.TARGETS)}, or a class: 0 or 1",
+        help=f"{', '.join(targets.TARGETS)}, or a class by its number or name (0 artifact, 1 candidate)",
     )
     cli.add_split(parser)
     cli.add_overwrite(parser)

@@ -150,6 +150,14 @@ def add_words(parser: Parser) -> None:
     parser.add_argument("--bogus", type=names, metavar="WORD,…", help=text.format("an artifact", "bogus,0"))
 
 
+def add_classes(parser: Parser, order: str) -> None:
+    """The options of programs that are told the classes; `order` says what the names' order means."""
+    text = f"the classes where they are not artifact and candidate: {order}"
+    parser.add_argument("--classes", type=names, metavar="NAME,…", help=text)
+    text = "of more than two classes the one that is searched for: p(candidate) and thresholds are its own"
+    parser.add_argument("--candidate", metavar="NAME", help=text)
+
+
 def run(program: str, main: Callable[[], int]) -> NoReturn:
     """Run a program's `main`, and exit with its status.
 

@@ -16,7 +16,7 @@ from rotinv.lrp.study import Study, study
 from rotinv.lrp.trust import Trust
 from rotinv.nn.contract import Kernels
 from rotinv.nn.devices import get_kernels
-from rotinv.runs.model import Model, check_indices, open_models, open_stamps_for, unique_names, verdict
+from rotinv.runs.model import Model, check_indices, open_models, open_stamps_for, unique_names
 from rotinv.runs.predictions import labelled_scores
 from rotinv.stamps.splits import Split, usable
 from rotinv.system.errors import UserError
@@ -128,8 +128,9 @@ def _disagreements(
         scores = labelled_scores(k, models, split, indices, bar.update)
     one, other = unique_names(models)
     first, second = scores[one].probability, scores[other].probability
-    places = attribution.only_second_right(split.label[indices], first, second)
-    candidates = int(split.label[indices[places]].sum())
+    label = scores[one].label
+    places = attribution.only_second_right(label, first, second)
+    candidates = int(label[places].sum())
     listed = [
         f"{other} is right and {one} wrong on {len(places)} of {len(indices)} stamps: "
         f"{candidates} candidates, {len(places) - candidates} artifacts"
@@ -149,12 +150,13 @@ def _tables(found: Study, trusts: list[list[Trust]]) -> list[str]:
     width = max(len("model"), *(len(one.name) for one in found.answers))
     heads = "".join(f"  {name:>{max(10, len(name))}}" for name in (*channels, "all"))
     for i in range(len(found.indices)):
-        lines += ["", found.title(i), f"  {'model':<{width}}  class      p(candidate){heads}"]
+        p = found.answers[0].classes.p
+        lines += ["", found.title(i), f"  {'model':<{width}}  class      {p:>12}{heads}"]
         for one in found.answers:
             total = one.maps[i].sum(axis=tuple(range(one.maps.ndim - 2)), dtype=np.float64)
             sums = zip((*channels, "all"), (*total[: len(channels)], total.sum()), strict=True)
             cells = "".join(f"  {value:>{max(10, len(name))}.4g}" for name, value in sums)
-            name = verdict(one.probability[i])
+            name = one.verdict(i)
             lines.append(f"  {one.name:<{width}}  {name:<9}  {one.probability[i]:>12.4g}{cells}")
         told = zip(found.answers, trusts, strict=bool(trusts))
         lines += [f"  {one.name}: {own[i]}" for one, own in told]
@@ -229,7 +231,8 @@ def _add_what(parser: cli.Parser) -> None:
         "--target",
         type=targets.parse_target,
         default="predicted",
-        help=f"what is shared out: {', '.join(targets.TARGETS)}, or a class: 0 artifact, 1 candidate",
+        help=f"what is shared out: {', '.join(targets.TARGETS)}, or a class by its number or name (0 "
+        "artifact, 1 candidate)",
     )
     parser.add_argument(
         "--layer",

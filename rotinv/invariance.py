@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{name}: the maps of {blank} stamps are 0 everywhere, so is their sigma-bar", file=sys.stderr
             )
     label = None if split.label is None else split.label[indices]
-    groups = list(sigma_bar_tables.groups(tables, channels, label))
+    groups = list(sigma_bar_tables.groups(tables, channels, label, split.classes.names))
     found = sigma_bar_tables.document(groups, tables, channels, indices, label) if options.json else {}
     _write(options, groups, len(indices), found)
     return 0
@@ -116,7 +116,7 @@ def _parser() -> cli.Parser:
         "--target",
         type=targets.parse_target,
         default="predicted",
-        help=f"{', '.join(targets.TARGETS)}, or a class: 0 or 1",
+        help=f"{', '.join(targets.TARGETS)}, or a class by its number or name (0 artifact, 1 candidate)",
     )
     add("--scale", choices=heatmaps.SCALES, default="max-abs", help="of a stamp's maps, one for all channels")
     add("--channel", help="show one channel (the paper: snr_difference; default: all)")

@@ -1,5 +1,6 @@
 """Make a stamp store from one's own arrays: python -m rotinv.pack ARRAYS.npz --out store.h5."""
 
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from rotinv import cli
 from rotinv.stamps import packing
 from rotinv.stamps.arrays import channels_last, read_arrays
+from rotinv.stamps.classes import TWO, Classes
 from rotinv.stamps.labels import Words, labels_of, texts_of
 from rotinv.stamps.splits import Split, check_scaled, usable
 from rotinv.stamps.store import CHANNELS
@@ -23,9 +25,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     options = _parser().parse_args(argv)
     refuse_existing(options.out)
-    words = Words.of(options.real, options.bogus)
-    arrays, channels = _read(options.arrays, options.channels, words)
-    everything = Split(options.arrays, "stamps", arrays["stamps"], options.normalisation)
+    words, classes = Words.of(options.real, options.bogus), _classes(options)
+    if words and classes != TWO:
+        raise UserError("--real and --bogus are words for two classes; with --classes the labels name theirs")
+    arrays, channels = _read(options.arrays, options.channels, words, classes)
+    everything = Split(options.arrays, "stamps", arrays["stamps"], options.normalisation, classes=classes)
     if options.normalisation == "minmax":
         check_scaled(everything)
     kept = usable(everything, options.on_bad)
@@ -46,9 +50,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         group=group,
         together=together,
     )
-    for line in packing.lines(parts, arrays["label"], group, together):
+    for line in packing.lines(parts, arrays["label"], group, together, classes):
         print(line)
     return 0
+
+
+def _classes(options: Namespace) -> Classes:
+    if options.classes is None and options.candidate is not None:
+        raise UserError(f"--candidate {options.candidate}: name all classes by --classes")
+    return TWO if options.classes is None else Classes.of(options.classes, options.candidate)
 
 
 def _parser() -> cli.Parser:
@@ -63,6 +73,7 @@ def _parser() -> cli.Parser:
     )
     add("--out", type=Path, required=True, metavar="STORE.h5", help="the store to make")
     cli.add_words(parser)
+    cli.add_classes(parser, "the labels are their names, or their numbers from 0")
     add(
         "--split",
         type=cli.fractions,
@@ -94,7 +105,7 @@ def _parser() -> cli.Parser:
 
 
 def _read(
-    path: Path, names: Sequence[str] | None, words: Words | None
+    path: Path, names: Sequence[str] | None, words: Words | None, classes: Classes
 ) -> tuple[dict[str, NDArray[Any]], Sequence[str]]:
     """The arrays, checked, and the names of the channels; labels in words are kinds, where there are none."""
     arrays = read_arrays(path)
@@ -108,8 +119,8 @@ def _read(
         raise UserError(f"{path}: has no stamps at all")
     arrays["stamps"] = stamps
     label = arrays["label"]
-    arrays["label"] = labels_of(f"{path}: label", label, words)
-    if label.dtype.kind in "US":
+    arrays["label"] = labels_of(f"{path}: label", label, words, classes)
+    if label.dtype.kind in "US" and classes == TWO:
         arrays.setdefault("kind", label)
     for name in _IDS:
         if name in arrays:

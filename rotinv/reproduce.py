@@ -13,7 +13,7 @@ from rotinv import cli
 from rotinv.nn.devices import DEVICES, get_kernels
 from rotinv.paper import plan, scales
 from rotinv.paper.sheets import read, text
-from rotinv.runs import model
+from rotinv.stamps.classes import TWO
 from rotinv.stamps.store import StampStore
 from rotinv.system import dask_cluster, dask_crew, pictures, pipeline
 from rotinv.system.errors import UserError
@@ -67,11 +67,13 @@ def _check(options: argparse.Namespace, settings: scales.Settings) -> None:
     if not options.data:
         return
     with StampStore(options.data) as store:
+        if store.classes != TWO:
+            raise UserError(f"{options.data}: has the classes {store.classes}; the paper's are {TWO}")
         for name in ("train", "validate", "test"):
             label = store.split(name).label
             assert label is not None  # a store's splits have labels
             if label.all() or not label.any():
-                only = model.CLASS_NAMES[int(label[0])]
+                only = TWO.names[int(label[0])]
                 raise UserError(f"{options.data}: split '{name}' has {only}s only; both classes are needed")
 
 

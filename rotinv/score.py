@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             cli.note(f"{where}: {cli.counted(missing, 'stamp')} {how}")
         cli.note(
             f"{options.out or 'standard output'}: {cli.counted(scored, 'stamp')} scored in {seconds:.1f} s, "
-            f"{cli.counted(candidates, 'candidate')} at the threshold {threshold}"
+            f"{scorer.counted(candidates)} {scorer.decision}"
         )
         if choice and maps:
             with map_files.create(
@@ -126,7 +126,7 @@ def _catalogue(
             tally.add(rows["flags"], rows.get("survey", ()))
             good = rows["class"] != NOT_SCORED
             scored += int(good.sum())
-            candidates += int((rows["class"] == 1).sum())
+            candidates += int((rows["class"] == scorer.classes.candidate).sum())
             if choice:
                 choice.add(rows)
             bar.update(len(good))

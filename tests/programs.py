@@ -12,6 +12,7 @@ import numpy as np
 
 from rotinv.runs.folder import Config
 from rotinv.runs.model import write_weights
+from rotinv.stamps.classes import TWO
 from rotinv.system.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,13 +77,21 @@ def toy_store(folder, n=300):
 
 
 def make_run(
-    folder, arch="cap", seed=0, size=13, channels=("difference",), value=None, crop=None, change=None
+    folder,
+    arch="cap",
+    seed=0,
+    size=13,
+    channels=("difference",),
+    value=None,
+    crop=None,
+    change=None,
+    classes=TWO,
 ):
     """The folder of a run of random weights, or of weights that are all `value`.
 
     `change` is a function of the network's arrays that changes them in place.
     """
-    config = Config(arch=arch, size=size, channels=list(channels), crop=crop)
+    config = Config(arch=arch, size=size, channels=list(channels), crop=crop, classes=classes)
     network = config.network()
     params = network.initial("he", seed) if value is None else np.full(network.size, value)
     if change:

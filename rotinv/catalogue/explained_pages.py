@@ -12,7 +12,7 @@ from rotinv.catalogue.scorer import QUESTION, Scorer, gather
 from rotinv.catalogue.sources import Source
 from rotinv.lrp import map_figures, map_files
 from rotinv.lrp.attribution import Explanation, Question
-from rotinv.runs.model import CLASS_NAMES
+from rotinv.stamps.classes import Classes
 
 MOST = 50  # pages: more would take longer than the scores, and few people look at them
 
@@ -29,6 +29,7 @@ class Explained:
     question: Question
     answers: Sequence[Explanation]
     columns: Mapping[str, NDArray[Any]]
+    classes: Classes
 
     def label(self, i: int) -> int | None:
         """The class of the i-th stamp, if it is known."""
@@ -41,7 +42,7 @@ class Explained:
         if known.get("candidate_id"):
             parts.append(f"detection {known['candidate_id']}")
         if "label" in known:
-            parts.append(CLASS_NAMES[known["label"]])
+            parts.append(self.classes.names[known["label"]])
         if np.isfinite(known.get("snr", np.nan)):
             parts.append(f"SNR {known['snr']:.4g}")
         return ", ".join(parts)
@@ -57,7 +58,9 @@ def draw(
     columns, answers = map_files.read(maps)
     answers.sort(key=lambda answer: scorer.names.index(answer.name))
     stamps, _ = gather(source, columns["indices"])
-    explained = Explained(stamps, scorer.models[0].config.channels, QUESTION, answers, columns)
+    explained = Explained(
+        stamps, scorer.models[0].config.channels, QUESTION, answers, columns, scorer.classes
+    )
     map_figures.save(
         [path], (map_figures.page(explained, i) for i in range(len(stamps))), overwrite=overwrite
     )
@@ -65,4 +68,4 @@ def draw(
 
 
 def _answers(answers: Sequence[Explanation], i: int) -> str:
-    return ", ".join(f"{answer.name} p(candidate) {answer.probability[i]:.4g}" for answer in answers)
+    return ", ".join(f"{answer.name} {answer.classes.p} {answer.probability[i]:.4g}" for answer in answers)

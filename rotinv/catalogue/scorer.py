@@ -12,53 +12,21 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rotinv.alerts.stamp import FLAGS
-from rotinv.catalogue.formats import TEXT, Column, Fact
+from rotinv.catalogue import columns
+from rotinv.catalogue.formats import Column, Fact
 from rotinv.catalogue.sources import Block, Source, ahead
 from rotinv.lrp import attribution, map_files
 from rotinv.lrp.attribution import Question
-from rotinv.metrics import ensembles, rates
+from rotinv.metrics import ensembles
 from rotinv.metrics.calibrators import Calibrator
 from rotinv.metrics.rates import NOT_SCORED
 from rotinv.nn.contract import Kernels
 from rotinv.runs import thresholds
-from rotinv.runs.model import Model, unique_names, weights_digest
-from rotinv.runs.predictions import score_rotations, score_stamps, score_with_rotation_std
-from rotinv.stamps.alert_columns import ALERT_COLUMNS
+from rotinv.runs.model import Model, unique_names
+from rotinv.runs.predictions import class_probabilities, score_rotations
+from rotinv.stamps.classes import TWO
 from rotinv.system.errors import UserError
-from rotinv.system.version import __version__
-
-_KNOWN = {
-    "object_id": Column("object_id", TEXT, "the survey's name of the object", "meta.id;src"),
-    "candidate_id": Column("candidate_id", TEXT, "the survey's number of the detection", "meta.id"),
-    "survey": Column("survey", TEXT, "ztf, lsst, or as the table says", "meta.curation"),
-    "ra": Column("ra", "float64", "right ascension, ICRS", "pos.eq.ra;meta.main", "deg"),
-    "dec": Column("dec", "float64", "declination, ICRS", "pos.eq.dec;meta.main", "deg"),
-    "mjd": Column("mjd", "float64", "time of the exposure, in the survey's own scale", "time.epoch", "d"),
-    "band": Column("band", TEXT, "filter", "instr.bandpass"),
-    "magnitude": Column("magnitude", "float32", "of the difference, by the survey", "phot.mag", "mag"),
-    "flux": Column("flux", "float32", "of the difference", "phot.flux", "nJy"),
-    "survey_score": Column(
-        "survey_score", "float32", "the survey's own score that the alert is real", "stat.probability"
-    ),
-    "survey_score_version": Column(
-        "survey_score_version", TEXT, "name and version of the survey's score", "meta.version"
-    ),
-    "pixel_flags": Column(
-        "pixel_flags", TEXT, "what the survey flags of the source's pixels", "meta.code.qual"
-    ),
-    "label": Column(
-        "label", "uint8", "1 candidate, 0 artifact, as the stamps are labelled", "meta.code.class"
-    ),
-    "snr": Column("snr", "float32", "signal-to-noise ratio as the survey gives it", "stat.snr"),
-}
-_CALIBRATED = Column(
-    "calibrated", "float64", "the probability as calibrated on labelled stamps", "stat.probability"
-)
-_NORMALISATIONS = {
-    "none": "(x - min) / (max - min) of each channel of each stamp",
-    "minmax": "as the stamps are kept, scaled already",
-}
+from rotinv.system.messages import counted
 
 
 @dataclass(frozen=True)
@@ -77,6 +45,11 @@ class Threshold:
         """
         return cls() if fpr is None else cls(thresholds.find(folders, models, fpr), fpr)
 
+    @property
+    def chosen(self) -> float | None:
+        """The threshold if it was chosen for a FPR, else None."""
+        return None if self.fpr is None else self.value
+
     def __str__(self) -> str:
         return f"{self.value:.9g}" + (f" (FPR {self.fpr:g})" if self.fpr is not None else "")
 
@@ -92,91 +65,92 @@ class Scorer:
         calibrator: Calibrator | None = None,
     ) -> None:
         self.k, self.models, self.threshold, self.calibrator = k, tuple(models), threshold, calibrator
-        self.names = unique_names(models)
+        self.names, self.classes = unique_names(models), models[0].config.classes
         self._params = [k.asarray(model.params) for model in models]
 
     def columns(self, known: Sequence[str]) -> list[Column]:
         """The catalogue's columns, for stamps of which the values `known` are known (see sources.Source)."""
-        p = self.k.dtype.name
-        ids = [_KNOWN[name] for name in known if name in ALERT_COLUMNS]
-        return [
-            Column("index", "int64", "number of the stamp or alert, from 0", "meta.record"),
-            *ids,
-            Column("probability", p, "p(candidate), the models' median; NaN: no score", "stat.probability"),
-            *([_CALIBRATED] if self.calibrator else []),
-            Column("class", "int8", "1 candidate, 0 artifact, -1 no score: the vote", "meta.code.class"),
-            *(_KNOWN[name] for name in known if _KNOWN[name] not in ids),
-            *(Column(f"probability_{n}", p, f"p(candidate) by {n}", "stat.probability") for n in self.names),
-            *(
-                Column(f"rotation_std_{n}", p, f"std of {n}'s logit margin over the rotations", "stat.stdev")
-                for n in self.names
-            ),
-            Column("flags", "uint32", "sum of the bits flag_... of the metadata", "meta.code"),
-        ]
+        dtype = self.k.dtype.name
+        return columns.of_networks(self.names, self.classes, dtype, known, self.calibrator is not None)
 
     def facts(self, normalisation: str) -> list[Fact]:
         """What holds for all rows: versions, weights, threshold, how the pixels were scaled, and the flags'
         meanings."""
-        facts = [
-            Fact("version", "RIVERSN", __version__),
-            Fact("channels", "CHANNELS", ",".join(self.models[0].config.channels)),
-            Fact("normalisation", "NORM", _NORMALISATIONS[normalisation]),
-            Fact("threshold", "THRESH", self.threshold.value),
-            Fact("threshold_fpr", "THRFPR", "none" if self.threshold.fpr is None else self.threshold.fpr),
-            Fact("calibrator", "CALIBRAT", "none" if self.calibrator is None else self.calibrator.kind),
-        ]
-        for i, (name, model) in enumerate(zip(self.names, self.models, strict=True), 1):
-            facts += [
-                Fact(f"model_{i}", f"MODEL{i}", name),
-                Fact(f"model_{i}_sha256", f"MHASH{i}", weights_digest(model)),
-                Fact(f"model_{i}_version", f"MVERS{i}", model.config.version),
-            ]
-        return [*facts, *(Fact(f"flag_{name}", f"FLAG{bit}", bit) for name, (bit, _) in FLAGS.items())]
+        threshold = None if self._by_most_probable else self.threshold.value
+        decided = threshold, self.threshold.fpr, self.calibrator
+        return columns.facts(self.names, self.models, normalisation, *decided)
 
-    def classes(self, stamps: NDArray[np.float32]) -> NDArray[np.uint8]:
+    @property
+    def decision(self) -> str:
+        """How the class is found, in words."""
+        if self._by_most_probable:
+            return "by the most probable class"
+        return f"at the threshold {self.threshold}"
+
+    def counted(self, candidates: int) -> str:
+        """A number of candidates, in words."""
+        name = self.classes.names[self.classes.candidate]
+        return counted(candidates, name) if self.classes == TWO else f"{candidates:,} {name}"
+
+    @property
+    def _by_most_probable(self) -> bool:
+        return len(self.classes) > 2 and self.threshold.chosen is None
+
+    def decided(self, stamps: NDArray[np.float32]) -> NDArray[np.uint8]:
         """The classes (n,) that the catalogue gives to stamps (n, h, h, c) without NaN or infinite pixels."""
         each = [
-            score_stamps(self.k, model.network, params, stamps)
+            class_probabilities(self.k, model.network, params, stamps)
             for model, params in zip(self.models, self._params, strict=True)
         ]
-        return rates.classify(ensembles.majority(np.stack(each)), self.threshold.value)
+        return self.classes.decide(ensembles.majority(np.stack(each)), self.threshold.chosen)
 
     def committee(self, stamps: NDArray[np.float32]) -> tuple[NDArray, NDArray]:
         """The logit margins (m, 4, n) of the m networks' rotations of stamps (n, h, h, c) that have values
         throughout, and the units (n, d) that the networks' last layers read, side by side."""
         found = [
-            score_rotations(self.k, model.network, params, stamps)
+            score_rotations(self.k, model.network, params, stamps, self.classes.candidate)
             for model, params in zip(self.models, self._params, strict=True)
         ]
         return np.stack([one.margins for one in found]), np.hstack([one.units for one in found])
 
     def rows(self, block: Block) -> dict[str, NDArray]:
         """The catalogue's rows, by column. Stamps with NaN or infinite pixels have no score."""
-        pairs = [
-            score_with_rotation_std(self.k, model.network, params, block.stamps[block.scorable])
+        candidate = self.classes.candidate
+        found = [
+            score_rotations(self.k, model.network, params, block.stamps[block.scorable], candidate)
             for model, params in zip(self.models, self._params, strict=True)
         ]
-        each = [_spread(block.scorable, p) for p, _ in pairs]
-        probability = ensembles.majority(np.stack(each))
-        vote = rates.classify(probability, self.threshold.value).astype(np.int8)
+        each = [_spread(block.scorable, one.probabilities) for one in found]
+        voted = ensembles.majority(np.stack(each))
+        vote = self.classes.decide(voted, self.threshold.chosen).astype(np.int8)
+        probability = voted[:, candidate]
         return {
             "index": block.index,
             **block.known,
+            **self._labels(block),
             "probability": probability,
             **({"calibrated": self.calibrator(probability)} if self.calibrator else {}),
             "class": np.where(block.scorable, vote, np.int8(NOT_SCORED)),
-            **{f"probability_{name}": p for name, p in zip(self.names, each, strict=True)},
+            **{f"p_{name}": voted[:, number] for number, name in enumerate(self.classes.further)},
+            **{f"probability_{name}": p[:, candidate] for name, p in zip(self.names, each, strict=True)},
             **{
-                f"rotation_std_{name}": _spread(block.scorable, std)
-                for name, (_, std) in zip(self.names, pairs, strict=True)
+                f"rotation_std_{name}": _spread(block.scorable, one.margins.std(axis=0))
+                for name, one in zip(self.names, found, strict=True)
             },
             "flags": block.flags,
         }
 
+    def _labels(self, block: Block) -> dict[str, NDArray]:
+        """Of more than two classes: whether a stamp is labelled as the candidate, and its label itself."""
+        if not self.classes.further or "label" not in block.known:
+            return {}
+        label = block.known["label"]
+        return {"label": self.classes.is_candidate(label), "label_class": label}
+
 
 def _spread(where: NDArray[np.bool_], values: NDArray) -> NDArray:
-    """An array with the values at the places `where` is true, and NaN elsewhere."""
-    out = np.full(len(where), np.nan, dtype=values.dtype)
+    """An array with the values (n, …) at the places `where` is true, and NaN elsewhere."""
+    out = np.full((len(where), *values.shape[1:]), np.nan, dtype=values.dtype)
     out[where] = values
     return out
 
@@ -287,7 +261,7 @@ def explain(
     """
     for start in range(0, len(indices), _TOGETHER):
         stamps, columns = gather(source, indices[start : start + _TOGETHER])
-        classes = scorer.classes(stamps)
+        classes = scorer.decided(stamps)
         writer.append(
             columns, attribution.answers(scorer.k, scorer.models, stamps, QUESTION, classes=classes)
         )

@@ -19,12 +19,12 @@ from rotinv.lrp import composites, sigma_bar
 from rotinv.lrp.attribution import Question
 from rotinv.lrp.ledger_report import Audit, audits
 from rotinv.lrp.study import Study, study
-from rotinv.metrics import ensembles, rates
+from rotinv.metrics import ensembles
 from rotinv.metrics.classification_report import Evaluation
 from rotinv.metrics.rates import NOT_SCORED
 from rotinv.nn.contract import Kernels
 from rotinv.runs import thresholds
-from rotinv.runs.model import CLASS_NAMES, Model, stamps_as_read, unique_names
+from rotinv.runs.model import Model, stamps_as_read, unique_names
 from rotinv.runs.predictions import labelled_scores, score_split
 from rotinv.stamps.splits import Split
 from rotinv.system.errors import UserError
@@ -43,7 +43,10 @@ class Classifier:
     Attributes
     ----------
     classes_ : array ([0, 1])
-        Artifact and candidate, in the order of predict_proba's columns.
+        The classes' labels, artifact and candidate, in the order of predict_proba's columns; of a network of
+        more classes as many.
+    classes : Classes
+        Their names, and which of them is the candidate.
     names : list of str
         The networks'.
     channels : list of str
@@ -64,7 +67,8 @@ class Classifier:
 
     def __init__(self, models: Sequence[Model], folders: Sequence[Path], k: Kernels) -> None:
         self._models, self._folders, self._k = list(models), list(folders), k
-        self.classes_ = np.arange(len(CLASS_NAMES))
+        self.classes = models[0].config.classes
+        self.classes_ = np.arange(len(self.classes))
         self.names = unique_names(models)
         self.channels = list(models[0].config.channels)
         self.size = models[0].config.size
@@ -83,7 +87,7 @@ class Classifier:
         normalised: bool = False,
         on_bad: Literal["error", "flag"] = "error",
     ) -> NDArray[np.floating]:
-        """p(artifact) and p(candidate) of stamps.
+        """p(artifact) and p(candidate) of stamps, or the probabilities of a network's own classes.
 
         Parameters
         ----------
@@ -96,7 +100,7 @@ class Classifier:
 
         Returns
         -------
-        array (n, 2)
+        array (n, 2), or (n, classes)
             float32 (of the device "reference" float64). A stamp's score does not depend on the others, and
             that of a stamp turned by 90 degrees is the same, to the last bit, where the networks are CAP.
 
@@ -117,9 +121,9 @@ class Classifier:
         """
         check_on_bad(on_bad, "flag")
         split, indices = usable_stamps(self._models[0], stamps, normalised, on_bad)
-        p = np.full(len(split), np.nan, self._k.dtype)
+        p = np.full((len(split), len(self.classes)), np.nan, self._k.dtype)
         p[indices] = self._vote(split, indices)
-        return np.stack([1 - p, p], axis=1)
+        return p
 
     def predict(
         self,
@@ -131,10 +135,11 @@ class Classifier:
     ) -> NDArray[np.int8]:
         """The class (n,) of stamps: 1 candidate, 0 artifact, and -1 for a stamp without a score.
 
-        A stamp is a candidate where p(candidate) is at least 0.5. With `at_fpr`, a false positive rate, it is
-        one where p(candidate) is at least the threshold for that rate, which `fit` and the programs train
-        and evaluate keep in the run's folder. The other parameters and errors are those of predict_proba; it
-        is a UserError, too, if no threshold is kept.
+        A stamp is a candidate where p(candidate) is at least 0.5; of a network of more than two classes it
+        has the number of the most probable. With `at_fpr`, a false positive rate, it is one where
+        p(candidate) is at least the threshold for that rate, which `fit` and the programs train and evaluate
+        keep in the run's folder. The other parameters and errors are those of predict_proba; it is a
+        UserError, too, if no threshold is kept.
 
         Examples
         --------
@@ -142,9 +147,9 @@ class Classifier:
         >>> rotinv.load("runs/cap-1").predict(np.zeros((2, 13, 13, 1))).shape
         (2,)
         """
-        threshold = 0.5 if at_fpr is None else thresholds.find(self._folders, self._models, at_fpr)
-        p = self.predict_proba(stamps, normalised=normalised, on_bad=on_bad)[:, 1]
-        return np.where(np.isnan(p), NOT_SCORED, rates.classify(p, threshold)).astype(np.int8)
+        threshold = None if at_fpr is None else thresholds.find(self._folders, self._models, at_fpr)
+        p = self.predict_proba(stamps, normalised=normalised, on_bad=on_bad)
+        return np.where(np.isnan(p[:, 0]), NOT_SCORED, self.classes.decide(p, threshold)).astype(np.int8)
 
     def explain(
         self,
@@ -168,7 +173,8 @@ class Classifier:
             LRP's rule by name (rotinv/lrp/rules.py).
         target : str or int
             What is shared out: the logit of the "predicted" class, its "probability", "one" or "difference"
-            (rotinv/lrp/targets.py), or a class, 0 artifact or 1 candidate. A tie is a candidate.
+            (rotinv/lrp/targets.py), or a class by its name or number, as 0 artifact, 1 candidate. A tie is a
+            candidate.
         layer : str or int, optional
             A layer to look at in place of the stamps, by name or number.
         normalised : bool
@@ -276,7 +282,7 @@ class Classifier:
         stamps : array or Split
             See Classifier.
         label : array (n,)
-            1 candidate, 0 artifact; a Split has its own.
+            1 candidate, 0 artifact, or the classes' numbers or names; a Split has its own.
         normalised : bool
             Whether the pixels are scaled to 0-1 already.
         on_bad : "error" or "drop"
@@ -334,10 +340,11 @@ class Classifier:
         )
 
     def _vote(self, split: Split, indices: NDArray[np.int64]) -> NDArray[np.floating]:
-        """p(candidate), the networks' median."""
+        """The classes' probabilities (n, classes), the networks' medians; of two classes they sum to 1."""
         k = self._k
         each = [
             score_split(k, one.network, k.asarray(one.params), split, indices, self.size)
             for one in self._models
         ]
-        return ensembles.majority(np.stack(each))
+        median = ensembles.majority(np.stack(each))
+        return median if self.classes.further else np.stack([1 - median[:, 1], median[:, 1]], axis=1)

@@ -22,6 +22,7 @@ from rotinv.runs.folder import Config, create_run_folder, read_config
 from rotinv.runs.history import Row
 from rotinv.runs.protocol import SCHEDULES, Progress, Schedule
 from rotinv.stamps.arrays import arrays_in_memory, channels_last
+from rotinv.stamps.classes import TWO, Classes
 from rotinv.stamps.packing import channel_names
 from rotinv.stamps.pixels import check_side
 from rotinv.stamps.store import StampStore
@@ -49,6 +50,8 @@ def fit(
     freeze: int = 0,
     balance: Literal["none", "weights", "batches"] | None = None,
     augment: Sequence[str] = (),
+    classes: Sequence[str] | None = None,
+    candidate: str | None = None,
     device: str = "cpu",
     threads: int | None = None,
     precision: str = PRECISIONS[0],
@@ -64,7 +67,7 @@ def fit(
     stamps : array (n, S, S, C) or (n, C, S, S), or the path of a stamp store
         Pixels; a store has its own labels, channels and splits.
     label : array (n,)
-        1 candidate, 0 artifact.
+        1 candidate, 0 artifact; with `classes`, their names or numbers.
     arch : str, optional
         "cap", "deephits", "deephits-relu" or "cap-mini"; by default that of the run `init_from`, or "cap".
     out : str or Path, optional
@@ -94,6 +97,11 @@ def fit(
         below 20% of the stamps to train with, which is told. "weights" has their losses weigh more instead.
     augment : sequence of str
         Random changes of the stamps of each batch: "flips", "shifts" (by up to a pixel).
+    classes : sequence of str, optional
+        The names of an array's classes where they are not artifact and candidate; `label` has these names, or
+        their numbers from 0.
+    candidate : str, optional
+        Of more than two classes the one that is searched for.
     device, threads, precision
         As of `load`.
 
@@ -123,6 +131,7 @@ def fit(
     check_on_bad(on_bad, "drop")
     _check_numbers(seed, crop, freeze)
     _check_channels(channels)
+    named = _classes(classes, candidate)
     architectures.build(arch)  # an unknown name is told before a folder is made
     k = get_kernels(device, threads, precision)
     place = None if out is None else Path(out)
@@ -140,16 +149,23 @@ def fit(
     )
     store_in: Callable[[Path], Path]  # of the run's folder: the path of the store to train on
     if isinstance(stamps, str | Path):
-        store_in = _own_store(stamps, configure, (label, channels, snr, image), normalised)
+        only_arrays = (label, channels, snr, image, classes, candidate)
+        store_in = _own_store(stamps, configure, only_arrays, normalised)
     else:
         if channels is None and init_from is not None:
             channels = read_config(init_from).channels
-        arrays = _checked_arrays(stamps, label, snr, image)
-        planned = _planned(arch, arrays, channels, crop)
+        arrays = _checked_arrays(stamps, label, snr, image, named)
+        planned = _planned(arch, arrays, channels, crop, named)
         finetuning.begun_with(planned, init_from, freeze)
-        trials.balance_for(ARRAY, arrays["label"], balance)
+        trials.balance_for(ARRAY, arrays["label"], balance, named)
         store_in = partial(
-            store_of_arrays, arrays=arrays, channels=channels, normalised=normalised, on_bad=on_bad, seed=seed
+            store_of_arrays,
+            arrays=arrays,
+            channels=channels,
+            normalised=normalised,
+            on_bad=on_bad,
+            seed=seed,
+            classes=named,
         )
     with _new_folder(place, arch) as folder, StampStore(store_in(folder)) as store:
         _train(k, configure(store), folder, store)
@@ -174,16 +190,24 @@ def _own_store(
 
 
 def _checked_arrays(
-    stamps: ArrayLike, label: ArrayLike | None, snr: ArrayLike | None, image: ArrayLike | None
+    stamps: ArrayLike,
+    label: ArrayLike | None,
+    snr: ArrayLike | None,
+    image: ArrayLike | None,
+    classes: Classes,
 ) -> dict[str, NDArray[Any]]:
     """The arrays to train on. Raises UserError if they do not fit together, or without labels."""
     if label is None:
         raise UserError("fit: arrays need labels: 1 candidate, 0 artifact")
-    return arrays_in_memory(ARRAY, stamps, label=label, snr=snr, image=image)
+    return arrays_in_memory(ARRAY, stamps, label=label, snr=snr, image=image, classes=classes)
 
 
 def _planned(
-    arch: str, arrays: dict[str, NDArray[Any]], channels: Sequence[str] | None, crop: int | None
+    arch: str,
+    arrays: dict[str, NDArray[Any]],
+    channels: Sequence[str] | None,
+    crop: int | None,
+    classes: Classes,
 ) -> Config:
     """The configuration that these arrays will have.
 
@@ -192,7 +216,8 @@ def _planned(
     count = None if channels is None else len(channels)
     shape = channels_last(Path(ARRAY), arrays["stamps"], count).shape
     check_side(shape[1], crop or shape[1])
-    planned = Config(arch, crop or shape[1], list(channels or channel_names(shape[3])))
+    names = list(channels or channel_names(shape[3]))
+    planned = Config(arch, crop or shape[1], names, classes=classes)
     planned.network()
     return planned
 
@@ -209,6 +234,12 @@ def _new_folder(place: Path | None, arch: str) -> Iterator[Path]:
             with suppress(OSError):  # it holds something: that is not thrown away
                 folder.rmdir()
         raise
+
+
+def _classes(names: Sequence[str] | None, candidate: str | None) -> Classes:
+    if names is None and candidate is not None:
+        raise UserError(f"candidate {candidate!r}: name all classes, too")
+    return TWO if names is None else Classes.of(names, candidate)
 
 
 def _check_paths(**paths: str | Path | None) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rotinv.runs.model import Model, fit_split, whole_size
 from rotinv.stamps.arrays import arrays_in_memory, check_shape, split_of_arrays
+from rotinv.stamps.classes import Classes
 from rotinv.stamps.packing import channel_names, pack
 from rotinv.stamps.splits import Split, check_scaled, find_bad, first_few
 from rotinv.system.errors import UserError
@@ -42,9 +43,11 @@ def store_of_arrays(
     normalised: bool,
     on_bad: str,
     seed: int,
+    classes: Classes,
 ) -> Path:
     """Pack arrays that arrays_in_memory has checked into a store in a run's folder; gives its path."""
-    split = _raw_or_scaled(arrays, None if channels is None else len(channels), None, normalised)
+    count = None if channels is None else len(channels)
+    split = _raw_or_scaled(arrays, count, None, normalised, classes)
     columns = {name: array for name, array in arrays.items() if name != "stamps"}
     names = channels or channel_names(split.shape[2])
     path = Path(folder) / "stamps.h5"
@@ -55,8 +58,9 @@ def store_of_arrays(
 def _as_split(model: Model, stamps: ArrayLike | Split, normalised: bool, label: ArrayLike | None) -> Split:
     count, size = len(model.config.channels), whole_size(model)
     if not isinstance(stamps, Split):
-        arrays = arrays_in_memory(ARRAY, stamps, label=label, channels=count)
-        return _raw_or_scaled(arrays, count, size, normalised)
+        classes = model.config.classes
+        arrays = arrays_in_memory(ARRAY, stamps, label=label, channels=count, classes=classes)
+        return _raw_or_scaled(arrays, count, size, normalised, classes)
     if normalised or label is not None:
         raise UserError(f"{stamps.path}: has its own labels and normalisation; leave these out")
     check_shape(stamps.path, stamps.pixels.shape, count if stamps.channels is None else None, size)
@@ -64,10 +68,15 @@ def _as_split(model: Model, stamps: ArrayLike | Split, normalised: bool, label: 
 
 
 def _raw_or_scaled(
-    arrays: dict[str, NDArray[Any]], channels: int | None, size: int | None, normalised: bool
+    arrays: dict[str, NDArray[Any]],
+    channels: int | None,
+    size: int | None,
+    normalised: bool,
+    classes: Classes,
 ) -> Split:
     """Arrays as a Split. Raises UserError if they are said to be scaled, and a pixel is not within 0-1."""
-    split = split_of_arrays(Path(ARRAY), arrays, channels, size, "minmax" if normalised else "none")
+    scaling = "minmax" if normalised else "none"
+    split = split_of_arrays(Path(ARRAY), arrays, channels, size, scaling, classes)
     if normalised:
         check_scaled(split)
     return split

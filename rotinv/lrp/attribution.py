@@ -16,7 +16,8 @@ from rotinv.metrics import rates
 from rotinv.nn.contract import Array, Kernels
 from rotinv.nn.devices import get_kernels
 from rotinv.nn.network import Network
-from rotinv.runs.model import CLASS_NAMES, Model, check_finite, unique_names
+from rotinv.runs.model import Model, check_finite, unique_names, verdict_of
+from rotinv.stamps.classes import TWO, Classes
 from rotinv.stamps.splits import Split
 from rotinv.system.errors import UserError
 
@@ -40,7 +41,7 @@ class Question:
     rule : str
         The name of LRP's rule; the other methods have none.
     target : str or int
-        What is shared out: one of targets.TARGETS, or a class (0 artifact, 1 candidate).
+        What is shared out: one of targets.TARGETS, or a class by its number or name.
     layer : str or None
         A layer's number or name; None asks for the stamps.
     """
@@ -67,8 +68,8 @@ class Explanation:
         The network's name, and the layer's.
     channels : tuple of str
         The names of the c channels where they are the stamps'; empty deeper in the network.
-    logits : array (n, 2)
-        Of artifact and candidate.
+    logits : array (n, classes)
+        In the order of the classes' labels.
     probability : array (n,)
         p(candidate).
     explained : array (n,)
@@ -84,11 +85,16 @@ class Explanation:
     probability: NDArray
     explained: NDArray[np.integer]
     maps: NDArray
+    classes: Classes = TWO
 
     @property
     def predicted(self) -> NDArray[np.uint8]:
-        """The class (n,) of each stamp by this network, at the threshold 0.5."""
-        return rates.classify(self.probability)
+        """The class (n,) of each stamp by this network: the most probable, a candidate from 0.5 on."""
+        return predicted_classes(self.logits, self.probability)
+
+    def verdict(self, i: int) -> str:
+        """The class of the i-th stamp by name."""
+        return verdict_of(self.classes, int(self.predicted[i]), self.probability[i])
 
     @property
     def average(self) -> NDArray:
@@ -96,11 +102,24 @@ class Explanation:
         return average(self.maps)
 
 
+def predicted_classes(logits: NDArray, probability: NDArray) -> NDArray[np.uint8]:
+    """The classes (n,) that logits (n, classes) mean: of two the candidate where p(candidate), (n,), is at
+    least 0.5; of more the one of the largest logit."""
+    if logits.shape[1] == 2:
+        return rates.classify(probability)
+    return np.asarray(logits).argmax(axis=1).astype(np.uint8)
+
+
+def of_model(model: Model, target: str | int) -> str | int:
+    """A question's target with the number of a class in place of the name that the model gives it."""
+    return target if target in targets.TARGETS else model.config.classes.number(target)
+
+
 def title(split: Split, index: int) -> str:
     """A stamp's index, with its label and SNR where they are known."""
     parts = [f"stamp {index}"]
     if split.label is not None:
-        parts.append(CLASS_NAMES[split.label[index]])
+        parts.append(split.classes.names[split.label[index]])
     if split.snr is not None and np.isfinite(split.snr[index]):
         parts.append(f"SNR {split.snr[index]:.4g}")
     return ", ".join(parts)
@@ -145,7 +164,7 @@ def check(k: Kernels, model: Model, question: Question) -> None:
     """Raise UserError, before anything slow, if the model cannot be asked that."""
     if question.layer is not None:
         find_layer(model, question.layer)
-    targets.relevance(k, k.zeros((1, *model.network.out_shapes[-1])), question.target)
+    targets.relevance(k, k.zeros((1, *model.network.out_shapes[-1])), of_model(model, question.target))
     composites.named(question.rule).check(model.network)
 
 
@@ -214,8 +233,8 @@ def deviations(
 def _joined(parts: Sequence[Explanation], name: str) -> Explanation:
     """Blocks of stamps as one, under a name."""
     columns = ("logits", "probability", "explained", "maps")
-    whole = (np.concatenate([getattr(part, what) for part in parts]) for what in columns)
-    return Explanation(name, parts[0].layer, parts[0].channels, *whole)
+    whole = {what: np.concatenate([getattr(part, what) for part in parts]) for what in columns}
+    return Explanation(name, parts[0].layer, parts[0].channels, **whole, classes=parts[0].classes)
 
 
 def only_second_right(label: NDArray, first: NDArray, second: NDArray) -> NDArray[np.int64]:
@@ -241,7 +260,7 @@ def _trails(
     params, rule = k.asarray(model.params), composites.named(question.rule)
     for start in range(0, len(stamps), heatmaps.BATCH):
         block = slice(start, start + heatmaps.BATCH)
-        target: targets.Target = question.target
+        target: targets.Target = of_model(model, question.target)
         if classes is not None and isinstance(target, str):
             target = targets.OfClasses(target, classes[block])
         x = k.asarray(stamps[block])
@@ -278,11 +297,13 @@ def _at(
         maps = heatmaps.as_seen(k, model.network, relevance)
     else:
         maps = heatmaps.by_rotation(k.to_host(relevance[number]), len(logits))
-    probability = k.to_host(k.softmax.forward(logits))[:, 1]
+    classes = model.config.classes
+    probability = k.to_host(k.softmax.forward(logits))[:, classes.candidate]
     logits = k.to_host(logits)
     check_finite(model.name, "logits", logits)
     if not np.isfinite(maps).all():
         check_maps(k, model, relevance)
     layer = STAMPS if number is None else layer_names(model.network)[number]
     channels = tuple(model.config.channels) if own else ()
-    return Explanation(model.name, layer, channels, logits, probability, explained.astype(np.uint8), maps)
+    explained = explained.astype(np.uint8)
+    return Explanation(model.name, layer, channels, logits, probability, explained, maps, classes)

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.lrp import composites, ledger
-from rotinv.lrp.attribution import Question
+from rotinv.lrp.attribution import Question, of_model, predicted_classes
 from rotinv.lrp.ledger import LINES, Entry
 from rotinv.lrp.trust import Trust, trust
-from rotinv.metrics import rates
 from rotinv.nn.contract import Kernels
 from rotinv.nn.devices import exact_kernels
-from rotinv.runs.model import CLASS_NAMES, Model, verdict
+from rotinv.runs.model import Model, verdict_of
+from rotinv.stamps.classes import TWO, Classes
 from rotinv.system.pictures import new_axes, new_figure, save
 from rotinv.system.tables import astropy_table
 
@@ -70,11 +70,12 @@ class Audit:
     entries: list[Entry]
     deviations: list[float]
     exact: bool = False
+    classes: Classes = TWO
 
     @property
     def predicted(self) -> int:
-        """The class that the network gives the stamp, 1 candidate or 0 artifact, at the threshold 0.5."""
-        return int(rates.classify(np.array(self.probability)))
+        """The class that the network gives the stamp: the most probable, a candidate from 0.5 on."""
+        return int(predicted_classes(self.logits[None], np.array([self.probability]))[0])
 
     @property
     def output(self) -> float:
@@ -85,9 +86,10 @@ class Audit:
     def title(self) -> str:
         """The stamp, the class that the network gives it, and its label where that is known."""
         which = "the stamp" if self.index is None else f"stamp {self.index}"
-        truth = "" if self.label is None else f", labelled {CLASS_NAMES[self.label]}"
+        truth = "" if self.label is None else f", labelled {self.classes.names[self.label]}"
         p = f"{self.probability:.6f}"
-        return f"{which}: predicted {verdict(self.probability)}, p(candidate) {p}{truth}"
+        predicted = verdict_of(self.classes, self.predicted, self.probability)
+        return f"{which}: predicted {predicted}, {self.classes.p} {p}{truth}"
 
     def __str__(self) -> str:
         whole = f"100% is {self.output:.6g}, the sum of |R| at the output"
@@ -198,17 +200,19 @@ def audits(
     The relevance that is audited is that of the device of `k`, or, if `exact`, that in fractions. Raises
     UserError for an unknown rule or target, and for a network that is too large for fractions.
     """
-    rule = composites.named(question.rule)
+    rule, target = composites.named(question.rule), of_model(model, question.target)
+    classes = model.config.classes
     if exact:
         k = exact_kernels()
-        found = ledger.audit_exactly(model.network, model.params, stamps, rule, question.target)
+        found = ledger.audit_exactly(model.network, model.params, stamps, rule, target)
     else:
-        found = ledger.audit_on_device(k, model.network, model.params, stamps, rule, question.target)
+        found = ledger.audit_on_device(k, model.network, model.params, stamps, rule, target)
     for i, (logits, entries, deviations) in enumerate(found):
-        probability = float(k.to_host(k.softmax.forward(k.asarray(logits[None])))[0, 1])
+        probability = float(k.to_host(k.softmax.forward(k.asarray(logits[None])))[0, classes.candidate])
         index = None if indices is None else int(indices[i])
         label = None if labels is None else labels[i]
-        yield Audit(model.name, question, index, label, logits, probability, entries, deviations, exact)
+        about = model.name, question, index, label, logits, probability
+        yield Audit(*about, entries, deviations, exact, classes)
 
 
 def _percent(share: float) -> str:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from rotinv.lrp import attribution, heatmaps
 from rotinv.lrp.attribution import Explanation, Question
 from rotinv.runs import model
-from rotinv.runs.model import CLASS_NAMES, verdict
 from rotinv.system import pictures
 from rotinv.system.files import written_whole
 
@@ -133,9 +132,9 @@ def header(one: Explanation, i: int, label: int | None) -> str:
     layer = "" if one.layer == attribution.STAMPS else f", {one.layer}"
     right = "" if label is None else " (right)" if predicted == label else " (wrong)"
     name = one.name if len(one.name) <= _LONGEST else f"{one.name[: _LONGEST - 1]}…"
-    other = f"; maps of {CLASS_NAMES[one.explained[i]]}" if one.explained[i] != predicted else ""
+    other = f"; maps of {one.classes.names[one.explained[i]]}" if one.explained[i] != predicted else ""
     p = one.probability[i]
-    return f"{name}{layer}\n{verdict(p)}{right}, p(candidate) = {p:.4g}{other}"
+    return f"{name}{layer}\n{one.verdict(i)}{right}, {one.classes.p} = {p:.4g}{other}"
 
 
 def draw_average(axes: "Axes", one: Explanation, i: int, channel: str | None = None) -> None:

@@ -2,7 +2,8 @@
 
 The root has `indices` and what else is known of the stamps, and the question as attributes. A group
 models/NAME for each model has `maps`, `average`, `logits`, `probability`, and `explained`, the class that
-each stamp's maps are of (see Explanation), and the attributes `layer` and `channels`.
+each stamp's maps are of (see Explanation), and the attributes `layer` and `channels`; of other classes than
+artifact and candidate also `classes` and `candidate`.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.lrp.attribution import Explanation, Question
+from rotinv.stamps.classes import TWO, Classes
 from rotinv.system.errors import UserError
 from rotinv.system.hdf5 import create_hdf5, open_hdf5
 
@@ -36,6 +38,9 @@ class Writer:
             group = self._file.require_group(f"models/{one.name}")
             group.attrs["layer"] = one.layer
             group.attrs.create("channels", np.array(one.channels, dtype=object), dtype=h5py.string_dtype())
+            if one.classes != TWO:
+                group.attrs["classes"] = list(one.classes.names)
+                group.attrs["candidate"] = one.classes.names[one.classes.candidate]
             for name in (*_ARRAYS, "average"):
                 _extend(group, name, getattr(one, name))
 
@@ -72,11 +77,18 @@ def read(path: str | Path) -> tuple[dict[str, NDArray[Any]], list[Explanation]]:
                 name,
                 group.attrs["layer"],
                 tuple(group.attrs["channels"]),
-                *(group[what][()] for what in _ARRAYS),
+                **{what: group[what][()] for what in _ARRAYS},
+                classes=_classes(group.attrs),
             )
             for name, group in file["models"].items()
         ]
     return columns, answers
+
+
+def _classes(attributes: Mapping[str, Any]) -> Classes:
+    if "classes" not in attributes:
+        return TWO
+    return Classes.of(list(attributes["classes"]), attributes["candidate"])
 
 
 def _extend(group: h5py.Group, name: str, values: NDArray[Any]) -> None:

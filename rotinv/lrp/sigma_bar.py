@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rotinv.lrp import composites, heatmaps, targets
+from rotinv.lrp import attribution, composites, heatmaps
 from rotinv.nn.contract import Kernels
 from rotinv.runs.model import Model, check_finite, stamps_as_read
 from rotinv.stamps.splits import BLOCK, Split
@@ -31,7 +31,7 @@ class How:
 
     method: str
     rule: composites.Composite
-    target: targets.Target = "predicted"
+    target: str | int = "predicted"
     scale: str = "max-abs"
 
 
@@ -97,12 +97,10 @@ def _maps(
     k: Kernels, model: Model, split: Split, indices: NDArray[np.int64], how: How
 ) -> Iterator[NDArray[np.float64]]:
     """The maps (n, 4, h, h, c) of blocks of stamps."""
-    params = k.asarray(model.params)
+    params, target = k.asarray(model.params), attribution.of_model(model, how.target)
     for start in range(0, len(indices), BLOCK):
         stamps = stamps_as_read(model, split, indices[start : start + BLOCK])
-        for found in heatmaps.of_rotations(
-            k, model.network, params, stamps, how.method, how.rule, how.target
-        ):
+        for found in heatmaps.of_rotations(k, model.network, params, stamps, how.method, how.rule, target):
             check_finite(model.name, f"logits or maps of {split.path}", *found)
             yield np.float64(found[1])
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rotinv.metrics import noncentral_t
 from rotinv.metrics.noncentral_t import DDOF, MOMENTS, Fit, Moments
-from rotinv.runs.model import CLASS_NAMES
+from rotinv.stamps.classes import TWO
 from rotinv.system.files import written_whole
 
 UNDEFINED = "undefined"
@@ -142,9 +142,12 @@ def _verdict(group: Group) -> str:
 
 
 def groups(
-    tables: Mapping[str, NDArray], channels: Mapping[str, int], label: NDArray | None
+    tables: Mapping[str, NDArray],
+    channels: Mapping[str, int],
+    label: NDArray | None,
+    names: Sequence[str] = TWO.names,
 ) -> Iterator[Group]:
-    """Every model, channel (by its place) and class, with its moments and its fit.
+    """Every model, channel (by its place) and class, of these names by label, with its moments and its fit.
 
     All stamps are one class, "all", where their labels are unknown.
     """
@@ -152,7 +155,7 @@ def groups(
         for channel, column in channels.items():
             values = table[:, column]
             classes = [("all", values)] if label is None else [
-                (name, values[label == number]) for number, name in enumerate(CLASS_NAMES)
+                (name, values[label == number]) for number, name in enumerate(names)
             ]  # fmt: skip
             for name, of_class in classes:
                 sample, fit = noncentral_t.sample_moments(of_class), noncentral_t.fit_noncentral_t(of_class)

@@ -4,9 +4,9 @@
 "probability" the predicted class's probability, "one" gives the predicted class the relevance 1, and
 "difference" is its logit less the runner-up's.
 
-The predicted class is the one that the program score gives: candidate where p(candidate) is at least 0.5, so
-that equal logits, a tie, are a candidate. A caller who classifies at another threshold, or by a vote, names
-the classes himself (OfClasses).
+The predicted class is the one that the program score gives: of two classes the candidate where p(candidate)
+is at least 0.5, so that equal logits, a tie, are a candidate; of more the most probable one. A caller who
+classifies at another threshold, or by a vote, names the classes himself (OfClasses).
 """
 
 from dataclasses import dataclass
@@ -103,6 +103,6 @@ def _signs(k: Kernels, logits: Array, target: Target) -> NDArray:
     return d
 
 
-def parse_target(text: str) -> Target:
-    """An option's type: a target by its name, or a class by its number."""
+def parse_target(text: str) -> str | int:
+    """An option's type: a target or a class by its name, or a class by its number."""
     return int(text) if text.lstrip("-").isdecimal() else text

@@ -12,6 +12,8 @@ from rotinv.metrics import rates, significance
 from rotinv.metrics.agreement import agreement, agreement_lines
 from rotinv.metrics.calibrators import Calibrator
 from rotinv.metrics.curves import draw_det, span, working_point
+from rotinv.metrics.one_against_rest import against_rest
+from rotinv.metrics.one_against_rest import lines as class_lines
 from rotinv.metrics.rates import FIGURES, FPRS
 from rotinv.metrics.scores import Scores
 from rotinv.metrics.significance import Interval, wilson
@@ -55,6 +57,8 @@ def evaluate(
         found["by_snr"] = list(_by_snr(scores, scores.snr))
     if scores.kind is not None:
         found["by_kind"] = list(_by_kind(scores, scores.kind))
+    if scores.by_class:
+        found["by_class"] = against_rest(scores.by_class)
     found["calibration"] = calibration(label, probability)
     if calibrator:
         found["calibrated"] = {"kind": calibrator.kind, **calibration(label, calibrator(probability))}
@@ -223,6 +227,9 @@ def report_lines(found: Found, each: Mapping[str, Found]) -> Iterator[str]:
         yield from _section(
             f"by kind, {last}, share accepted at threshold 0.5", _kind_lines(found["by_kind"])
         )
+    if by_class := found.get("by_class"):
+        title = f"each class against the rest, {last}, by the most probable class"
+        yield from _section(title, class_lines(by_class))
     yield from _section(f"calibration, {last}", _calibration_lines(found["calibration"]))
     if calibrated := found.get("calibrated"):
         title = f"the same, calibrated by {calibrated['kind']} on the validation split"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.metrics.rates import NOT_SCORED
-from rotinv.stamps.splits import check_labels
+from rotinv.stamps.classes import Classes, check_labels
 from rotinv.system.errors import UserError, require_extra
 from rotinv.system.files import disk_errors, first_line
 from rotinv.system.hdf5 import create_hdf5, open_hdf5, reading_hdf5
@@ -30,12 +30,21 @@ class SurveyScores(NamedTuple):
     version: NDArray[Any]
 
 
+class ClassScores(NamedTuple):
+    """Labels (n,) of more than two classes, and the probability (n, classes) of each."""
+
+    classes: Classes
+    label: NDArray[np.uint8]
+    probability: NDArray[np.floating]
+
+
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Labels (n,) and p(candidate) (n,) of stamps; their SNR and their kind where known.
+    """Labels (n,), 1 of candidates and 0 of all others, and p(candidate) (n,) of stamps; their SNR and their
+    kind where known.
 
-    `survey` are the survey's own scores, where known. `missing` is how many more stamps the table had, which
-    have no score.
+    `by_class` is there of networks of more than two classes. `survey` are the survey's own scores, where
+    known. `missing` is how many more stamps the table had, which have no score.
     """
 
     label: NDArray[np.uint8]
@@ -45,6 +54,7 @@ class Scores:
     kinds: tuple[str, ...] = ()
     missing: int = 0
     survey: SurveyScores | None = None
+    by_class: ClassScores | None = None
 
 
 class Unlabelled(NamedTuple):

@@ -9,7 +9,6 @@ from rotinv.nn.network import Network
 from rotinv.system.errors import UserError, not_known
 
 SMALLEST_STAMP = 13  # pixels; 13 + 6 of padding leaves 4x4 maps before the dense layers
-CLASSES = 2  # artifact 0, candidate 1
 RELU = 0.0
 LEAKY_RELU = 0.01  # the slope below zero in Deep-HiTS
 DROPOUT = 0.5
@@ -32,16 +31,16 @@ def _dense(slope: float, dropout: float) -> tuple[Layer, ...]:
     return (Dense(64, slope), Dropout(dropout, 1), Dense(64, slope), Dropout(dropout, 2))
 
 
-def _deep_hits(slope: float, dropout: float) -> tuple[Layer, ...]:
-    return (*_convolutions(slope), CyclicConcat(), *_dense(slope, dropout), Dense(CLASSES))
+def _deep_hits(slope: float, dropout: float, classes: int) -> tuple[Layer, ...]:
+    return (*_convolutions(slope), CyclicConcat(), *_dense(slope, dropout), Dense(classes))
 
 
-def _cap(slope: float, dropout: float) -> tuple[Layer, ...]:
-    return (*_convolutions(slope), *_dense(slope, dropout), CyclicMean(), Dense(CLASSES))
+def _cap(slope: float, dropout: float, classes: int) -> tuple[Layer, ...]:
+    return (*_convolutions(slope), *_dense(slope, dropout), CyclicMean(), Dense(classes))
 
 
-def _cap_mini(slope: float, dropout: float) -> tuple[Layer, ...]:
-    units = (Flatten(), Dense(3, slope), Dropout(dropout, 1), CyclicMean(), Dense(CLASSES))
+def _cap_mini(slope: float, dropout: float, classes: int) -> tuple[Layer, ...]:
+    units = (Flatten(), Dense(3, slope), Dropout(dropout, 1), CyclicMean(), Dense(classes))
     return (ZeroPad(1), CyclicSlice(), Conv2d(2, 4, slope=slope, pool=2), *units)
 
 
@@ -53,7 +52,9 @@ ARCHITECTURES = {
 }
 
 
-def build(arch: str, size: int = 21, channels: int = 4, dropout: float = DROPOUT) -> Network:
+def build(
+    arch: str, size: int = 21, channels: int = 4, dropout: float = DROPOUT, classes: int = 2
+) -> Network:
     """Build the network of an architecture; it has no weights yet.
 
     Parameters
@@ -64,6 +65,8 @@ def build(arch: str, size: int = 21, channels: int = 4, dropout: float = DROPOUT
         Of the stamps, (size, size, channels); at least 13 pixels.
     dropout : float
         The share of units dropped in training.
+    classes : int
+        How many logits the network gives: by default those of artifact and candidate.
 
     Returns
     -------
@@ -86,7 +89,7 @@ def build(arch: str, size: int = 21, channels: int = 4, dropout: float = DROPOUT
         least = f"{SMALLEST_STAMP}x{SMALLEST_STAMP}"
         raise UserError(f"stamps of {size}x{size} are too small; {arch} needs at least {least}")
     layers, slope, _ = ARCHITECTURES[arch]
-    return Network(layers(slope, dropout), (size, size, channels))
+    return Network(layers(slope, dropout, classes), (size, size, channels))
 
 
 def table(network: Network) -> list[tuple[str, int, Shape]]:

@@ -19,8 +19,9 @@ from rotinv.paper.material import all_scores
 from rotinv.paper.place import Place
 from rotinv.paper.published import NAMES
 from rotinv.paper.sheets import Sheet, Table
-from rotinv.runs.model import CLASS_NAMES, channel_title, open_stamps_for
+from rotinv.runs.model import channel_title, open_stamps_for
 from rotinv.stamps import store
+from rotinv.stamps.classes import TWO
 from rotinv.stamps.splits import Split, usable
 from rotinv.system.files import written_whole
 from rotinv.system.workers import Progress
@@ -116,7 +117,7 @@ def _disagreement(at: Place, sheet: str, heading: str, label: int) -> None:
     indices, found = _only_cap_right(at, split)
     assert split.label is not None  # a store's splits have labels
     mine = found[split.label[indices[found]] == label]
-    kind = CLASS_NAMES[label]
+    kind = TWO.names[label]
     counts = f"{models[1].name} is right and {models[0].name} wrong on {len(found)} of {len(indices):,} test"
     counts += f" stamps ({len(mine)} of them {kind}s); in the paper on {published.DISAGREEMENTS} of 100,000."
     counts += " Of these the stamp is shown on which their p(candidate) differ most." if len(mine) else ""

@@ -6,7 +6,7 @@ batches of exactly B stamps. So batch t depends only on (seed, t, stamps, B): a 
 without reading what came before, and the batches are the same whether the stamps are held in memory, streamed
 from disk or held on a GPU.
 
-Where the classes are balanced, an epoch has each stamp of the larger class once, and as many of the smaller
+Where the classes are balanced, an epoch has each stamp of the largest class once, and as many of every other
 class, whose stamps are repeated. (seed, e) also decides which of them are repeated once more than others.
 """
 
@@ -17,6 +17,7 @@ import queue
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -25,6 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rotinv.nn.contract import Array, Kernels, Resident
 from rotinv.runs.augmentation import augmented
+from rotinv.stamps.classes import Classes
 from rotinv.stamps.pixels import Stamps, prepare
 from rotinv.stamps.splits import CHUNK, Split
 from rotinv.system.errors import UserError
@@ -77,7 +79,7 @@ class Batches:
         self._label = split.label[self._indices].astype(np.int32)
         self._batch, self._seed, self._first, self._crop = batch, seed, first, crop
         self._augment = tuple(augment)
-        self._smaller = _smaller_class(split, self._label) if balanced else None
+        self._fewer = _smaller_classes(split, self._label) if balanced else []
         self._normalisation = split.normalisation if normalisation is None else normalisation
         side = crop or split.shape[0]
         self._shape = (side, side, split.shape[2])
@@ -223,19 +225,30 @@ class Batches:
     def _epoch(self, e: int) -> NDArray[np.int64]:
         """The sorted positions of epoch e: each once, but repeated where that balances the classes."""
         every = np.arange(len(self._indices))
-        if self._smaller is None:
+        if not self._fewer:
             return every
-        times, rest = divmod(len(every) - len(self._smaller), len(self._smaller))
-        some = self._rng(2, e, 0).choice(self._smaller, rest, replace=False)
-        return np.sort(np.concatenate([every, np.tile(self._smaller, times - 1), some]))
+        parts, most = [every], len(every) - sum(map(len, self._fewer))
+        for number, few in enumerate(self._fewer):
+            times, rest = divmod(most, len(few))
+            some = self._rng(2, e, number).choice(few, rest, replace=False)
+            parts += [np.tile(few, times - 1), some]
+        return np.sort(np.concatenate(parts))
 
     def _rng(self, *key: Any) -> np.random.Generator:
         return np.random.default_rng([self._seed, *key])
 
 
-def _smaller_class(split: Split, label: NDArray[np.int32]) -> NDArray[np.int64]:
-    """The positions of the class that has fewer stamps. Raises UserError if it has none."""
-    smaller = np.flatnonzero(label == int(2 * label.sum() < len(label)))
-    if not len(smaller):
-        raise UserError(f"{split.path}: has one class only to train with: there is nothing to balance")
-    return smaller
+def _smaller_classes(split: Split, label: NDArray[np.int32]) -> list[NDArray[np.int64]]:
+    """The positions of each class but the one with the most stamps. Raises UserError if one has none."""
+    counts = split.classes.counts(label)
+    check_counts(split.path, split.classes, counts)
+    largest = len(counts) - 1 - int(np.argmax(counts[::-1]))
+    return [np.flatnonzero(label == number) for number in range(len(counts)) if number != largest]
+
+
+def check_counts(path: str | Path, classes: Classes, counts: Sequence[int]) -> None:
+    """Raise UserError if a class has no stamps: there is then nothing to balance."""
+    if min(counts) == 0:
+        absent = ", ".join(name for name, n in zip(classes.names, counts, strict=True) if not n)
+        what = "one class only" if len(classes) == 2 else f"no stamps of {absent}"
+        raise UserError(f"{path}: has {what} to train with: there is nothing to balance")

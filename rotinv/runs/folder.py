@@ -11,6 +11,7 @@ from rotinv.nn import architectures
 from rotinv.nn.network import Network
 from rotinv.runs.augmentation import KINDS
 from rotinv.runs.protocol import PAPER, Schedule
+from rotinv.stamps.classes import TWO, Classes
 from rotinv.system import files, locks
 from rotinv.system.errors import UserError
 from rotinv.system.version import __version__
@@ -40,12 +41,19 @@ class Config:
     freeze: int = 0  # how many of the first layers with weights keep them
     balance: str = "none"  # "batches": an epoch has as many stamps of each class, by repetition; "weights":
     # the losses of the smaller class weigh more, by the next line
-    class_weights: list[float] = field(default_factory=lambda: [1.0, 1.0])  # of artifacts, of candidates
+    class_weights: list[float] = field(default_factory=list)  # of each class, by its label; 1 each by default
     augment: list[str] = field(default_factory=list)  # random changes: augmentation.KINDS
+    classes: Classes = TWO  # what the logits are of
+
+    def __post_init__(self) -> None:
+        if not self.class_weights:
+            object.__setattr__(self, "class_weights", [1.0] * len(self.classes))
 
     def network(self) -> Network:
         """The network of this run."""
-        return architectures.build(self.arch, self.size, len(self.channels), self.schedule.dropout)
+        return architectures.build(
+            self.arch, self.size, len(self.channels), self.schedule.dropout, len(self.classes)
+        )
 
 
 def runs_and_stamps(inputs: Sequence[str | Path]) -> tuple[list[Path], list[Path]]:
@@ -90,9 +98,13 @@ def check_folder_free(folder: str | Path) -> None:
 
 
 def write_config(folder: str | Path, config: Config) -> None:
-    """Write config.json."""
-    folder = Path(folder)
-    files.write_json(folder / CONFIG_FILE, asdict(config))
+    """Write config.json. Classes are named there if they are not artifact and candidate."""
+    folder, values = Path(folder), asdict(config)
+    del values["classes"]
+    if config.classes != TWO:
+        values["classes"] = config.classes.names
+        values["candidate"] = config.classes.names[config.classes.candidate]
+    files.write_json(folder / CONFIG_FILE, values)
 
 
 def read_config(folder: str | Path) -> Config:
@@ -104,6 +116,8 @@ def read_config(folder: str | Path) -> Config:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         values["schedule"] = Schedule(**values["schedule"])
+        if "classes" in values:
+            values["classes"] = Classes.of(values["classes"], values.pop("candidate"))
         config = Config(**values)
         for what in (config, config.schedule):
             for entry in fields(what):
@@ -114,13 +128,13 @@ def read_config(folder: str | Path) -> Config:
             raise ValueError("batch, halve_every and validate_every are at least 1")
         if config.balance not in BALANCES or not set(config.augment) <= set(KINDS):
             raise ValueError(f"balance is {config.balance!r} and augment {config.augment!r}")
-        first, second = config.class_weights
-        if not (0 < first < math.inf and 0 < second < math.inf):
-            raise ValueError(f"class_weights are {config.class_weights!r}, not two positive numbers")
+        count, weights = len(config.classes), config.class_weights
+        if len(weights) != count or not all(0 < weight < math.inf for weight in weights):
+            raise ValueError(f"class_weights are {weights!r}, not {count} positive numbers")
         if config.freeze and config.freeze >= len(config.network().weighted):
             raise ValueError(f"freeze is {config.freeze}, and no layer is left to train")
         return config
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, UserError) as error:
         names = ", ".join(entry.name for entry in fields(Config))
         raise UserError(f"{path}: is not a run's configuration ({error}); it has {names}") from error
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +11,23 @@ from numpy.typing import NDArray
 from rotinv.nn.network import Network
 from rotinv.runs import checkpoints
 from rotinv.runs.folder import BEST_FILE, Config, read_config, write_config
+from rotinv.stamps.classes import TWO, Classes
 from rotinv.stamps.pixels import prepare
 from rotinv.stamps.splits import Split
 from rotinv.stamps.store import open_stamps
 from rotinv.system.errors import UserError
 
-CLASS_NAMES = ("artifact", "candidate")  # by label
-
 
 def verdict(probability: float, threshold: float = 0.5) -> str:
     """The class of a p(candidate) by name; at the threshold itself it is a candidate, and named a tie."""
-    name = CLASS_NAMES[int(probability >= threshold)]
+    name = TWO.names[int(probability >= threshold)]
     return f"{name} (a tie)" if probability == threshold else name
+
+
+def verdict_of(classes: Classes, predicted: int, probability: float) -> str:
+    """The predicted class by name, with p(candidate); of two classes with equal logits it is named a tie."""
+    tie = len(classes) == 2 and probability == 0.5
+    return f"{classes.names[predicted]} (a tie)" if tie else classes.names[predicted]
 
 
 def check_finite(who: str, what: str, *arrays: NDArray) -> None:
@@ -92,7 +97,7 @@ def open_models(folders: Sequence[str | Path]) -> list[Model]:
     models = [load_model(folder) for folder in folders]
     first = models[0]
     for model in models[1:]:
-        for what in ("size", "channels"):
+        for what in ("size", "channels", "classes"):
             one, other = getattr(first.config, what), getattr(model.config, what)
             if one != other:
                 raise UserError(f"{model.name}: was trained with {what} {other}, {first.name} with {one}")
@@ -110,9 +115,9 @@ def open_stamps_for(model: Model, path: str | Path, split: str | None = None) ->
 
     Raises UserError if they are not what it was trained on.
     """
-    return fit_split(
-        model, open_stamps(path, split, channels=len(model.config.channels), size=whole_size(model))
-    )
+    channels, classes = len(model.config.channels), model.config.classes
+    found = open_stamps(path, split, channels=channels, size=whole_size(model), classes=classes)
+    return fit_split(model, found)
 
 
 def whole_size(model: Model) -> int | None:
@@ -122,7 +127,12 @@ def whole_size(model: Model) -> int | None:
 
 
 def fit_split(model: Model, stamps: Split) -> Split:
-    """Open stamps with the channels that a network reads. Raises UserError if they lack one."""
+    """Open stamps with the channels that a network reads, and without labels of other classes than its own.
+
+    Raises UserError if they lack a channel.
+    """
+    if stamps.classes != model.config.classes:
+        stamps = replace(stamps, label=None, classes=model.config.classes)
     if stamps.channels is None:
         return stamps
     try:

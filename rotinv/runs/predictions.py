@@ -1,4 +1,4 @@
-"""The scores of trained networks: p(candidate) of stamps, and its spread over the four rotations.
+"""The scores of trained networks: the classes' probabilities of stamps, and their spread over the rotations.
 
 Stamps are read and scored block by block, so that memory does not grow with their number.
 """
@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.metrics import ensembles
-from rotinv.metrics.scores import Scores, SurveyScores
+from rotinv.metrics.scores import ClassScores, Scores, SurveyScores
 from rotinv.nn.contract import Array, Kernels
 from rotinv.nn.network import Network
 from rotinv.runs.model import Model, check_finite, unique_names
+from rotinv.stamps.classes import TWO
 from rotinv.stamps.pixels import prepare
 from rotinv.stamps.splits import BLOCK, Split
 from rotinv.system.errors import UserError
@@ -39,13 +40,14 @@ def score_split(
     side: int | None,
     progress: Callable[[int], object] | None = None,
 ) -> NDArray[np.floating]:
-    """p(candidate) of each stamp at `indices`; params on the device. `progress` is told of every block."""
-    parts = []
+    """The classes' probabilities (n, classes) of the stamps at `indices`; params on the device. `progress` is
+    told of every block."""
+    parts = [np.zeros((0, *network.out_shapes[-1]), k.dtype)]
     for stamps, _ in blocks_as_read(split, indices, side):
-        parts.append(score_stamps(k, network, params, stamps))
+        parts.append(class_probabilities(k, network, params, stamps))
         if progress:
             progress(len(stamps))
-    return np.concatenate(parts) if parts else np.zeros(0)
+    return np.concatenate(parts)
 
 
 def labelled_scores(
@@ -58,10 +60,14 @@ def labelled_scores(
     """Each network's scores of the stamps at `indices`, by its name, and, of several, those of their vote.
 
     The stamps' labels, SNRs and kinds come with them, so that they can be evaluated. Raises UserError if the
-    stamps have no labels.
+    stamps have no labels of the networks' classes.
     """
+    classes = models[0].config.classes
     if split.label is None:
-        raise UserError(f"{split.path}: has no labels, and an evaluation needs them: add an array 'label'")
+        of = "" if classes == TWO else f" of the classes {classes}"
+        raise UserError(
+            f"{split.path}: has no labels{of}, and an evaluation needs them: add an array 'label'"
+        )
     each = {}
     for name, model in zip(unique_names(models), models, strict=True):
         own = k.asarray(model.params)
@@ -69,13 +75,25 @@ def labelled_scores(
     if len(models) > 1:
         each[vote_name(len(models))] = ensembles.majority(np.stack(list(each.values())))
     label = split.label[indices]
+    is_candidate = label if classes == TWO else classes.is_candidate(label)
     snr = None if split.snr is None else split.snr[indices]
     kind = None if split.kind is None else split.kind[indices]
     survey = None
     if "survey_score" in split.alerts:
         columns = (split.alerts[name][:][indices] for name in ("survey_score", "survey_score_version"))
         survey = SurveyScores(*columns)
-    return {name: Scores(label, p, snr, kind, split.kinds, survey=survey) for name, p in each.items()}
+    return {
+        name: Scores(
+            is_candidate,
+            p[:, classes.candidate],
+            snr,
+            kind,
+            split.kinds,
+            survey=survey,
+            by_class=ClassScores(classes, label, p) if classes.further else None,
+        )
+        for name, p in each.items()
+    }
 
 
 def vote_name(count: int) -> str:
@@ -83,60 +101,69 @@ def vote_name(count: int) -> str:
     return f"majority of {count}"
 
 
-def score_stamps(k: Kernels, network: Network, params: Array, stamps: NDArray[np.float32]) -> NDArray:
-    """p(candidate) of stamps (n, h, w, c) that are cut and normalised already.
+def class_probabilities(k: Kernels, network: Network, params: Array, stamps: NDArray[np.float32]) -> NDArray:
+    """The probabilities (n, classes) of stamps (n, h, w, c) that are cut and normalised already.
 
     Raises UserError if any is not a number: the weights are not those of a network that learned.
     """
 
     def forward(batch: NDArray[np.float32]) -> NDArray:
-        return _candidate_probability(k, network.forward(k, params, k.asarray(batch)))
+        return _probabilities(k, network.forward(k, params, k.asarray(batch)))
 
-    each = [np.zeros(0, k.dtype), *_batches(stamps, k.batch, forward)]
-    return _checked(np.concatenate(each))
+    none = np.zeros((0, *network.out_shapes[-1]), k.dtype)
+    return _checked(np.concatenate([none, *_batches(stamps, k.batch, forward)]))
+
+
+def score_stamps(
+    k: Kernels, network: Network, params: Array, stamps: NDArray[np.float32], candidate: int = TWO.candidate
+) -> NDArray:
+    """p(candidate) (n,) of stamps, the probability of that class: see class_probabilities."""
+    return class_probabilities(k, network, params, stamps)[:, candidate]
 
 
 class RotationScores(NamedTuple):
-    """Of n stamps: p(candidate) (n,), the logit margins z_1 - z_0 of their four rotations (4, n), and the
-    units (n, m) that the network's last layer reads."""
+    """Of n stamps: the classes' probabilities (n, classes); the logit margins (4, n) of their four rotations,
+    which are the candidate's logit less the largest of the others; and the units (n, m) that the network's
+    last layer reads."""
 
-    probability: NDArray
+    probabilities: NDArray
     margins: NDArray
     units: NDArray
 
 
 def score_rotations(
-    k: Kernels, network: Network, params: Array, stamps: NDArray[np.float32]
+    k: Kernels, network: Network, params: Array, stamps: NDArray[np.float32], candidate: int = TWO.candidate
 ) -> RotationScores:
     """Score stamps (n, h, w, c) that are cut and normalised already, and each of their rotations.
 
-    Raises UserError as score_stamps does, whose bits the probabilities are.
+    Raises UserError as class_probabilities does, whose bits the probabilities are.
     """
 
     def forward(batch: NDArray[np.float32]) -> RotationScores:
         logits, each, units = network.forward_rotations(k, params, k.asarray(batch))
         z = k.to_host(each)
-        return RotationScores(_candidate_probability(k, logits), z[:, :, 1] - z[:, :, 0], k.to_host(units))
+        margin = z[:, :, candidate] - np.delete(z, candidate, axis=2).max(axis=2)
+        return RotationScores(_probabilities(k, logits), margin, k.to_host(units))
 
-    width = network.out_shapes[-2][-1]
-    none = RotationScores(np.zeros(0, k.dtype), np.zeros((4, 0), k.dtype), np.zeros((0, width), k.dtype))
+    (classes,), width = network.out_shapes[-1], network.out_shapes[-2][-1]
+    none = RotationScores(*(np.zeros(shape, k.dtype) for shape in ((0, classes), (4, 0), (0, width))))
     parts = list(_batches(stamps, k.batch, forward)) or [none]
     return RotationScores(
-        _checked(np.concatenate([part.probability for part in parts])),
+        _checked(np.concatenate([part.probabilities for part in parts])),
         np.concatenate([part.margins for part in parts], axis=1),
         np.concatenate([part.units for part in parts]),
     )
 
 
 def score_with_rotation_std(
-    k: Kernels, network: Network, params: Array, stamps: NDArray[np.float32]
+    k: Kernels, network: Network, params: Array, stamps: NDArray[np.float32], candidate: int = TWO.candidate
 ) -> tuple[NDArray, NDArray]:
     """p(candidate), and the std (ddof 0) over the four rotations of each one's own logit margin.
 
     The std (n,) tells how far the network would disagree with itself if the stamp were turned.
     """
-    found = score_rotations(k, network, params, stamps)
-    return found.probability, found.margins.std(axis=0)
+    found = score_rotations(k, network, params, stamps, candidate)
+    return found.probabilities[:, candidate], found.margins.std(axis=0)
 
 
 def _checked(probability: NDArray) -> NDArray:
@@ -144,8 +171,8 @@ def _checked(probability: NDArray) -> NDArray:
     return probability
 
 
-def _candidate_probability(k: Kernels, logits: Array) -> NDArray:
-    return k.to_host(k.softmax.forward(logits))[:, 1]
+def _probabilities(k: Kernels, logits: Array) -> NDArray:
+    return k.to_host(k.softmax.forward(logits))
 
 
 def _batches(stamps: NDArray[np.float32], batch: int, score: Callable[[NDArray], T]) -> Iterator[T]:

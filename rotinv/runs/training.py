@@ -14,7 +14,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rotinv.metrics import rates
 from rotinv.nn.contract import Array, Kernels
 from rotinv.nn.layers import Train
 from rotinv.nn.network import Network
@@ -55,7 +54,7 @@ class Run:
     iteration: int
     progress: Progress
     frozen: int = 0  # how many of the first layers with weights keep them
-    class_weights: Sequence[float] = (1.0, 1.0)  # of an artifact's loss, and of a candidate's
+    class_weights: Sequence[float] = (1.0, 1.0)  # of the loss of a stamp of each class, by its label
     seconds: float = 0.0
     arithmetic: Callable[..., Array] = field(init=False)
 
@@ -150,7 +149,7 @@ def warm_up(run: Run) -> None:
     trial = replace(run, params=run.params.copy(), grads=run.grads.copy())
     stamps = np.zeros((run.schedule.batch, *run.network.in_shape), np.float32)
     run.k.to_host(step(trial, stamps, np.zeros(run.schedule.batch, np.int32)))
-    predictions.score_stamps(run.k, run.network, run.params, stamps)
+    predictions.class_probabilities(run.k, run.network, run.params, stamps)
 
 
 def fits(run: Run) -> bool:
@@ -227,14 +226,15 @@ def validation_error(
     balanced: bool = False,
 ) -> float:
     """The share of the stamps at `indices` that the network gets wrong; if `balanced`, the mean of the shares
-    of both classes.
+    of all classes.
 
     Where one class has few stamps, a network that never predicts it has a small share of all wrong: hence
     `balanced`.
     """
     assert split.label is not None  # a store's splits have labels
     label = split.label[indices]
-    wrong = rates.classify(predictions.score_split(k, network, params, split, indices, side)) != label
+    p = predictions.score_split(k, network, params, split, indices, side)
+    wrong = split.classes.decide(p) != label
     parts = [wrong[label == number] for number in np.unique(label)] if balanced else [wrong]
     return float(np.mean([part.mean() for part in parts]))
 

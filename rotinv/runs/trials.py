@@ -15,14 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.metrics import curves, rates
+from rotinv.metrics.one_against_rest import against_rest
 from rotinv.metrics.scores import Scores
 from rotinv.nn.contract import Array, Kernels
 from rotinv.runs import finetuning, history, thresholds, training
-from rotinv.runs.batches import Batches
+from rotinv.runs.batches import Batches, check_counts
 from rotinv.runs.folder import BALANCES, HISTORY_FILE, METRICS_FILE, Config
 from rotinv.runs.model import load_model
 from rotinv.runs.predictions import labelled_scores
 from rotinv.runs.protocol import Schedule
+from rotinv.stamps.classes import TWO, Classes
 from rotinv.stamps.pixels import check_side
 from rotinv.stamps.splits import Split, count_constant, usable
 from rotinv.stamps.store import StampStore
@@ -68,7 +70,7 @@ def new_config(
     size = crop or store.size
     check_side(store.size, size)
     label = store.split("train").label
-    balance = balance_for(store.path, label, balance)
+    balance = balance_for(store.path, label, balance, store.classes)
     config = Config(
         arch=arch,
         size=size,
@@ -81,7 +83,8 @@ def new_config(
         schedule=schedule,
         data_sha256=digest(store),
         balance=balance,
-        class_weights=_class_weights(label) if balance == "weights" else [1.0, 1.0],
+        class_weights=_class_weights(label, store.classes, balance),
+        classes=store.classes,
         augment=list(augment),
     )
     config.network()
@@ -102,27 +105,31 @@ def digest(store: StampStore) -> str:
     return sha256.hexdigest()
 
 
-def balance_for(path: str | Path, label: NDArray | None, asked: str | None) -> str:
+def balance_for(path: str | Path, label: NDArray | None, asked: str | None, classes: Classes = TWO) -> str:
     """One of BALANCES: the one asked for, or else the one that suits the sizes of the classes.
 
-    `label` are the labels of the stamps to train with, from the file `path`. Raises UserError if there is
-    only one class to balance.
+    `label` are the labels of the stamps to train with, from the file `path`. Of m classes one is small that
+    has less than FEW of what it would have in m/2 equal parts. Raises UserError if a class to balance has no
+    stamps.
     """
-    candidates = 0.0 if label is None or not len(label) else float(label.mean())
-    smaller = min(candidates, 1 - candidates)
+    counts = [0] if label is None else classes.counts(label)
     if asked is None:
-        return "batches" if 0 < smaller < FEW else "none"
+        small = 0 < min(counts) < FEW * 2 * sum(counts) / len(classes)
+        return "batches" if small else "none"
     if asked not in BALANCES:
         raise not_known("balance", asked, BALANCES)
-    if asked != "none" and not smaller:
-        raise UserError(f"{path}: has one class only to train with: there is nothing to balance")
+    if asked != "none":
+        check_counts(path, classes, counts)
     return asked
 
 
-def _class_weights(label: NDArray | None) -> list[float]:
-    """n / (2 n_c) for each class c of n stamps: both classes weigh alike in all, and the mean weight is 1."""
+def _class_weights(label: NDArray | None, classes: Classes, balance: str) -> list[float]:
+    """With balance "weights" n / (m n_c) for each class c of n stamps of m classes: all classes weigh alike,
+    and the mean weight is 1. Otherwise 1 each."""
+    if balance != "weights":
+        return [1.0] * len(classes)
     assert label is not None  # balance_for has refused stamps of one class
-    return [float(len(label) / (2 * np.sum(label == one))) for one in (0, 1)]
+    return [float(len(label) / (len(classes) * n)) for n in classes.counts(label)]
 
 
 def check(store: StampStore, config: Config, progress: bool = False) -> Data:
@@ -137,6 +144,8 @@ def check(store: StampStore, config: Config, progress: bool = False) -> Data:
             f"{store.path}: has {store.size}x{store.size} stamps of {', '.join(store.channels)}; "
             f"the run was begun with {config.size}x{config.size} of {', '.join(config.channels)}"
         )
+    if store.classes != config.classes:
+        raise UserError(f"{store.path}: has the classes {store.classes}; the run's are {config.classes}")
     if config.data_sha256 and digest(store) != config.data_sha256:
         raise UserError(f"{store.path}: holds other stamps than those that the run was begun with")
     splits = {name: store.split(name) for name in ("train", "validate", "test")}
@@ -156,13 +165,14 @@ def _balance_notes(train: Split, indices: NDArray, config: Config) -> list[str]:
     """What a user should know about balanced classes."""
     if config.balance == "none" or train.label is None:
         return []
-    candidates = int(train.label[indices].sum())
     how = "the fewer are repeated, so that as many of each come"
     if config.balance == "weights":
-        first, second = config.class_weights
-        how = f"losses weigh {second:.3g} of a candidate and {first:.3g} of an artifact"
+        weights = zip(config.class_weights, config.classes.names, strict=True)
+        each = [f"{weight:.3g} of a{'n' * (name[0] in 'aeiou')} {name}" for weight, name in weights]
+        how = f"losses weigh {' and '.join(reversed(each))}"
+    counts = " and ".join(config.classes.counts_in_words(train.label[indices]))
     return [
-        f"{train.path}: {candidates:,} candidates and {len(indices) - candidates:,} artifacts to train with: "
+        f"{train.path}: {counts} to train with: "
         f"{how} (--balance none leaves them as they are); "
         "p(candidate) and the validation error are those of classes of like size"
     ]
@@ -237,6 +247,8 @@ def write_test(folder: str | Path, scores: Scores) -> dict[str, Any]:
     folder = Path(folder)
     label, p, name = scores.label, scores.probability, folder.resolve().name
     result = rates.classification_rates(label, p)
+    if scores.by_class:
+        result["by_class"] = against_rest(scores.by_class)
     files.write_json(folder / METRICS_FILE, result)
     if pictures.matplotlib_available():
         rows = history.read(folder / HISTORY_FILE)

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rotinv.stamps.classes import TWO, Classes
 from rotinv.stamps.labels import labels_of
 from rotinv.stamps.splits import Split
 from rotinv.system.errors import UserError
@@ -64,13 +65,14 @@ def split_of_arrays(
     channels: int | None,
     size: int | None,
     normalisation: str = "none",
+    classes: Classes = TWO,
 ) -> Split:
     """The array `stamps`, (N, S, S, C) or (N, C, S, S), as a Split, with its `label` and `snr` if there are
     any.
 
     `path` names the arrays in messages. Raises UserError if the stamps have not `channels` channels and
-    `size` pixels a side (None takes any number), if there are none, or for labels that are neither 0 and 1
-    nor the words of labels.Words.
+    `size` pixels a side (None takes any number), if there are none, or for labels that are neither numbers
+    of the classes nor their words (labels.labels_of).
     """
     path = Path(path)
     stamps = channels_last(path, arrays["stamps"], channels, size)
@@ -82,19 +84,24 @@ def split_of_arrays(
         "stamps",
         stamps,
         normalisation,
-        label=None if label is None else labels_of(f"{path}: label", label),
+        label=None if label is None else labels_of(f"{path}: label", label, classes=classes),
         snr=None if snr is None else snr.astype(np.float32),
+        classes=classes,
     )
 
 
 def arrays_in_memory(
-    name: str, stamps: ArrayLike, channels: int | None = None, **columns: ArrayLike | None
+    name: str,
+    stamps: ArrayLike,
+    channels: int | None = None,
+    classes: Classes = TWO,
+    **columns: ArrayLike | None,
 ) -> dict[str, NDArray[Any]]:
     """Arrays from a caller, checked as those of a file are: `stamps`, one (S, S, C) or several, and columns.
 
     Several stamps of one channel, where `channels` is 1, may be (N, S, S).
 
-    Masked pixels become NaN, and labels in words 0 and 1. Raises UserError if something is no array of
+    Masked pixels become NaN, and labels in words numbers. Raises UserError if something is no array of
     numbers (or of words, where it may be), or not one for each stamp.
     """
     if isinstance(stamps, str | Path):
@@ -109,7 +116,7 @@ def arrays_in_memory(
             arrays[what] = _array(name, what, column)
     checked = _checked(Path(name), arrays)
     if checked.get("label", pixels).dtype.kind in "US":
-        checked["label"] = labels_of(f"{name}: label", checked["label"])
+        checked["label"] = labels_of(f"{name}: label", checked["label"], classes=classes)
     return checked
 
 

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rotinv.stamps.splits import BLOCK, check_labels
+from rotinv.stamps.classes import check_labels
+from rotinv.stamps.splits import BLOCK
 from rotinv.stamps.store import CHANNELS
 from rotinv.stamps.unpickling import read_dict
 from rotinv.system.errors import UserError

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rotinv.stamps.splits import check_labels
+from rotinv.stamps.classes import TWO, Classes, check_labels
 from rotinv.system.errors import UserError
 
 # What a list's columns may be called, in lower case; Fink puts one letter and a colon before each.
@@ -65,17 +65,28 @@ def plain(word: str) -> str:
     return word[:-2] if word.endswith(".0") and word[:-2].isdigit() else word
 
 
-def labels_of(where: str, values: NDArray, words: Words | None = None) -> NDArray[np.uint8]:
-    """Labels (n,), numbers or words, as 1 and 0.
+def labels_of(
+    where: str, values: NDArray, words: Words | None = None, classes: Classes = TWO
+) -> NDArray[np.uint8]:
+    """Labels (n,), numbers or words, as the numbers of classes; without `words`, names of classes will do.
 
-    Raises UserError for numbers other than 0 and 1, unless `words` says what they mean, and for other words.
+    Raises UserError for numbers of no class, unless `words` says what they mean, and for other words.
     """
     if words is None and values.dtype.kind not in "US":
-        return check_labels(where, values)
+        return check_labels(where, values, classes)
+    if words is None and classes != TWO:
+        return _by_name(where, values, classes)
     words = words or Words()
     names, owner = np.unique(texts_of(where, values), return_inverse=True)
     found = [words.label_of(where, str(name)) for name in names]
     return np.array(found, np.uint8)[owner]
+
+
+def _by_name(where: str, values: NDArray, classes: Classes) -> NDArray[np.uint8]:
+    names, owner = np.unique(texts_of(where, values), return_inverse=True)
+    if unknown := [str(name) for name in names if name not in classes.names]:
+        raise UserError(f"{where}: the label {unknown[0]!r} is none of the classes {classes}")
+    return np.array([classes.names.index(name) for name in names], np.uint8)[owner]
 
 
 def texts_of(where: str, values: NDArray) -> NDArray[np.str_]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.stamps.alert_columns import ALERT_COLUMNS
+from rotinv.stamps.classes import TWO, Classes
 from rotinv.stamps.splits import BLOCK, Split
 from rotinv.stamps.store import CHANNELS, SPLITS, create_store
 from rotinv.system.errors import UserError
@@ -33,10 +34,10 @@ def pack(
 ) -> dict[str, NDArray[np.int64]]:
     """Write the stamps at `kept` with their columns to a new store; returns the indices of each split.
 
-    `columns` are (N,) arrays for all the stamps: `label`, and where known `snr`, `kind`, `image`, and of
-    alerts `flags` and ALERT_COLUMNS. The stamps of a group, by default those of an image, go to one split;
-    without `image` each stamp is its own. `together` is what messages call a group, and `attributes` are
-    further ones of the store.
+    `columns` are (N,) arrays for all the stamps: `label` (of stamps.classes), and where known `snr`, `kind`,
+    `image`, and of alerts `flags` and ALERT_COLUMNS. The stamps of a group, by default those of an image, go
+    to one split; without `image` each stamp is its own. `together` is what messages call a group, and
+    `attributes` are further ones of the store.
 
     Raises UserError if a split that should have stamps gets none, and if the file exists or cannot be
     written.
@@ -51,6 +52,7 @@ def pack(
         channels=channels,
         size=stamps.shape[0],
         kinds=kinds,
+        classes=stamps.classes,
         normalisation="minmax" if stamps.normalisation == "minmax" else "none",
         attributes=about,
         alerts=not set(ALERT_COLUMNS).isdisjoint(columns),
@@ -92,12 +94,15 @@ def channel_names(count: int) -> Sequence[str]:
 
 
 def lines(
-    parts: Mapping[str, NDArray[np.int64]], label: NDArray[np.uint8], group: NDArray[Any], together: str
+    parts: Mapping[str, NDArray[np.int64]],
+    label: NDArray[np.uint8],
+    group: NDArray[Any],
+    together: str,
+    classes: Classes = TWO,
 ) -> list[str]:
     """What a user is told of the splits: how many stamps of each class and groups each has."""
     return [
-        f"{name}: {counted(len(chosen), 'stamp')} ({counted(int(label[chosen].sum()), 'candidate')}, "
-        f"{counted(int((label[chosen] == 0).sum()), 'artifact')}) of "
+        f"{name}: {counted(len(chosen), 'stamp')} ({', '.join(classes.counts_in_words(label[chosen]))}) of "
         f"{counted(len(np.unique(group[chosen])), together)}"
         for name, chosen in parts.items()
     ]
@@ -113,14 +118,15 @@ def _divide(
 ) -> list[NDArray[np.int64]]:
     """The places of the stamps of each split: groups in random order, cut where the fractions say.
 
-    Groups with candidates are spread evenly among the others, so that each split gets its share of both
-    classes. A group goes where its middle stamp lies. Raises UserError if a split that should have stamps
-    gets none.
+    The groups of each class are spread evenly among the others, so that each split gets its share of every
+    class; a group is of the highest class that it has. A group goes where its middle stamp lies. Raises
+    UserError if a split that should have stamps gets none.
     """
     groups, owner, sizes = np.unique(group, return_inverse=True, return_counts=True)
     order = np.random.default_rng(seed).permutation(len(groups))
-    has_candidates = np.bincount(owner, label) > 0
-    order = order[np.argsort(_spread(has_candidates[order]), kind="stable")]
+    highest = np.zeros(len(groups), np.int64)
+    np.maximum.at(highest, owner, label)
+    order = order[np.argsort(_spread(highest[order]), kind="stable")]
     middle = np.cumsum(sizes[order]) - sizes[order] / 2
     bounds = np.cumsum(fractions)[:-1] * len(group)
     place = np.empty(len(groups), dtype=np.int64)
@@ -136,9 +142,10 @@ def _divide(
     return parts
 
 
-def _spread(chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Where each item comes, from 0 to 1, such that the chosen and the others are spread evenly."""
-    at = np.empty(len(chosen))
-    for part in (chosen, ~chosen):
-        at[part] = (np.arange(part.sum()) + 0.5) / max(part.sum(), 1)
+def _spread(of: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Where each item comes, from 0 to 1, such that the items of each class are spread evenly."""
+    at = np.empty(len(of))
+    for number in np.unique(of):
+        part = of == number
+        at[part] = (np.arange(part.sum()) + 0.5) / part.sum()
     return at

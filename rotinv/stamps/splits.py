@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
+from rotinv.stamps.classes import TWO, Classes
 from rotinv.stamps.pixels import Stamps, prepare
 from rotinv.system.errors import UserError
 from rotinv.system.hdf5 import reading_hdf5
@@ -37,6 +38,7 @@ class Split:
     kinds: tuple[str, ...] = ()  # the names of `kind`'s numbers
     flags: NDArray[np.uint32] | None = None  # of alerts: the bits of rotinv/alerts/stamp.py
     alerts: Mapping[str, Any] = field(default_factory=dict)  # ids and more, read as they are asked for
+    classes: Classes = TWO  # what the labels mean
     taken: tuple[int, ...] | None = None  # the places of these channels in the file; None: all of them
 
     def __len__(self) -> int:
@@ -145,17 +147,6 @@ def usable(split: Split, on_bad: str, progress: bool = False) -> NDArray[np.int6
             "infinite pixels"
         )
     return np.setdiff1d(np.arange(len(split)), bad, assume_unique=True)
-
-
-def check_labels(where: str, label: NDArray[Any]) -> NDArray[np.uint8]:
-    """The labels as uint8. Raises UserError, naming the first, if any is not 0 or 1."""
-    wrong = np.flatnonzero(~np.isin(label, (0, 1)))
-    if len(wrong):
-        raise UserError(
-            f"{where}: {len(wrong)} of {len(label)} labels are not 0 or 1 "
-            f"(the first is {label[wrong[0]]!s} at index {wrong[0]}); 1 is candidate, 0 artifact"
-        )
-    return label.astype(np.uint8)
 
 
 def _blocks(split: Split, progress: bool) -> Iterator[tuple[int, Stamps]]:

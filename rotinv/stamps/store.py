@@ -5,7 +5,8 @@ Each group holds `stamps` (N, S, S, C) float32 and `label` (1 candidate, 0 artif
 `snr`, `kind` (an index into the attribute `kinds`) and `image` (whose stamps stay in one split).
 A store of alerts has ALERT_COLUMNS, ids and what the survey says of each, and `flags` (rotinv/alerts/stamp.py
 says what each bit means); it has `label` where somebody has labelled the alerts. The root's attributes are
-`format`, `channels`, `normalisation` ('none' or 'minmax') and `kinds`.
+`format`, `channels`, `normalisation` ('none' or 'minmax') and `kinds`. A store of other classes than artifact
+and candidate has `classes`, their names by label, and `candidate`, the name of the one that is searched for.
 """
 
 import contextlib
@@ -20,8 +21,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from rotinv.stamps.alert_columns import ALERT_COLUMNS, MEASURES, TEXTS, alert_column, refuse_alerts
 from rotinv.stamps.arrays import check_shape, read_arrays, split_of_arrays
+from rotinv.stamps.classes import TWO, Classes, check_labels
 from rotinv.stamps.pixels import NORMALISATIONS
-from rotinv.stamps.splits import CHUNK, Split, check_labels
+from rotinv.stamps.splits import CHUNK, Split
 from rotinv.stamps.store_checks import check_kinds, list_of_texts, read_column, read_dataset
 from rotinv.system.errors import UserError
 from rotinv.system.hdf5 import create_hdf5, open_hdf5, reading_hdf5
@@ -50,6 +52,8 @@ class StampStore:
         The side of the stamps, in pixels.
     channels, kinds : list of str
         The names of the channels, and of the kinds of artifacts.
+    classes : Classes
+        The names of the labels' classes.
     normalisation : str
         "none" of raw pixels, "minmax" of pixels that are scaled to 0-1.
 
@@ -115,6 +119,7 @@ class StampStore:
             )
         self.channels = list_of_texts(root.attrs.get("channels"))
         self.kinds = list_of_texts(root.attrs.get("kinds"))
+        self.classes = _classes(path, root.attrs)
         self.normalisation = "".join(list_of_texts(root.attrs.get("normalisation")))
         if self.normalisation not in NORMALISATIONS:
             raise UserError(
@@ -144,7 +149,7 @@ class StampStore:
         alerts = {key: alert_column(where, group, key, len(stamps)) for key in ALERT_COLUMNS if key in group}
         if "label" in group or not alerts:
             label = read_column(where, group, "label", "iub", len(stamps))
-            columns["label"] = check_labels(f"{where}/label", label)
+            columns["label"] = check_labels(f"{where}/label", label, self.classes)
         for key, dtype in _NUMBERS.items():
             if key in group:
                 columns[key] = read_column(where, group, key, "fiu" if key == "snr" else "iu", len(stamps))
@@ -152,14 +157,25 @@ class StampStore:
                     check_kinds(f"{where}/kind", columns[key], len(self.kinds))
                 columns[key] = columns[key].astype(dtype)
         columns |= {"channels": tuple(self.channels), "kinds": tuple(self.kinds), "alerts": alerts}
-        return Split(self.path, name, stamps, self.normalisation, **columns)
+        return Split(self.path, name, stamps, self.normalisation, classes=self.classes, **columns)
+
+
+def _classes(path: Path, attributes: Mapping[str, Any]) -> Classes:
+    """The classes that a store's attributes name; artifact and candidate where they name none."""
+    names, candidate = (list_of_texts(attributes.get(key)) for key in ("classes", "candidate"))
+    if not names:
+        return TWO
+    try:
+        return Classes.of(names, "".join(candidate) or None)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 class Writer:
     """Appends stamps to a new store (see create_store)."""
 
-    def __init__(self, file: h5py.File, size: int, channels: int) -> None:
-        self._file = file
+    def __init__(self, file: h5py.File, size: int, channels: int, classes: Classes) -> None:
+        self._file, self._classes = file, classes
         self._shape = (size, size, channels)
         self._written = 0
 
@@ -194,7 +210,7 @@ class Writer:
             empty |= {name: np.full(count, np.nan) for name in MEASURES} | {"flags": np.zeros(count)}
             columns = {**empty, **columns}
         if label is not None:
-            columns["label"] = check_labels("label", np.asarray(label))
+            columns["label"] = check_labels("label", np.asarray(label), self._classes)
         for name, values in columns.items():
             if values.shape != (count,):
                 raise ValueError(f"{name} of shape {values.shape} for {count} stamps")
@@ -221,6 +237,7 @@ def create_store(
     size: int,
     normalisation: Literal["none", "minmax"] = "none",
     kinds: Sequence[str] = (),
+    classes: Classes = TWO,
     attributes: Mapping[str, Any] | None = None,
     labels: bool = True,
     alerts: bool = False,
@@ -233,13 +250,16 @@ def create_store(
     with create_hdf5(path, overwrite=overwrite) as file:
         file.attrs["format"] = FORMAT
         file.attrs["normalisation"] = normalisation
-        for name, texts in (("channels", channels), ("kinds", kinds)):
+        listed = {"channels": channels, "kinds": kinds}
+        if classes != TWO:
+            listed["classes"], file.attrs["candidate"] = classes.names, classes.names[classes.candidate]
+        for name, texts in listed.items():
             file.attrs.create(name, np.array(list(texts), dtype=object), dtype=h5py.string_dtype())
         file.attrs.update(attributes or {})
         for split in SPLITS:
             columns = [*(["label"] if labels else []), *_COLUMNS, *(_ALERT_COLUMNS if alerts else [])]
             _create_split(file.create_group(split), (size, size, len(channels)), columns)
-        yield Writer(file, size, len(channels))
+        yield Writer(file, size, len(channels), classes)
 
 
 def has_splits(path: str | Path) -> bool:
@@ -248,7 +268,12 @@ def has_splits(path: str | Path) -> bool:
 
 
 def open_stamps(
-    path: str | Path, split: str | None = None, *, channels: int | None = None, size: int | None = None
+    path: str | Path,
+    split: str | None = None,
+    *,
+    channels: int | None = None,
+    size: int | None = None,
+    classes: Classes = TWO,
 ) -> Split:
     """Open stamps to score: a split of a store, or an array of a .npy or .npz file.
 
@@ -262,6 +287,8 @@ def open_stamps(
     channels, size : int, optional
         The number of channels (a store may have more), and of pixels a side; any by default. `channels` tells
         which axis of an array they are.
+    classes : Classes
+        What an array's labels mean; a store says so itself.
 
     Returns
     -------
@@ -290,7 +317,7 @@ def open_stamps(
     if split is not None:
         raise UserError(f"{path}: is an array, which has no splits; leave --split {split} out")
     arrays = read_arrays(path, keep=("label", "snr"))
-    return split_of_arrays(path, arrays, channels, size)
+    return split_of_arrays(path, arrays, channels, size, classes=classes)
 
 
 def _create_split(group: h5py.Group, shape: tuple[int, int, int], columns: Sequence[str]) -> None:

@@ -15,13 +15,11 @@ from rotinv.lrp.ledger_report import COLUMNS, audits
 from rotinv.lrp.viewer.fragments import Blobs, Document, packed, section
 from rotinv.nn.contract import Kernels
 from rotinv.runs.model import (
-    CLASS_NAMES,
     Model,
     channel_title,
     check_indices,
     stamps_as_read,
     unique_names,
-    verdict,
 )
 from rotinv.stamps.splits import Split
 
@@ -61,7 +59,7 @@ def viewer_fragment(
                     progress(1)
     document = {
         "channels": [channel_title(channel) for channel in models[0].config.channels],
-        "classes": CLASS_NAMES,
+        "classes": models[0].config.classes.names,
         "columns": COLUMNS,
         "stamps": stamps,
         "models": list(names or unique_names(models)),
@@ -87,7 +85,7 @@ def _answers(
     for (block, i), label, audit in zip(maps, labels, ledgers, strict=True):
         predicted = int(block[0].predicted[i])
         yield {
-            "predicted": verdict(block[0].probability[i]),
+            "predicted": block[0].verdict(i),
             "right": None if label is None else predicted == label,
             "probability": f"{block[0].probability[i]:.4g}",
             "output": f"{audit.output:.6g}",
@@ -126,6 +124,6 @@ def _sums(row: NDArray) -> list[str]:
 
 def _stamp(split: Split, index: int, pixels: NDArray[np.float32], blobs: Blobs) -> Document:
     """A stamp (h, h, c) as the networks read it, and what is known of it."""
-    label = None if split.label is None else CLASS_NAMES[split.label[index]]
+    label = None if split.label is None else split.classes.names[split.label[index]]
     known = {"index": index, "label": label, "title": attribution.title(split, index)}
     return {**known, "shape": pixels.shape, **packed(pixels, blobs)}
