@@ -245,7 +245,7 @@ def only_second_right(label: NDArray, first: NDArray, second: NDArray) -> NDArra
     """
     wrong, right = rates.classify(first) != label, rates.classify(second) == label
     found = np.flatnonzero(wrong & right)
-    apart = np.abs(np.float64(second[found]) - np.float64(first[found]))
+    apart = np.abs(np.asarray(second[found], np.float64) - np.asarray(first[found], np.float64))
     return found[np.argsort(-apart, kind="stable")]
 
 

@@ -172,12 +172,12 @@ def audit_on_device(
 ) -> Iterator[Audited]:
     """Each stamp's logits, its ledger, and how far R deviates from the reference's at each layer's input."""
     judge = get_kernels("reference")
-    own, wide = k.asarray(params), np.float64(params)
+    own, wide = k.asarray(params), np.asarray(params, np.float64)
     for start in range(0, len(stamps), _BLOCK):
         block = stamps[start : start + _BLOCK]
         logits, entries = ledger(k, judge, network, own, k.asarray(block), rule, target)
         same = targets.of_same_classes(k, logits, target)
-        exact = relevance(judge, network, wide, np.float64(block), rule, same)
+        exact = relevance(judge, network, wide, np.asarray(block, np.float64), rule, same)
         logits = k.to_host(logits)
         for row in range(len(block)):
             each = [_of_stamp(entry, row, len(block)) for entry in entries]
@@ -208,15 +208,25 @@ def audit_exactly(
             k, k, twin, own, k.asarray(stamp[None]), composites.as_fractions(rule), target
         )
         same = targets.of_same_classes(k, logits, target)
-        close = relevance(reference, network, np.float64(params), np.float64(stamp[None]), rule, same)
+        close = relevance(
+            reference,
+            network,
+            np.asarray(params, np.float64),
+            np.asarray(stamp[None], np.float64),
+            rule,
+            same,
+        )
         pairs = zip(entries, close.relevance[-2::-1], strict=True)
-        yield logits[0], entries, [deviation(r, np.float64(e.below)) for e, r in pairs]
+        yield logits[0], entries, [deviation(r, np.asarray(e.below, np.float64)) for e, r in pairs]
 
 
 def _multiply_adds(network: Network, params: NDArray, stamp: NDArray) -> int:
     """The products that a stamp's forward pass sums, over its four rotations."""
     k = get_kernels("reference")
-    signed, views = network.record_signed(k, np.float64(params), np.float64(stamp)), network.views(params)
+    signed, views = (
+        network.record_signed(k, np.asarray(params, np.float64), np.asarray(stamp, np.float64)),
+        network.views(params),
+    )
     each = zip(network.layers, signed, views, strict=True)
     return sum(s.z_pos.size * p["w"][..., 0].size for layer, s, p in each if isinstance(layer, Weighted))
 

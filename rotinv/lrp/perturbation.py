@@ -50,7 +50,7 @@ def ranks(maps: NDArray, regions: NDArray[np.int64], method: str) -> NDArray[np.
     """
     check_finite("the network", "maps", maps)
     pixels = np.abs(maps) if method in UNSIGNED else maps
-    flat = np.float64(pixels).sum(axis=3).reshape(len(maps), -1)
+    flat = np.asarray(pixels, np.float64).sum(axis=3).reshape(len(maps), -1)
     which = regions.reshape(-1)
     sums = np.stack([np.bincount(which, weights=one) for one in flat])
     return np.argsort(-sums, axis=1, kind="stable")
@@ -82,14 +82,14 @@ def drops(
     channels of a region are replaced together. Raises UserError if a score is not finite.
     """
     x = stamps.copy()
-    first = np.float64(score(x))
+    first = np.asarray(score(x), np.float64)
     last = first.shape[1] - 1  # of equal scores the last counts, the candidate's, as in the program score
     rows, predicted = np.arange(len(x)), last - first[:, ::-1].argmax(axis=1)
     found = np.zeros((len(x), steps + 1))
     for k in range(steps):
         gone = regions == order[:, k, None, None]
         x = np.where(gone[..., None], replacement, x)
-        found[:, k + 1] = np.float64(score(x))[rows, predicted]
+        found[:, k + 1] = np.asarray(score(x), np.float64)[rows, predicted]
     found[:, 0] = first[rows, predicted]
     check_finite("the network", "scores", found)
     return found[:, :1] - found

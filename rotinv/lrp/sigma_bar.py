@@ -102,11 +102,11 @@ def _maps(
         stamps = stamps_as_read(model, split, indices[start : start + BLOCK])
         for found in heatmaps.of_rotations(k, model.network, params, stamps, how.method, how.rule, target):
             check_finite(model.name, f"logits or maps of {split.path}", *found)
-            yield np.float64(found[1])
+            yield np.asarray(found[1], np.float64)
 
 
 def sigma_bar(maps: NDArray, mu: NDArray) -> NDArray[np.float64]:
     """sigma-bar (n, c) of maps (n, 4, h, h, c) turned back and their mean mu (n, h, h, c), in their units."""
-    squares = (np.float64(maps) - np.float64(mu)[:, None]) ** 2
+    squares = (np.asarray(maps, np.float64) - np.asarray(mu, np.float64)[:, None]) ** 2
     each = np.sqrt(squares.mean(axis=(2, 3)))
     return ((each[:, 0] + each[:, 2]) + (each[:, 1] + each[:, 3])) / 4

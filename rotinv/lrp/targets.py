@@ -90,7 +90,7 @@ def _name(target: Target) -> str | int | np.integer:
 def _signs(k: Kernels, logits: Array, target: Target) -> NDArray:
     """1 at the class that is explained, 0 elsewhere; "difference" has -1 at the runner-up."""
     z, rows = k.to_host(logits), np.arange(len(logits))
-    if not np.isfinite(np.float64(z)).all():
+    if not np.isfinite(np.asarray(z, np.float64)).all():
         raise UserError(
             "the network's logits are not numbers: a pixel is not, the training diverged (try a smaller "
             "--rate), or the weights are damaged"

@@ -63,7 +63,7 @@ def doubt(margins: NDArray, threshold: float = 0.5) -> Doubt:
     -------
     Doubt
     """
-    p = special.expit(np.float64(margins) - special.logit(np.clip(threshold, _LEAST, 1 - _LEAST)))
+    p = special.expit(np.asarray(margins, np.float64) - special.logit(np.clip(threshold, _LEAST, 1 - _LEAST)))
     vote = p.mean(axis=(0, 1))
     nearness, within = _entropy(p).mean(axis=(0, 1)), _entropy(p.mean(axis=1)).mean(axis=0)
     return Doubt(vote, nearness, _positive(within - nearness), _positive(_entropy(vote) - within))
@@ -87,13 +87,13 @@ def weights(doubt: NDArray, vote: NDArray) -> NDArray[np.float64]:
 def _relative(values: NDArray) -> NDArray[np.float64]:
     """Values in shares of their mean; ones where all are 0."""
     mean = values.mean()
-    return np.float64(values / mean) if mean > 0 else np.ones(len(values))
+    return np.asarray(values / mean, np.float64) if mean > 0 else np.ones(len(values))
 
 
 def scaled_units(units: NDArray, networks: int = 1) -> NDArray[np.float64]:
     """Units (n, d) of several networks side by side, each network's scaled to a root mean square of 1 about
     their mean, and all divided by the root of their number: no network outweighs another."""
-    parts = np.split(np.float64(units), networks, axis=1)
+    parts = np.split(np.asarray(units, np.float64), networks, axis=1)
     centred = [part - part.mean(axis=0) for part in parts]
     size = [np.sqrt((part**2).sum(axis=1).mean()) for part in centred]
     return np.hstack([part / (rms or 1) for part, rms in zip(centred, size, strict=True)]) / np.sqrt(networks)

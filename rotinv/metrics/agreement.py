@@ -63,7 +63,7 @@ def _of_one(
     label: NDArray | None,
     cut: float | None,
 ) -> Found:
-    own = np.float64(survey.score[here])
+    own = np.asarray(survey.score[here], np.float64)
     at, source = CUTS.get(name, _OTHER_CUT) if cut is None else (cut, "as asked")
     real = own >= at if label is None else np.asarray(label)[here] == 1
     return {
@@ -104,7 +104,7 @@ def auc(score: NDArray, real: NDArray[np.bool_]) -> Found | None:
     logit, so that it stays within 0 and 1. There is none at an AUC of 0 or 1, or of fewer than two stamps of
     a class.
     """
-    score, real = np.float64(score), np.asarray(real, bool)
+    score, real = np.asarray(score, np.float64), np.asarray(real, bool)
     n, m = int(real.sum()), int((~real).sum())
     if not n or not m:
         return None

@@ -71,7 +71,7 @@ def calibration(label: NDArray, probability: NDArray) -> dict[str, Any]:
     `expected_error` is the mean, over stamps, of how far the two are apart in a stamp's bin (ECE, Guo et al.
     2017); `brier` the mean of (p - label)² (Brier 1950).
     """
-    p, label = np.float64(probability), np.asarray(label)
+    p, label = np.asarray(probability, np.float64), np.asarray(label)
     place = np.minimum((p * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     bins, error = [], 0.0
     for number in range(CALIBRATION_BINS):

@@ -84,7 +84,7 @@ class Agreement(NamedTuple):
         """Of that kind of score which most stamps have, and of all their scores and labels."""
         row = max(rows, key=lambda one: one["stamps"])
         here = by_score(probability, survey)[row["score"]]
-        own = np.float64(survey.score[here])
+        own = np.asarray(survey.score[here], np.float64)
         real = own >= row["cut"] if label is None else np.asarray(label)[here] == 1
         return cls(row, own, {name: p[here] for name, p in probability.items()}, real)
 

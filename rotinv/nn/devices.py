@@ -100,7 +100,7 @@ def exact_kernels() -> Kernels:
     """
     families = _checked(_families("reference"), np.dtype(object))
     softmax = _families("reference")["softmax"].forward
-    families["softmax"] = SimpleNamespace(forward=lambda z: softmax(np.float64(z)))
+    families["softmax"] = SimpleNamespace(forward=lambda z: softmax(np.asarray(z, np.float64)))
     return Kernels(
         device="exact",
         dtype=np.dtype(object),

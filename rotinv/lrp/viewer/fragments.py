@@ -72,5 +72,5 @@ const data = JSON.parse(root.querySelector('script[type="application/json"]').te
 def packed(values: NDArray, blobs: Blobs) -> Document:
     """An array as 16-bit integers, which times `largest` / 32767 are its values; `blob` is their place."""
     largest = float(np.abs(values).max(initial=0))
-    whole = np.rint(np.float64(values) * (_LARGEST / (largest or 1))).astype("<i2")
+    whole = np.rint(np.asarray(values, np.float64) * (_LARGEST / (largest or 1))).astype("<i2")
     return {"blob": blobs.setdefault(whole.tobytes(), len(blobs)), "largest": largest}
