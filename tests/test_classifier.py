@@ -1,8 +1,12 @@
 """The Python interface: the notebook session, arrays as they come, votes, refusals, every public example."""
 
+import copy
 import doctest
 import logging
+import multiprocessing
+import pickle
 import sys
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
@@ -138,6 +142,33 @@ def test_scores_are_the_programs(clf, folder, stamps, label, tmp_path):
     np.testing.assert_allclose(clf.predict_proba(scaled), p, atol=1e-5)
     np.testing.assert_array_equal(clf.predict(stamps), (program >= 0.5).astype(int))
     assert list(clf.classes_) == [0, 1]
+
+
+@pytest.mark.parametrize("device", ["cpu", "reference"])
+def test_it_is_copied_and_pickled(folder, stamps, device):
+    clf = rotinv.load([folder / "runs" / f"cap-{seed}" for seed in (1, 2)], device=device)
+    p = clf.predict_proba(stamps)
+    again = pickle.dumps(clf)
+    for one in (copy.deepcopy(clf), copy.copy(clf), pickle.loads(again)):
+        assert repr(one) == repr(clf)
+        np.testing.assert_array_equal(one.predict_proba(stamps), p)
+    assert again.count(b"_get_again") == 1  # a name in place of functions, which are each machine's own
+
+
+def test_other_processes_score_the_same_bits(clf, stamps):
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        np.testing.assert_array_equal(
+            pool.submit(clf.predict_proba, stamps).result(), clf.predict_proba(stamps)
+        )
+
+
+def test_a_pickle_asks_for_no_more_threads_than_there_are(folder, stamps, monkeypatch):
+    import numba
+
+    clf = rotinv.load(folder / "runs" / "cap-1", threads=numba.config.NUMBA_NUM_THREADS)
+    sent = pickle.dumps(clf)
+    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 1)  # as joblib sets it in its workers
+    assert pickle.loads(sent).predict_proba(stamps).shape == (12, 2)
 
 
 def test_several_runs_vote(folder, stamps, label):

@@ -40,6 +40,9 @@ class Classifier:
     scaled to 0-1 already, say `normalised=True`. In place of an array, `stamps` may be what
     `rotinv.open_stamps` gives.
 
+    It may be copied and pickled, so that joblib or multiprocessing can send it to other processes, which load
+    the same device's kernels. Its thresholds (`at_fpr`) stay in the runs' folders.
+
     Attributes
     ----------
     classes_ : array ([0, 1])

@@ -285,6 +285,18 @@ class Kernels:
     repeated: Callable[[Callable[..., Any]], Callable[..., Any]]
     batch: int  # how many stamps are scored together
     streams: bool  # whether threads, each with its own Kernels, compute at the same time
+    source: Callable[[], "Kernels"] | None = None  # gives them in another process; None: they cannot go there
+
+    def __reduce__(self) -> tuple[Callable[[], "Kernels"], tuple[()]]:
+        """A pickle names what gives the kernels again: no function of a device is in it."""
+        if self.source is None:
+            raise TypeError(
+                f"the kernels of the device {self.device!r} are not get_kernels': no pickle holds them"
+            )
+        return self.source, ()
+
+    def __deepcopy__(self, memo: Any) -> "Kernels":
+        return self  # nothing of them changes
 
 
 FAMILIES = ("conv2d", "dense", "pool2d", "cyclic", "activation", "dropout", "shares", "softmax", "sgd")

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from types import SimpleNamespace
@@ -49,8 +50,9 @@ def get_kernels(device: str, threads: int | None = None, precision: str = "fp32"
     """
     if precision not in PRECISIONS:
         raise not_known("precision", precision, PRECISIONS)
+    source = partial(_get_again, device, threads, precision)
     if device == "cuda":
-        return cuda_kernels("cuda", _gpu(precision))
+        return replace(cuda_kernels("cuda", _gpu(precision)), source=source)
     if device not in ("cpu", "reference"):
         raise not_known("device", device, DEVICES)
     if device == "cpu":
@@ -68,6 +70,7 @@ def get_kernels(device: str, threads: int | None = None, precision: str = "fp32"
         repeated=lambda function: function,
         batch=200,
         streams=False,
+        source=source,
         **_checked(_families(device), dtype),
     )
 
@@ -140,11 +143,22 @@ def _fractions(array: Any) -> np.ndarray:
     return np.ascontiguousarray(np.frompyfunc(Fraction, 1, 1)(values), dtype=object)
 
 
+def _get_again(device: str, threads: int | None, precision: str) -> Kernels:
+    """The kernels of a pickle, in the process that reads it; of the threads, as many as there are here."""
+    return get_kernels(device, threads and min(threads, _most_threads()), precision)
+
+
+def _most_threads() -> int:
+    import numba
+
+    return int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]  # made at run time
+
+
 def _set_threads(threads: int | None) -> None:
     """Set the number of Numba's threads, the only ones that compute."""
     import numba
 
-    most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # made at run time
+    most = _most_threads()
     if threads is None:
         threads = most
     elif not isinstance(threads, int | np.integer) or not 1 <= threads <= most:
