@@ -13,7 +13,7 @@ from rotinv.stamps import packing
 from rotinv.stamps.arrays import channels_last, read_arrays
 from rotinv.stamps.classes import TWO, Classes
 from rotinv.stamps.labels import Words, labels_of, texts_of
-from rotinv.stamps.splits import Split, check_scaled, usable
+from rotinv.stamps.splits import WHOLE, Split, bad_pixels, check_scaled, usable
 from rotinv.stamps.store import CHANNELS
 from rotinv.system.errors import UserError
 from rotinv.system.files import refuse_existing
@@ -29,12 +29,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words and classes != TWO:
         raise UserError("--real and --bogus are words for two classes; with --classes the labels name theirs")
     arrays, channels = _read(options.arrays, options.channels, words, classes)
-    everything = Split(options.arrays, "stamps", arrays["stamps"], options.normalisation, classes=classes)
+    everything = Split(options.arrays, WHOLE, arrays["stamps"], options.normalisation, classes=classes)
     if options.normalisation == "minmax":
         check_scaled(everything)
     kept = usable(everything, options.on_bad)
     if len(kept) < len(everything):
-        print(f"dropped {len(everything) - len(kept)} of {len(everything)} stamps: NaN or infinite pixels")
+        bad = np.setdiff1d(np.arange(len(everything)), kept)
+        told = f"dropped {len(bad):,} of {cli.counted(len(everything), 'stamp')}"
+        print(f"{told}: {bad_pixels(everything, bad)}")
     kinds = _name_kinds(options.arrays, arrays)
     columns = {key: values for key, values in arrays.items() if key != "stamps"}
     together, group = _together(arrays)

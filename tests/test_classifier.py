@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
-from programs import call, make_run, toy_arrays
+from programs import assert_refused, call, make_run, toy_arrays
 
 import rotinv
 from rotinv.lrp import map_files
@@ -209,6 +209,22 @@ def test_pixels_that_are_no_numbers(clf, stamps):
     assert clf.evaluate(stamps, np.arange(12) % 2, on_bad="drop")["stamps"] == 10
     masked = np.ma.masked_invalid(stamps)
     np.testing.assert_array_equal(clf.predict_proba(masked, on_bad="flag"), p)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.longdouble])
+def test_pixels_that_float32_cannot_hold(clf, folder, stamps, tmp_path, dtype):
+    stamps = stamps.astype(dtype)
+    stamps[5, 10, 10, 0] = -1e300
+    told = r"1 of 12 stamps have pixels too large for float32, the first -1e\+300 \(index 5\)"
+    with pytest.raises(UserError, match=told):
+        clf.predict_proba(stamps)
+    assert np.isnan(clf.predict_proba(stamps, on_bad="flag")[:, 0]).nonzero()[0].tolist() == [5]
+    if dtype is np.float64:
+        np.save(tmp_path / "large.npy", stamps)
+        done = call("score", folder / "runs" / "cap-1", tmp_path / "large.npy")
+        assert_refused(done, "large.npy", "too large for float32, the first -1e+300", "--on-bad drop")
+        done = call("explain", folder / "runs" / "cap-1", tmp_path / "large.npy", "--index", 5)
+        assert_refused(done, "stamp 5", "too large for float32, the first -1e+300")
 
 
 def test_stamps_of_one_channel_need_no_axis_for_it(clf, stamps):

@@ -11,10 +11,11 @@ from rotinv.runs.model import Model, fit_split, whole_size
 from rotinv.stamps.arrays import arrays_in_memory, check_shape, split_of_arrays
 from rotinv.stamps.classes import Classes
 from rotinv.stamps.packing import channel_names, pack
-from rotinv.stamps.splits import Split, check_scaled, find_bad, first_few
+from rotinv.stamps.splits import Split, check_scaled, usable
 from rotinv.system.errors import UserError
 
 ARRAY = "the array"  # what messages call stamps that are in no file
+_REMEDY = "leave them out, or see on_bad"
 
 
 def check_on_bad(on_bad: str, other: str) -> None:
@@ -32,7 +33,7 @@ def usable_stamps(
     not finite.
     """
     split = _as_split(model, stamps, normalised, label)
-    return split, _finite(split, on_bad)
+    return split, usable(split, on_bad, may_be_none=True, remedy=_REMEDY)
 
 
 def store_of_arrays(
@@ -51,7 +52,8 @@ def store_of_arrays(
     columns = {name: array for name, array in arrays.items() if name != "stamps"}
     names = channels or channel_names(split.shape[2])
     path = Path(folder) / "stamps.h5"
-    pack(path, split, _finite(split, on_bad), columns, channels=names, seed=seed)
+    kept = usable(split, on_bad, remedy=_REMEDY)
+    pack(path, split, kept, columns, channels=names, seed=seed)
     return path
 
 
@@ -80,13 +82,3 @@ def _raw_or_scaled(
     if normalised:
         check_scaled(split)
     return split
-
-
-def _finite(split: Split, on_bad: str) -> NDArray[np.int64]:
-    bad = find_bad(split)
-    if len(bad) and on_bad == "error":
-        raise UserError(
-            f"{split.path}: {len(bad)} of {len(split)} stamps have NaN or infinite pixels (index "
-            f"{first_few(bad)}); leave them out, or see on_bad"
-        )
-    return np.setdiff1d(np.arange(len(split)), bad, assume_unique=True)

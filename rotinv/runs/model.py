@@ -13,7 +13,7 @@ from rotinv.runs import checkpoints
 from rotinv.runs.folder import BEST_FILE, Config, read_config, write_config
 from rotinv.stamps.classes import TWO, Classes
 from rotinv.stamps.pixels import prepare
-from rotinv.stamps.splits import Split
+from rotinv.stamps.splits import Split, bad_pixels
 from rotinv.stamps.store import open_stamps
 from rotinv.system.errors import UserError
 
@@ -159,7 +159,7 @@ def stamps_as_read(model: Model, split: Split, indices: NDArray[np.int64]) -> ND
     stamps, _ = prepare(split.raw(indices), split.normalisation, model.config.size)
     bad = indices[~np.isfinite(stamps).reshape(len(stamps), -1).all(axis=1)]
     if len(bad):
-        raise UserError(f"{split.path}: stamp {bad[0]} of '{split.name}' has NaN or infinite pixels")
+        raise UserError(f"{split.path}: stamp {bad[0]} of '{split.name}' has {bad_pixels(split, bad)}")
     return stamps
 
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rotinv.stamps.classes import TWO, Classes
 from rotinv.stamps.labels import labels_of
-from rotinv.stamps.splits import Split
+from rotinv.stamps.splits import WHOLE, Split
 from rotinv.system.errors import UserError
 
 _NAMES = "iuUS"  # no floats: they round ids of 64 bits
@@ -81,7 +81,7 @@ def split_of_arrays(
     label, snr = arrays.get("label"), arrays.get("snr")
     return Split(
         path,
-        "stamps",
+        WHOLE,
         stamps,
         normalisation,
         label=None if label is None else labels_of(f"{path}: label", label, classes=classes),

@@ -15,7 +15,9 @@ from rotinv.stamps.classes import TWO, Classes
 from rotinv.stamps.pixels import Stamps, prepare
 from rotinv.system.errors import UserError
 from rotinv.system.hdf5 import reading_hdf5
+from rotinv.system.messages import counted
 
+WHOLE = "stamps"  # the name of a split that is a whole array
 CHUNK = 64  # stamps in a chunk of a store's file, which HDF5 reads as a whole
 BLOCK = 2000  # stamps that are read or made at a time
 _SCAN = 1 << 23  # pixels that a scan of all stamps reads at a time
@@ -102,7 +104,7 @@ class Split:
 
 
 def find_bad(split: Split, progress: bool = False) -> NDArray[np.int64]:
-    """The indices of the stamps with NaN or infinite pixels, found block by block."""
+    """The indices of the stamps with pixels that are not finite in float32, found block by block."""
     bad = [np.zeros(0, dtype=np.int64)]
     for start, block in _blocks(split, progress):
         finite = np.isfinite(block).reshape(len(block), -1).all(axis=1)
@@ -130,23 +132,41 @@ def count_constant(split: Split, side: int | None = None, progress: bool = False
     return sum(prepare(block, split.normalisation, side)[1] for _, block in _blocks(split, progress))
 
 
-def usable(split: Split, on_bad: str, progress: bool = False) -> NDArray[np.int64]:
+def usable(
+    split: Split,
+    on_bad: str,
+    progress: bool = False,
+    *,
+    may_be_none: bool = False,
+    remedy: str = "--on-bad drop leaves them out",
+) -> NDArray[np.int64]:
     """The indices of the stamps whose pixels are all finite.
 
-    Raises UserError if `on_bad` is 'error' and there are other stamps, or if no usable stamp is left.
+    Raises UserError, which says `remedy`, if `on_bad` is 'error' and there are other stamps; and, unless there
+    `may_be_none`, if no usable stamp is left.
     """
     bad = find_bad(split, progress)
+    where = "" if split.name == WHOLE else f" in '{split.name}'"
     if len(bad) and on_bad == "error":
         raise UserError(
-            f"{split.path}: {len(bad)} of {len(split)} stamps in '{split.name}' have NaN "
-            f"or infinite pixels (index {first_few(bad)}); --on-bad drop leaves them out"
+            f"{split.path}: {len(bad):,} of {counted(len(split), 'stamp')}{where} have "
+            f"{bad_pixels(split, bad)} (index {first_few(bad)}); {remedy}"
         )
-    if len(bad) == len(split):
-        raise UserError(
-            f"{split.path}: no stamp in '{split.name}' is left, for all {len(bad)} have NaN or "
-            "infinite pixels"
-        )
+    if len(bad) == len(split) and not may_be_none:
+        why = f"for all {len(bad):,} have {bad_pixels(split, bad)}" if len(bad) else "it is empty"
+        raise UserError(f"{split.path}: no stamp{where} is left, {why}")
     return np.setdiff1d(np.arange(len(split)), bad, assume_unique=True)
+
+
+def bad_pixels(split: Split, bad: NDArray[np.int64]) -> str:
+    """What is wrong with the pixels of the stamps at the indices `bad`, as the first of them shows."""
+    with reading_hdf5(split.path):
+        pixels = np.asarray(split.pixels[int(bad[0])])
+    pixels = pixels if split.taken is None else pixels[..., split.taken]
+    if not np.isfinite(pixels).all():
+        return "NaN or infinite pixels"
+    first = pixels.flat[np.argmax(~np.isfinite(_float32(pixels)))]
+    return f"pixels too large for float32, the first {first:g}"
 
 
 def _blocks(split: Split, progress: bool) -> Iterator[tuple[int, Stamps]]:
