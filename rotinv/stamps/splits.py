@@ -142,8 +142,8 @@ def usable(
 ) -> NDArray[np.int64]:
     """The indices of the stamps whose pixels are all finite.
 
-    Raises UserError, which says `remedy`, if `on_bad` is 'error' and there are other stamps; and, unless there
-    `may_be_none`, if no usable stamp is left.
+    Raises UserError, which says `remedy`, if `on_bad` is 'error' and there are other stamps; and, unless
+    there `may_be_none`, if no usable stamp is left.
     """
     bad = find_bad(split, progress)
     where = "" if split.name == WHOLE else f" in '{split.name}'"
