@@ -189,7 +189,8 @@ Path("tonight.csv").unlink(missing_ok=True)
 Path("tonight-maps.h5").unlink(missing_ok=True)
 program("score tuned tonight.avro --out tonight.csv --at-fpr 0.1 --overwrite --explain top 20")
 with open("tonight.csv", newline="") as file:
-    rows = sorted(csv.DictReader(file), key=lambda row: -float(row["probability"]))
+    scored = [row for row in csv.DictReader(file) if row["class"] != "-1"]  # -1: no score
+rows = sorted(scored, key=lambda row: -float(row["probability"]))
 for row in rows[:3]:
     print(
         {key: row[key] for key in ("object_id", "candidate_id", "ra", "dec", "band", "probability", "class")}
@@ -197,13 +198,15 @@ for row in rows[:3]:
 
 # %% [markdown]
 # The best one, and what the decision rests on: red pixels speak for the class, blue ones against it. The
-# notebook `audit_lrp.py` tells how such maps are made, and how far one may trust them.
+# notebook `audit_lrp.py` tells how such maps are made, and how far one may trust them. An alert is found by
+# its own id, `candidate_id`: a store may have other rows than a catalogue (with `--labels` it has splits, and
+# `score --on-bad drop` leaves rows out).
 
 # %%
 Path("tonight.h5").unlink(missing_ok=True)
 program("import-alerts tonight.avro --out tonight.h5")
-tonight, best = rotinv.open_stamps("tonight.h5", "test"), int(rows[0]["index"])
-pixels = tonight.raw([best])
+tonight, best = rotinv.open_stamps("tonight.h5", "test"), rows[0]["candidate_id"]
+pixels = tonight.raw(np.flatnonzero(tonight.alerts["candidate_id"][:] == best))
 figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained")
 left.imshow(pixels[0, ..., tonight.channels.index("science")], cmap="gray")
 left.set(xticks=[], yticks=[], title="science image")

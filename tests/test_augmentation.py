@@ -120,6 +120,42 @@ def test_weights_make_up_for_the_sizes_of_classes(tmp_path):
     assert "losses weigh 2 of a candidate and 0.667 of an artifact" in done.stderr
 
 
+def test_classes_are_counted_without_the_stamps_that_are_left_out(tmp_path):
+    """Of 90 artifacts 60 are bad: the candidates are no small class then, and the weights are 60 / 60."""
+    rng, label = np.random.default_rng(0), np.arange(120) % 4 == 1
+    stamps = rng.normal(size=(120, 13, 13, 1))
+    stamps[np.flatnonzero(~label)[:60], 0, 0] = np.nan
+    with create_store(tmp_path / "s.h5", channels=["difference"], size=13) as writer:
+        writer.append("train", stamps, label)
+        for split in ("validate", "test"):
+            writer.append(split, stamps[-8:], label[-8:])
+    for asked, weights in ((["--balance", "weights"], [1, 1]), ([], [1, 1])):
+        options = ["--out", tmp_path / f"run{len(asked)}", "--iterations", 1, "--on-bad", "drop", *QUICK]
+        done = call("train", "--data", tmp_path / "s.h5", *options, *asked)
+        assert done.returncode == 0, done.stderr
+        config = read_config(tmp_path / f"run{len(asked)}")
+        assert (config.balance, config.class_weights) == ("weights" if asked else "none", weights)
+
+
+def test_a_small_class_is_small_among_the_stamps_that_are_left(tmp_path):
+    """Of 30 candidates among 120 stamps 24 are bad: 6 of 96 are balanced without being asked for."""
+    rng, label = np.random.default_rng(0), np.arange(120) % 4 == 1
+    stamps = rng.normal(size=(120, 13, 13, 1))
+    stamps[np.flatnonzero(label)[:24], 0, 0] = np.inf
+    with create_store(tmp_path / "s.h5", channels=["difference"], size=13) as writer:
+        for split in ("train", "validate", "test"):
+            writer.append(split, stamps, label)
+    options = ["--out", tmp_path / "run", "--iterations", 1, "--on-bad", "drop", *QUICK]
+    assert call("train", "--data", tmp_path / "s.h5", *options).returncode == 0
+    assert read_config(tmp_path / "run").balance == "batches"
+    stamps[label] = np.nan
+    with create_store(tmp_path / "none.h5", channels=["difference"], size=13) as writer:
+        for split in ("train", "validate", "test"):
+            writer.append(split, stamps, label)
+    options = ["--out", tmp_path / "other", "--on-bad", "drop", "--balance", "weights", *QUICK]
+    assert_refused(call("train", "--data", tmp_path / "none.h5", *options), "none.h5", "one class")
+
+
 @pytest.mark.parametrize("device", DEVICES)
 def test_gradients_of_weighted_losses_are_their_slopes(device, rng):
     """The step's gradient against the slope, in float64, of the weighted mean of -log p_label."""

@@ -69,7 +69,7 @@ def new_config(
     """
     size = crop or store.size
     check_side(store.size, size)
-    label = store.split("train").label
+    label = _labels_to_train_with(store.split("train"), on_bad)
     balance = balance_for(store.path, label, balance, store.classes)
     config = Config(
         arch=arch,
@@ -89,6 +89,13 @@ def new_config(
     )
     config.network()
     return finetuning.begun_with(config, init_from, freeze)
+
+
+def _labels_to_train_with(train: Split, on_bad: str) -> NDArray | None:
+    """The labels of the stamps that a run trains on: with "drop" not those of stamps that are left out."""
+    if train.label is None or on_bad != "drop":
+        return train.label
+    return train.label[usable(train, on_bad)]
 
 
 def digest(store: StampStore) -> str:
