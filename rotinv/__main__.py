@@ -20,6 +20,7 @@ PROGRAMS = {
     "perturb": "measure how good the maps are, by replacing what they point at",
     "simulate": "make a simulated survey",
     "import_weights": "make a run of weights trained elsewhere",
+    "export": "write a network for other programs: ONNX, safetensors, PyTorch",
     "survey.check": "hold a simulated survey against the real one",
     "pack": "make a stamp store from arrays",
     "import_alerts": "make a stamp store of alert packets",

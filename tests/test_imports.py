@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "lrp": {"system", "nn", "stamps", "metrics", "runs"},
     "catalogue": {"system", "nn", "stamps", "alerts", "metrics", "runs", "lrp"},
     "paper": {"system", "nn", "stamps", "metrics", "survey", "runs", "lrp"},
+    "deploy": {"system", "nn", "stamps", "alerts", "metrics", "runs", "lrp", "catalogue"},
     "cli": {"system", "nn"},
     "classifier": {"system", "nn", "stamps", "metrics", "runs", "lrp"},
     "kernels": {"kernels"},

@@ -11,9 +11,9 @@ import mmap
 import os
 import pickle
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from rotinv.stamps.pickled_arrays import (
     DTYPE,
@@ -58,7 +58,7 @@ def read_dict(path: str | Path) -> dict[str, Any]:
             if not size:
                 raise UserError(f"{path}: is empty; copy it anew")
             data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    machine = _Machine(data)
+    machine = Machine(data)
     try:
         return _contents(machine.run())
     except Damaged as error:
@@ -89,9 +89,13 @@ def _reading(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-class _Machine:
+class Machine:
     """A stack, marks on it, and the memo, as in the pickle module; `start` is where the current instruction
-    begins."""
+    begins. It reads arrays as NumPy pickles them; other kinds have a machine of their own
+    (deploy/torch_files.py), with other globals, calls and instructions."""
+
+    globals_: ClassVar[Mapping[tuple[str, str], str]] = _GLOBALS
+    more_steps: ClassVar[Mapping[bytes, Callable[[Any], Any]]] = {}
 
     def __init__(self, data: memoryview) -> None:
         self._data, self._at, self.start = data, 0, 0
@@ -110,7 +114,7 @@ class _Machine:
                 if self._at != len(self._data):
                     raise Damaged("it goes on after its end")
                 return self.pop()
-            step = _STEPS.get(code)
+            step = self.more_steps.get(code) or _STEPS.get(code)
             if step is None:
                 raise Forbidden(f"has the instruction {code!r}, which no pickle of arrays needs")
             step(self)
@@ -200,10 +204,10 @@ class _Machine:
             target[text(key)] = value
 
     def find(self, module: Any, name: Any) -> None:
-        """A global: one of NumPy's four names, or an error."""
-        known = _GLOBALS.get((module, name))
+        """A global: one of those that are known, or an error."""
+        known = self.globals_.get((module, name))
         if known is None:
-            raise Forbidden(f"asks for {show(f'{module}.{name}')}, which is none of the four NumPy names")
+            raise Forbidden(f"asks for {show(f'{module}.{name}')}, which no file of plain arrays needs")
         self.push(Global(known))
 
     def call(self) -> None:
@@ -225,22 +229,22 @@ class _Machine:
             raise Forbidden("sets the state of something that is no array")
 
 
-def _protocol(machine: _Machine) -> None:
+def _protocol(machine: Machine) -> None:
     if (protocol := machine.number("B")) not in (2, 3, 4, 5):
         raise Damaged(f"protocol {protocol}")
 
 
-_STEPS: dict[bytes, Callable[[_Machine], Any]] = {
+_STEPS: dict[bytes, Callable[[Machine], Any]] = {
     pickle.PROTO: _protocol,
     pickle.FRAME: lambda m: m.take(8),
-    pickle.MARK: _Machine.mark,
+    pickle.MARK: Machine.mark,
     pickle.NONE: lambda m: m.push(None),
     pickle.NEWTRUE: lambda m: m.push(True),
     pickle.NEWFALSE: lambda m: m.push(False),
     pickle.BININT: lambda m: m.push(m.number("<i")),
     pickle.BININT1: lambda m: m.push(m.number("B")),
     pickle.BININT2: lambda m: m.push(m.number("<H")),
-    pickle.LONG1: _Machine.long,
+    pickle.LONG1: Machine.long,
     pickle.BINFLOAT: lambda m: m.push(m.number(">d")),
     pickle.SHORT_BINSTRING: lambda m: m.push(bytes(m.take(m.number("B")))),
     pickle.BINSTRING: lambda m: m.push(m.take(m.number("<i"))),
@@ -251,7 +255,7 @@ _STEPS: dict[bytes, Callable[[_Machine], Any]] = {
     pickle.BINUNICODE: lambda m: m.text(m.number("<I")),
     pickle.BINPUT: lambda m: m.remember(m.number("B")),
     pickle.LONG_BINPUT: lambda m: m.remember(m.number("<I")),
-    pickle.MEMOIZE: _Machine.memoize,
+    pickle.MEMOIZE: Machine.memoize,
     pickle.BINGET: lambda m: m.recall(m.number("B")),
     pickle.LONG_BINGET: lambda m: m.recall(m.number("<I")),
     pickle.EMPTY_TUPLE: lambda m: m.push(()),
@@ -267,8 +271,8 @@ _STEPS: dict[bytes, Callable[[_Machine], Any]] = {
     pickle.SETITEMS: lambda m: m.update(m.pop_mark()),
     pickle.GLOBAL: lambda m: m.find(m.line(), m.line()),
     pickle.STACK_GLOBAL: lambda m: m.find(*reversed([text(m.pop()), text(m.pop())])),
-    pickle.REDUCE: _Machine.call,
-    pickle.BUILD: _Machine.build,
+    pickle.REDUCE: lambda m: m.call(),
+    pickle.BUILD: lambda m: m.build(),
 }
 
 
