@@ -243,12 +243,14 @@ def command(program: str, *arguments: object) -> str:
 
 
 @contextlib.contextmanager
-def goes_on_when_repeated() -> Iterator[None]:
-    """A program whose files let the same command go on: who interrupts it is told so."""
+def goes_on_when_repeated(without: str = "") -> Iterator[None]:
+    """A program whose files let the same command go on, but `without` an option: who interrupts it is told
+    so."""
     try:
         yield
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("the same command goes on from here") from None
+        same = f"the same command {f'without {without} ' if without else ''}goes on from here"
+        raise KeyboardInterrupt(same) from None
 
 
 def integer(low: int, high: int | None = None) -> Callable[[str], int]:

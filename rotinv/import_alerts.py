@@ -21,7 +21,7 @@ from rotinv.system.files import refuse_existing
 def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     options = _parse(argv)
-    refuse_existing(options.out)
+    refuse_existing(options.out, options.overwrite)
     making = _labelled(options) if options.labels else None
     profiles = [read_profile(path) for path in options.profile]
     files = Alerts(find_files(options.files), profiles)
@@ -40,7 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _labelled(options: argparse.Namespace) -> LabelledImport:
     labels = read_labels(options.labels, Words.of(options.real, options.bogus))
     fractions = options.split or packing.FRACTIONS
-    return LabelledImport(labels, options.out, options.size, fractions, options.seed or 0)
+    return LabelledImport(
+        labels, options.out, options.size, fractions, options.seed or 0, overwrite=options.overwrite
+    )
 
 
 def _import(options: argparse.Namespace, files: Alerts, bar: tqdm) -> Tally:
@@ -48,7 +50,13 @@ def _import(options: argparse.Namespace, files: Alerts, bar: tqdm) -> Tally:
     tally = Tally()
     about = {f"flag_{name}": bit for name, bit in stamp.BIT.items()}
     with create_store(
-        options.out, channels=CHANNELS, size=options.size, attributes=about, labels=False, alerts=True
+        options.out,
+        channels=CHANNELS,
+        size=options.size,
+        attributes=about,
+        labels=False,
+        alerts=True,
+        overwrite=options.overwrite,
     ) as store:
         for _, stamps, flags, known in raw_blocks(files, 0, len(files), options.size):
             store.append("test", stamps, None, flags=flags, **known)
@@ -86,6 +94,7 @@ def _parser() -> cli.Parser:
         default=21,
         help="side of the stamps, pixels about the alert's own",
     )
+    cli.add_overwrite(parser)
     cli.add_profile(parser)
     text = "make a store to train on of the alerts in this list: CSV with id or object_id, and label"
     add("--labels", type=Path, metavar="LABELS.csv", help=text)

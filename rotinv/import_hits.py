@@ -29,7 +29,7 @@ Choice = str | tuple[float, ...]  # of --split: a split's name, or fractions
 def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     options = _parser().parse_args(argv)
-    refuse_existing(options.out)
+    refuse_existing(options.out, options.overwrite)
     skipped = Counter[str](dict.fromkeys(hits.SKIPPED, 0))
     parts = _find(options, skipped)
     attributes: dict[str, object] = {
@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         size=hits.SIDE,
         normalisation="minmax" if faithful else "none",
         attributes=attributes,
+        overwrite=options.overwrite,
     ) as writer:
         report = _Import(writer, skipped, faithful, options.skip_bad_files)
         report.read(parts, options.seed)
@@ -229,6 +230,7 @@ def _parser() -> cli.Parser:
         "(chunk_<i>_5000.pkl, chunk_<i>_50000.pkl), or one pickle (a chunk, or images and labels)",
     )
     add("--out", type=Path, required=True, metavar="STORE.h5", help="the store to make")
+    cli.add_overwrite(parser)
     add(
         "--split",
         type=_split,

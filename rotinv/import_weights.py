@@ -1,6 +1,7 @@
 """`python -m rotinv.import_weights`: make a run of weights that were trained elsewhere, to score with."""
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,16 +13,22 @@ from rotinv.deploy import matching, weight_files
 from rotinv.deploy.layer_weights import CHW, HWC, Found
 from rotinv.deploy.matching import Match
 from rotinv.nn import architectures
-from rotinv.runs import model
-from rotinv.runs.folder import Config, create_run_folder
+from rotinv.runs import calibrated, model, thresholds
+from rotinv.runs.folder import BEST_FILE, CONFIG_FILE, Config, create_run_folder
 from rotinv.stamps.classes import TWO, Classes
 from rotinv.stamps.store import CHANNELS
 from rotinv.system.errors import UserError
+from rotinv.system.files import check_ours
+
+# What is in a run of imported weights; --overwrite replaces no run that was trained here.
+_OURS = re.compile("|".join(map(re.escape, (BEST_FILE, CONFIG_FILE, thresholds.FILE, calibrated.FILE))))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     options = _parser().parse_args(argv)
+    if options.overwrite:
+        check_ours(options.out, _OURS)
     found = weight_files.read(options.weights, options.layout, options.flatten)
     found = _of_model(options.weights, found, options.model)
     config, swapped = _config(options, found.about)
@@ -30,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if swapped:
         matches[-1] = _with_candidate_second(matches[-1])
     params = matching.parameters(options.weights, network, found, matches)
-    folder = create_run_folder(options.out, config.arch)
+    folder = options.out if options.overwrite else create_run_folder(options.out, config.arch)
     model.write_weights(folder, config, params)
     print(*matches, sep="\n")
     print(
@@ -115,6 +122,7 @@ def _parser() -> cli.Parser:
     add = parser.add_argument
     add("weights", type=Path, metavar="FILE", help=weight_files.KINDS)
     add("--out", type=Path, required=True, help="the run's folder")
+    cli.add_overwrite(parser)
     text = f"one of {', '.join(architectures.ARCHITECTURES)} (default: as the file says, or cap)"
     add("--arch", choices=architectures.ARCHITECTURES, metavar="ARCH", help=text)
     text = "side of the stamps in pixels (default: as the file says, or 21)"

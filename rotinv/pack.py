@@ -24,7 +24,7 @@ _IDS = ("object_id", "candidate_id")
 def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     options = _parser().parse_args(argv)
-    refuse_existing(options.out)
+    refuse_existing(options.out, options.overwrite)
     words, classes = Words.of(options.real, options.bogus), _classes(options)
     if words and classes != TWO:
         raise UserError("--real and --bogus are words for two classes; with --classes the labels name theirs")
@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         seed=options.seed,
         group=group,
         together=together,
+        overwrite=options.overwrite,
     )
     for line in packing.lines(parts, arrays["label"], group, together, classes):
         print(line)
@@ -74,6 +75,7 @@ def _parser() -> cli.Parser:
         "optionally snr, and as numbers or names kind (of artifact), image, object_id and candidate_id",
     )
     add("--out", type=Path, required=True, metavar="STORE.h5", help="the store to make")
+    cli.add_overwrite(parser)
     cli.add_words(parser)
     cli.add_classes(parser, "the labels are their names, or their numbers from 0")
     add(

@@ -25,7 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     options = _parser().parse_args(argv)
     pictures.require_matplotlib("--out")
-    known = scales.begun(options.out)
+    known = None if options.overwrite else scales.begun(options.out)
+    if options.overwrite and (options.status or options.only):
+        raise UserError("--overwrite begins everything anew; leave out --status and --only")
     if options.status and known is None:
         raise UserError(f"{options.out}: holds no reproduction")
     settings = _settings(options, known)
@@ -37,9 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if known is None:
         _check(options, settings)
+        if options.overwrite:
+            scales.remove(options.out, options.data)
         scales.write(options.out, settings)
     started = time.monotonic()
-    with cli.goes_on_when_repeated(), _Bar(options.out, steps) as bar:
+    once = "--overwrite" if options.overwrite else ""
+    with cli.goes_on_when_repeated(once), _Bar(options.out, steps) as bar:
         pipeline.run(options.out, steps, _employing(options, workers, threads), bar)
     _print_results(options, time.monotonic() - started)
     return 0
@@ -175,6 +180,8 @@ def _parser() -> cli.Parser:
     add("--trials", type=cli.integer(1, scales.MOST_TRIALS), help="of each network (default: 6; smoke: 2)")
     add("--only", nargs="+", choices=plan.CHOICES, metavar="NAME", help=f"of {', '.join(plan.CHOICES)}")
     add("--status", action="store_true", help="tell what is done, and do nothing")
+    text = "begin anew: remove what an earlier reproduction has left in DIR, trained networks too"
+    add("--overwrite", action="store_true", help=text)
     add("--on-bad", choices=("error", "drop"), help="NaN or infinite pixels (default: error)")
     add("--device", choices=DEVICES, help="where to compute (default: cpu)")
     add("--workers", type=cli.integer(1, 1024), help="processes (default: one a core; of a GPU one)")

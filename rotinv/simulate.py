@@ -1,6 +1,5 @@
 """`python -m rotinv.simulate`: make a simulated survey to train, validate and test on."""
 
-import argparse
 import os
 import time
 from collections.abc import Sequence
@@ -20,9 +19,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     counts = {split: getattr(options, split) for split in build.SPLITS}
     parts.clear_made(options.out)
-    refuse_existing(options.out)
+    refuse_existing(options.out, options.overwrite)
     if options.preview is not None:
-        preview.check(options.preview, options.out)
+        preview.check(options.preview, options.out, overwrite=options.overwrite)
     begin = time.perf_counter()
     hidden = not cli.progress_wanted()
     with (
@@ -30,18 +29,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         cli.goes_on_when_repeated(),
     ):
         images = survey.make_survey(
-            options.out, counts, options.seed, options.workers, options.band, progress=bar.update
+            options.out,
+            counts,
+            options.seed,
+            options.workers,
+            options.band,
+            progress=bar.update,
+            overwrite=options.overwrite,
         )
     seconds = time.perf_counter() - begin
     total = sum(counts.values())
     made = ", ".join(f"{split} {counts[split]:,} of {images[split]:,} images" for split in counts)
     print(f"{options.out}: {made}; {seconds:.1f} s, {total / seconds:.0f} stamps/s")
     if options.preview is not None:
-        preview.draw(options.out, options.preview)
+        preview.draw(options.out, options.preview, overwrite=options.overwrite)
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> cli.Parser:
     parser = cli.Parser(
         "simulate",
         "Simulate a survey and cut its candidates and artifacts into a stamp store. A run that was cut off "
@@ -69,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--preview", type=Path, metavar="PNG", help="also draw a contact sheet of the test split"
     )
+    cli.add_overwrite(parser)
     return parser
 
 

@@ -44,7 +44,7 @@ from rotinv.paper import figures as paper_figures
 from rotinv.paper.place import ARCHS, Place
 from rotinv.runs.model import open_stamps_for
 from rotinv.runs.protocol import Schedule
-from rotinv.system import pipeline
+from rotinv.system import locks, pipeline
 from rotinv.system.errors import UserError
 
 pytest.importorskip("matplotlib")
@@ -289,6 +289,31 @@ def test_only_and_status(store, tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert re.search(r"table1 +done in", printed) and re.search(r"train cap-3 +to do", printed)
     assert "2 of 31 steps done" in printed
+
+
+def test_it_is_begun_anew_when_told_to(store, tmp_path, monkeypatch):
+    """With other options too; what is not of the reproduction stays."""
+    tiny(monkeypatch)
+    out = tmp_path / "out"
+    assert reproduced(store, out, "--only", "table1") == 0
+    (out / "trials" / "cap-1").mkdir(parents=True)
+    (out / "trials" / "cap-1" / "last.h5").write_text("of another time")
+    (out / "mine.txt").write_text("mine")
+    begin = ["--scale", "smoke", "--data", store, "--out", out, "--overwrite"]
+    with locks.held(out / "steps"):
+        assert_refused(call("reproduce", *begin), "out", "at work in it")
+    assert_refused(call("reproduce", *begin, "--status"), "--overwrite", "leave out")
+    assert (out / "trials" / "cap-1" / "last.h5").exists()
+    made = []
+    monkeypatch.setattr(reproduce.pipeline, "run", lambda folder, *_: made.extend(folder.rglob("*")))
+    assert call("reproduce", *begin, "--trials", 4).returncode == 0
+    assert {path.name for path in made} == {"mine.txt", scales.SETTINGS, "steps", "lock"}
+    assert scales.begun(out).trials == 4
+    inside = out / "mine.h5"
+    inside.write_bytes(store.read_bytes())
+    begin[begin.index(store)] = inside
+    assert_refused(call("reproduce", *begin), "mine.h5", "move it")
+    assert inside.exists() and scales.begun(out).trials == 4
 
 
 def test_bad_input_is_refused_in_one_line(store, tmp_path, monkeypatch):

@@ -52,11 +52,21 @@ class LabelledImport:
         The share of the stamps that the splits train, validate and test get.
     seed : int
         Which objects go where.
+    overwrite : bool
+        Whether to replace stores that are there already.
     """
 
     def __init__(
-        self, labels: LabelList, out: str | Path, size: int, fractions: Sequence[float], seed: int
+        self,
+        labels: LabelList,
+        out: str | Path,
+        size: int,
+        fractions: Sequence[float],
+        seed: int,
+        *,
+        overwrite: bool = False,
     ) -> None:
+        self._overwrite = overwrite
         self._out, self._size, self._fractions, self._seed = Path(out), size, tuple(fractions), seed
         self._matching = Matching(labels)
         self._labels = labels
@@ -66,7 +76,7 @@ class LabelledImport:
         self._splits: list[str] = []
         self.warnings: list[str] = []
         for path in (self._out, apart(out)):
-            refuse_existing(path)
+            refuse_existing(path, overwrite)
 
     def run(self, files: Alerts, progress: Callable[[int], object]) -> None:
         """Read the alerts and write the stores, both or neither.
@@ -104,6 +114,7 @@ class LabelledImport:
             attributes=_about(),
             labels=False,
             alerts=True,
+            overwrite=self._overwrite,
         )
 
     def _sort(self, waiting: "_Waiting", stamps: NDArray[np.float32], columns: Columns) -> NDArray[np.bool_]:
@@ -139,6 +150,7 @@ class LabelledImport:
             group=group,
             together="object",
             attributes=about,
+            overwrite=self._overwrite,
         )
         self._labelled = len(stamps)
         self._splits = packing.lines(parts, columns["label"], group, "object")

@@ -1,17 +1,24 @@
 """The scales of a reproduction, and its settings, which are kept in its folder."""
 
 import json
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rotinv import survey
 from rotinv.runs.protocol import PAPER, Schedule
-from rotinv.system import files
+from rotinv.system import files, locks
 from rotinv.system.errors import UserError
 from rotinv.system.version import __version__
 
 SETTINGS = "reproduction.json"
+_FOLDERS = ("sheets", "scores", "trials", "survey.h5.part")  # what `remove` removes, with the steps' records
+_FILES = (
+    "report.html",
+    "survey.h5",
+    SETTINGS,
+)  # the settings last: till then it is a reproduction
 SURVEY_SEED = 2018
 MOST_TRIALS = 12  # all ensembles of up to six of more would take hours
 
@@ -110,6 +117,29 @@ def begun(folder: str | Path) -> Settings | None:
         return Settings(**{**values, "schedule": Schedule(**values["schedule"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: is damaged ({error}); name another folder") from error
+
+
+def remove(folder: str | Path, data: str | Path | None) -> None:
+    """Remove a reproduction from its folder, to begin one of `data` anew; other files in it stay.
+
+    Raises UserError if the folder holds files and no reproduction, or the data, or if a process is at work in
+    it.
+    """
+    folder = Path(folder)
+    if begun(folder) is None:
+        return
+    if data and Path(data).resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"{data}: lies in {folder}, which is to be begun anew; move it")
+    steps = folder / "steps"
+    with files.disk_errors(folder):
+        steps.mkdir(exist_ok=True)
+        with locks.held(steps, about=folder):
+            for path in (one for one in steps.iterdir() if one.name != locks.NAME):
+                path.unlink()
+            for name in _FOLDERS:
+                shutil.rmtree(folder / name, ignore_errors=not (folder / name).exists())
+            for name in _FILES:
+                (folder / name).unlink(missing_ok=True)
 
 
 def check_same(folder: str | Path, was: Settings, asked: Settings) -> None:

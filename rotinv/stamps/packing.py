@@ -31,6 +31,7 @@ def pack(
     group: NDArray[Any] | None = None,
     together: str = "image",
     attributes: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
 ) -> dict[str, NDArray[np.int64]]:
     """Write the stamps at `kept` with their columns to a new store; returns the indices of each split.
 
@@ -39,8 +40,8 @@ def pack(
     to one split; without `image` each stamp is its own. `together` is what messages call a group, and
     `attributes` are further ones of the store.
 
-    Raises UserError if a split that should have stamps gets none, and if the file exists or cannot be
-    written.
+    Raises UserError if a split that should have stamps gets none, and if the file exists, but for
+    `overwrite`, or cannot be written.
     """
     group = columns.get("image", np.arange(len(stamps))) if group is None else group
     columns = {"image": group, **columns}
@@ -56,6 +57,7 @@ def pack(
         normalisation="minmax" if stamps.normalisation == "minmax" else "none",
         attributes=about,
         alerts=not set(ALERT_COLUMNS).isdisjoint(columns),
+        overwrite=overwrite,
     ) as writer:
         for name, part in parts.items():
             for start in range(0, len(part), BLOCK):

@@ -41,6 +41,7 @@ def make_survey(
     progress: Callable[[int], object] = lambda stamps: None,
     size: int = pair.SIZE,
     pilot_images: int = PILOT_IMAGES,
+    overwrite: bool = False,
 ) -> dict[str, int]:
     """Simulate a survey into a new stamp store, half of its stamps candidates.
 
@@ -64,6 +65,8 @@ def make_survey(
         The side of a simulated image, in pixels.
     pilot_images : int
         Images from which the yields are learned first.
+    overwrite : bool
+        Whether to replace a file that is there, once the survey is made.
 
     Returns
     -------
@@ -73,7 +76,7 @@ def make_survey(
     Raises
     ------
     UserError
-        If `path` exists or cannot be written, or was begun with other arguments.
+        If `path` exists, but for `overwrite`, or cannot be written, or was begun with other arguments.
 
     Examples
     --------
@@ -91,15 +94,14 @@ def make_survey(
         **{split: counts.get(split, 0) for split in SPLITS},
     }
     images = {}
-    with parts.open_parts(path, options) as saved:
+    with parts.open_parts(path, options, overwrite=overwrite) as saved:
         with _processes(workers, band, size) as simulate:
             seen = _pilot(simulate, seed, pilot_images)
             for index, split in enumerate(SPLITS):
                 chosen = selection.Selection(counts.get(split, 0), seen, pilot_images)
                 images[split] = _fill(simulate, saved, split, (seed, index), chosen, progress)
-        whole = saved.folder / "survey.h5"
         with store.create_store(
-            whole,
+            saved.store,
             channels=store.CHANNELS,
             size=detection.STAMP,
             normalisation="none",
@@ -110,7 +112,7 @@ def make_survey(
             for split in SPLITS:
                 for columns in saved.columns(split, counts.get(split, 0)):
                     writer.append(split, **columns)
-        parts.finish(saved, whole, path)
+        parts.finish(saved, path, overwrite=overwrite)
     return images
 
 

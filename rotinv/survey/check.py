@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     options = _parser().parse_args(argv)
     if options.preview is not None:
-        preview.check(options.preview, options.survey)
+        preview.check(options.preview, options.survey, overwrite=options.overwrite)
     _check_origin(options.survey)
     with StampStore(options.survey) as store:
         _check_names(store)
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\n".join(_tables(split)))
         gates = [*_distribution_gates(split), *_pixel_gates(split), *_store_gates(full)]
     if options.preview is not None:
-        preview.draw(options.survey, options.preview, options.split)
+        preview.draw(options.survey, options.preview, options.split, overwrite=options.overwrite)
     print("\n".join(str(gate) for gate in gates))
     failed = sum(not gate.passed for gate in gates)
     print(f"{options.survey}: {len(gates) - failed} of {len(gates)} gates passed")
@@ -295,6 +295,7 @@ def _parser() -> argparse.ArgumentParser:
         "--split", choices=SPLITS, default="test", help="the split whose distributions are measured"
     )
     parser.add_argument("--preview", type=Path, metavar="PNG", help="also draw a contact sheet of it")
+    cli.add_overwrite(parser)
     return parser
 
 

@@ -2,7 +2,8 @@
 
     OUT.part/options.json       what was asked for; a request for anything else is refused
     OUT.part/train-00000.npz    a block of stamps for the store, and the state of the selection after it
-    OUT.part/finished           the store has been made; the rest of the folder is not needed any more
+    OUT.part/survey.h5          the store, before it is moved to OUT
+    OUT.part/finished           the store is whole; once it is moved, nothing of the folder is needed any more
 
 Each file is whole or absent. In the end the blocks are written into the store and the folder is removed;
 until it is, the disk holds the stamps twice.
@@ -35,6 +36,7 @@ class Parts:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.store = folder / "survey.h5"
 
     def blocks(self, split: str) -> list[Path]:
         """The files of a split's blocks, in order. Raises UserError if one is missing between them."""
@@ -74,14 +76,16 @@ class Parts:
 
 
 @contextlib.contextmanager
-def open_parts(path: Path, options: Mapping[str, Any]) -> Iterator[Parts]:
+def open_parts(path: Path, options: Mapping[str, Any], *, overwrite: bool = False) -> Iterator[Parts]:
     """The parts of the survey to be made at `path` with `options`: those of an interrupted run, or new ones.
 
-    Waits while another process makes the same file. Raises UserError if `path` exists, if its parts were made
-    with other options, or if the folder cannot be written. An interrupted run leaves its parts.
+    Waits while another process makes the same file. An interrupted run leaves its parts.
+
+    Raises UserError if `path` exists, but for `overwrite`, if its parts were made with other options, or if
+    the folder cannot be written.
     """
     clear_made(path)
-    refuse_existing(path)
+    refuse_existing(path, overwrite)
     folder = path.with_name(path.name + ".part")
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -89,9 +93,9 @@ def open_parts(path: Path, options: Mapping[str, Any]) -> Iterator[Parts]:
         try:
             stack.enter_context(locks.held(folder, patience=math.inf, about=path))
         except UserError:
-            refuse_existing(path)  # another process has made it meanwhile, and removed the folder
+            refuse_existing(path, overwrite)  # another process has made it meanwhile, and removed the folder
             raise
-        refuse_existing(path)
+        refuse_existing(path, overwrite)
         remove_abandoned(folder)
         _check_options(folder / "options.json", dict(options))
         yield Parts(folder)
@@ -99,21 +103,21 @@ def open_parts(path: Path, options: Mapping[str, Any]) -> Iterator[Parts]:
 
 def clear_made(path: Path) -> None:
     """Remove the parts of a finished survey, whose process was killed while it removed them."""
-    folder = path.with_name(path.name + ".part")
-    if path.exists() and (folder / "finished").exists():
-        remove_ours(folder, _OURS)
+    parts = Parts(path.with_name(path.name + ".part"))
+    if path.exists() and (parts.folder / "finished").exists() and not parts.store.exists():
+        remove_ours(parts.folder, _OURS)
 
 
-def finish(parts: Parts, store: Path, path: Path) -> None:
-    """Move the finished `store` from the folder of parts to `path`, and remove the parts.
+def finish(parts: Parts, path: Path, *, overwrite: bool = False) -> None:
+    """Move the finished store from the folder of parts to `path`, and remove the parts.
 
     They are removed from the last to the first, so that a process killed in between leaves a folder from
     which the next one can go on.
     """
-    refuse_existing(path)
+    refuse_existing(path, overwrite)
     with disk_errors(path):
         (parts.folder / "finished").touch()
-        store.replace(path)
+        parts.store.replace(path)
     remove_ours(parts.folder, _OURS)
 
 

@@ -18,17 +18,17 @@ ACROSS = 4  # stamps in a row
 READ = 20_000  # stamps from which those shown are chosen
 
 
-def check(sheet: str | Path, survey: str | Path) -> None:
+def check(sheet: str | Path, survey: str | Path, *, overwrite: bool = False) -> None:
     """Raise UserError unless a sheet can be drawn at `sheet` from the survey at `survey`."""
     sheet = Path(sheet)
     survey = Path(survey)
     pictures.require_matplotlib("--preview")
-    refuse_existing(sheet)
+    refuse_existing(sheet, overwrite)
     if sheet.resolve() == survey.resolve():
         raise UserError(f"--preview {sheet}: is the survey's own file; name another")
 
 
-def draw(survey: str | Path, sheet: str | Path, name: str = "test") -> None:
+def draw(survey: str | Path, sheet: str | Path, name: str = "test", *, overwrite: bool = False) -> None:
     """Write the sheet of a split of the survey as PNG. Checks nothing: call `check` first."""
     from matplotlib.figure import Figure
 
@@ -58,7 +58,7 @@ def draw(survey: str | Path, sheet: str | Path, name: str = "test") -> None:
                     _show(line[4 * n + channel], split.pixels[index, :, :, channel])
     for n, title in enumerate(("template", "science", "difference", "SNR diff.") * ACROSS):
         axes[0, n].set_title(title, fontsize=7)
-    with written_whole(sheet) as temporary:
+    with written_whole(sheet, overwrite=overwrite) as temporary:
         figure.savefig(temporary, dpi=120, format="png", bbox_inches="tight")
 
 
