@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check(options)
     question = Question(rule=options.rule, target=options.target)
     (model,) = open_models([options.run])
-    composites.named(question.rule).check(model.network)
+    composites.named(question.rule).check(model.network.ruled)
     split = open_stamps_for(model, options.stamps, options.split)
     indices = _indices(split, options)
     stamps = stamps_as_read(model, split, indices)

@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check_files(options)
     (model,) = open_models([options.run])
     for way in ways:
-        composites.named(way.rule).check(model.network)
+        composites.named(way.rule).check(model.network.ruled)
     split = open_stamps_for(model, options.stamps, options.split)
     options.split = split.name
     indices = _indices(split, options)

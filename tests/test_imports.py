@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "survey": {"system", "stamps"},
     "runs": {"system", "nn", "stamps", "metrics"},
     "lrp": {"system", "nn", "stamps", "metrics", "runs"},
+    "graphs": {"system", "nn", "stamps", "metrics", "runs", "lrp"},
     "catalogue": {"system", "nn", "stamps", "alerts", "metrics", "runs", "lrp"},
     "paper": {"system", "nn", "stamps", "metrics", "survey", "runs", "lrp"},
     "deploy": {"system", "nn", "stamps", "alerts", "metrics", "runs", "lrp", "catalogue"},

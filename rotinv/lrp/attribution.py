@@ -165,7 +165,7 @@ def check(k: Kernels, model: Model, question: Question) -> None:
     if question.layer is not None:
         find_layer(model, question.layer)
     targets.relevance(k, k.zeros((1, *model.network.out_shapes[-1])), of_model(model, question.target))
-    composites.named(question.rule).check(model.network)
+    composites.named(question.rule).check(model.network.ruled)
 
 
 def explain(

@@ -6,16 +6,16 @@ A text as `--rule` takes it, read by `named`:
     alpha-beta:alpha=3,beta=2                 a rule of RULES with its numbers, for all layers
     convolution 1=zbox; dense 3=epsilon       rules for single layers, the others by alpha2beta1
     gamma:gamma=.1; dense 3=epsilon:eps=0.01  the same, the others by the rule that comes first
+    gamma; dense=epsilon                      a rule for all layers of a kind
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from typing import Any
 
 from rotinv.lrp.rules import AlphaBeta, Epsilon, Flat, Gamma, WSquare, ZBox, ZPlus
 from rotinv.nn.layers import Rule, Shape
-from rotinv.nn.network import Network
 from rotinv.system.errors import UserError, not_known
 
 
@@ -24,7 +24,8 @@ class Composite:
     """A rule for the first layer with weights, and one each for the other layers of maps and of vectors.
 
     A mean without weights, such as the cyclic average pooling, goes by the rule of what it averages: of
-    vectors `dense`, of maps `convolution`. A layer whose name is in `layers` goes by the rule there.
+    vectors `dense`, of maps `convolution`. A layer whose name is in `layers`, as "dense 3", goes by the rule
+    there, and so do all layers of a kind, as "dense".
     """
 
     first: Rule
@@ -34,17 +35,20 @@ class Composite:
 
     def of(self, name: str, out_shape: Shape, *, is_first: bool) -> Rule:
         """The rule of a layer of that name whose output has this shape: (h, w, c) or (c,)."""
-        if name in self.layers:
-            return self.layers[name]
+        if (own := self.own(name)) is not None:
+            return own
         if is_first:
             return self.first
         return self.dense if len(out_shape) == 1 else self.convolution
 
-    def check(self, network: Network) -> None:
-        """Raise UserError if there is a rule for what is no layer with weights of the network."""
-        names = [network.names[i] for i in network.weighted]
+    def own(self, name: str) -> Rule | None:
+        """The rule of the layer of that name, or of its kind, in `layers`."""
+        return self.layers.get(name, self.layers.get(_kind(name)))
+
+    def check(self, names: Sequence[str]) -> None:
+        """Raise UserError if there is a rule for none of the layers of these names, nor of their kinds."""
         for name in self.layers:
-            if name not in names:
+            if name not in names and name not in map(_kind, names):
                 raise not_known("layer", name, names)
 
     @classmethod
@@ -162,6 +166,11 @@ def _with_numbers(rule: Any, name: str, text: str) -> Any:
         except ValueError:
             raise UserError(f"rule {name!r}: {part!r} is no number; write as {key}=0.1") from None
     return replace(rule, **given)
+
+
+def _kind(name: str) -> str:
+    """What a layer is, without its number: "dense" of "dense 3"."""
+    return name.rstrip("0123456789").rstrip()
 
 
 def as_fractions(composite: Composite) -> Composite:

@@ -91,10 +91,10 @@ def ledger(
     """
     logits = network.forward(k, params, x)
     steps = descend(k, network, params, x, composite, targets.relevance(k, logits, target))
-    return logits, [_entry(k, judge, step, len(x)) for step in steps]
+    return logits, [entry(k, judge, step, len(x)) for step in steps]
 
 
-def _entry(k: Kernels, judge: Kernels, step: Step, n: int) -> Entry:
+def entry(k: Kernels, judge: Kernels, step: Step, n: int) -> Entry:
     wide = Widener(k, judge)
     received, passed = wide(step.received), wide(step.passed)
     account = _of_weights if isinstance(step.layer, Weighted) else _of_moves

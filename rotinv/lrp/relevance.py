@@ -88,7 +88,7 @@ def descend(
     k: Kernels, network: Network, params: Array, x: Array, composite: Composite, r: Array
 ) -> Iterator[Step]:
     """The steps of the relevance pass, from the last layer to the first, for R (n, classes) at the logits."""
-    composite.check(network)
+    composite.check(network.ruled)
     first = next(iter(network.weighted), None)
     shapes = zip(network.names, network.out_shapes, strict=True)
     rules = [composite.of(*layer, is_first=i == first) for i, layer in enumerate(shapes)]

@@ -40,7 +40,7 @@ class Network:
     def __init__(self, layers: Sequence[Layer], in_shape: Shape) -> None:
         self.layers = tuple(layers)
         self.in_shape = tuple(in_shape)
-        self.names = _names([layer.name for layer in self.layers])
+        self.names = numbered([layer.name for layer in self.layers])
         self.out_shapes: list[Shape] = []
         self.param_shapes: list[dict[str, Shape]] = []
         shape = in_shape
@@ -79,6 +79,11 @@ class Network:
     def weighted(self) -> list[int]:
         """The places of the layers that have parameters."""
         return [i for i, shapes in enumerate(self.param_shapes) if shapes]
+
+    @property
+    def ruled(self) -> list[str]:
+        """The names of the layers that a rule of relevance can be given to."""
+        return [self.names[i] for i in self.weighted]
 
     def first_trained(self, frozen: int) -> tuple[int, int]:
         """The first layer that is trained, where the first `frozen` of those with parameters are not.
@@ -211,13 +216,13 @@ def _is_of(k: Kernels, array: Any) -> bool:
     return bool(array.dtype == k.dtype and array.flags.c_contiguous)
 
 
-def _names(kinds: list[str]) -> list[str]:
+def numbered(kinds: Sequence[str]) -> list[str]:
     """The layers' names: their kinds, counted from 1 where several are alike."""
     met = Counter[str]()
     names = []
     for kind in kinds:
         met[kind] += 1
-        names.append(kind if kinds.count(kind) == 1 else f"{kind} {met[kind]}")
+        names.append(kind if list(kinds).count(kind) == 1 else f"{kind} {met[kind]}")
     return names
 
 

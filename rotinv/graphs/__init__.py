@@ -1,0 +1,2 @@
+"""Any network, from ONNX: reading.py opens the file, building.py makes layers (layers.py, windows.py) of its
+operators (operators.py), graph.py scores and hands relevance down."""
