@@ -13,7 +13,8 @@ from rotinv.alerts.labelled import LabelledImport
 from rotinv.alerts.profile_files import read_profile
 from rotinv.alerts.stamp import Tally
 from rotinv.stamps import packing
-from rotinv.stamps.labels import Words, read_labels
+from rotinv.stamps.label_lists import read_labels
+from rotinv.stamps.labels import Words
 from rotinv.stamps.store import CHANNELS, create_store
 from rotinv.system.files import refuse_existing
 

@@ -16,7 +16,8 @@ from rotinv.catalogue.sources import Source
 from rotinv.lrp.viewer.fragments import whole_page
 from rotinv.nn.devices import get_kernels
 from rotinv.runs import folder, model
-from rotinv.stamps.labels import Words, read_labels
+from rotinv.stamps.label_lists import read_labels
+from rotinv.stamps.labels import Words
 from rotinv.system.errors import UserError
 from rotinv.system.files import refuse_existing, written_whole
 

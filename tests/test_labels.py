@@ -8,7 +8,8 @@ import pytest
 from alert_packets import RUBIN, ZTF, rubin, sky, write_avro, write_parquet, ztf
 from programs import assert_refused, call
 
-from rotinv.stamps.labels import Words, labels_of, read_labels
+from rotinv.stamps.label_lists import read_labels
+from rotinv.stamps.labels import Words, labels_of
 from rotinv.stamps.packing import groups_of
 from rotinv.stamps.store import StampStore
 from rotinv.system.errors import UserError
@@ -23,6 +24,17 @@ LISTS = {  # as programs write them
     "fink": b"i:objectId,i:candid,label\n" + b"".join(f"ZTF1,{i},{w}\n".encode() for i, w in TABLE),
     "topcat": b"index,candidate_id,ra,label\n" + b"".join(f"1,{i},0.5,{w}\n".encode() for i, w in TABLE),
     "numbers": b"candid,label\n" + b"".join(f"{i},{int(w == 'real')}.0\n".encode() for i, w in TABLE),
+    "utf-16": "id\tlabel\r\n".encode("utf-16")
+    + "".join(f"{i}\t{w}\r\n" for i, w in TABLE).encode("utf-16-le"),
+    "excel's separator": b"sep=;\r\nid;label\r\n" + b"".join(f"{i};{w}\r\n".encode() for i, w in TABLE),
+    "ecsv": b"# %ECSV 1.0\n# ---\nid label\n" + b"".join(f"{i} {w}\n".encode() for i, w in TABLE),
+    "topcat's bars": b"# mine\n\nid|label\n" + b"".join(f"{i}|{w}\n".encode() for i, w in TABLE),
+    "texts of a spreadsheet": b"id,label\n" + b"".join(f'"=""{i}""",{w}\n'.encode() for i, w in TABLE),
+    "apostrophes": b"id,label\n" + b"".join(f"'{i},{w}\n".encode() for i, w in TABLE),
+    "copied from a page": b"id,label\n" + "".join(f"\u00a0{i}\u200b,{w}\n" for i, w in TABLE).encode(),
+    "spaces in names": b"Candidate ID,Label\n" + b"".join(f"{i},{w}\n".encode() for i, w in TABLE),
+    "a number of the row": b"id,candid,label\n"
+    + b"".join(f"{n},{i},{w}\n".encode() for n, (i, w) in enumerate(TABLE)),
     "blanks": b"id,label\n\n,\n" + b"".join(f" {i} , {w.upper()} \n".encode() for i, w in TABLE),
 }
 
@@ -60,10 +72,17 @@ WRONG = {
     "no id": (b"id,label\n1,real\n,bogus\n", "line 3: has a label and no id"),
     "no label": (b"id,class\n1,real\n", "header has label"),
     "no header": (b"1,real\n2,bogus\n", "begins with '1,real'"),
-    "empty": (b"", "begins with ''"),
+    "empty": (b"", "is empty"),
     "blank": (b"id,label\n1,\n", "has no labels"),
     "latin": (b"id,label\n1,r\xe9el\n", "UTF-8"),
     "a spreadsheet": (b"PK\x03\x04\x14\x00\xff\xfe", "save the table as CSV"),
+    "marks": (b'id,label\n"2,475,433,850,015,015,000",real\n', "marks between thousands"),
+    "rounded and contrary": (b"id,label\n2475433850015010000,real\n2475433850015010000,bogus\n", "15 digits"),
+    "label twice": (b"id,label,label\n1,real,bogus\n", "has the column label 2 times"),
+    "id twice": (b"id,label,ID\n1,real,2\n", "has the column id 2 times"),
+    "scores": (b"index,candidate_id,probability,class\n0,1,0.5,1\n", "whose class is a network's answer"),
+    "comments": (b"# id,label\n\n", "is empty"),
+    "after comments": (b"# a\nid,label\n1,real\n2,agn\n", "line 4: the label 'agn'"),
     "quote": (b'id,label\n1,real\n2,"bogus\n3,real\n', "is no CSV"),
     "shifted": (b"id,label\n1,real,star\n", "line 2 has more values"),
 }  # fmt: skip
@@ -221,6 +240,24 @@ def test_an_alerts_own_label_comes_before_its_objects(tmp_path):
     )
     assert columns(out, "label")[0].tolist() == [1, 0, 1, 0, 0, 0]
     assert "1 alert labelled otherwise than the object" in done.stderr
+
+
+def test_an_object_whose_alerts_have_both_labels_is_told(tmp_path):
+    alerts = night(tmp_path, 9)
+    rows = [(number, "bogus" if i in (0, 3, 4, 5) else "real") for i, (number, _) in enumerate(alerts)]
+    options = ["--labels", list_of(tmp_path, rows), "--split", "1,0,0", "--out", tmp_path / "out.h5"]
+    done = call("import_alerts", tmp_path / "night.avro", *options)
+    assert (
+        done.returncode == 0 and f"1 object with real and with bogus alerts ({alerts[0][1]})" in done.stderr
+    )
+    assert sorted(columns(tmp_path / "out.h5", "label")[0]) == [0] * 4 + [1] * 5
+
+
+def test_one_object_is_too_few_for_three_splits(tmp_path):
+    alerts = night(tmp_path, 6)
+    labels = list_of(tmp_path, [(alerts[0][0], 1)])
+    done = call("import_alerts", tmp_path / "night.avro", "--labels", labels, "--out", tmp_path / "out.h5")
+    assert_refused(done, "1 object is too few for --split")
 
 
 def test_labels_that_match_no_alert_are_counted(tmp_path):

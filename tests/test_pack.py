@@ -132,7 +132,7 @@ BAD = {
     "object kind": (arrays(kind=np.array(["a"] * COUNT, dtype=object)), [], "objects"),
     "kind": (arrays(kind=np.arange(COUNT) + 250), [], "kind 256 at index 6"),
     "nan": (with_nan(), [], r"1 of 60 stamps.*index 7.*--on-bad drop"),
-    "few images": (arrays(image=np.zeros(COUNT, int)), [], "1 images are too few.*gets no stamps"),
+    "few images": (arrays(image=np.zeros(COUNT, int)), [], "1 image is too few.*gets no stamps"),
 }
 
 

@@ -6,7 +6,6 @@ trained with.
 """
 
 import contextlib
-import re
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,14 +17,13 @@ from numpy.typing import NDArray
 from rotinv.alerts.files import Alerts, raw_blocks
 from rotinv.alerts.stamp import BIT, Tally
 from rotinv.stamps import packing
-from rotinv.stamps.labels import LabelList
+from rotinv.stamps.label_lists import ROUNDED, LabelList, is_rounded
 from rotinv.stamps.splits import Split, first_few
 from rotinv.stamps.store import CHANNELS, Writer, create_store
 from rotinv.system.errors import UserError
 from rotinv.system.files import disk_errors, refuse_existing
 from rotinv.system.messages import counted
 
-_ZEROS = re.compile(r"\d{15}0+")  # what a spreadsheet makes of a number of more than 15 digits
 _MOST_WORDS = 256  # that a store can tell apart
 
 Columns = dict[str, NDArray[Any]]
@@ -155,6 +153,7 @@ class LabelledImport:
         self._labelled = len(stamps)
         self._splits = packing.lines(parts, columns["label"], group, "object")
         self._tell(parts, columns["label"], ids[ids != ""])
+        self._tell_of_objects(columns["object_id"], columns["label"])
 
     def _joined(self) -> tuple[Columns, list[str]]:
         """The columns of all labelled alerts, with `label` and `kind`, and the kinds' names: their words."""
@@ -181,6 +180,16 @@ class LabelledImport:
         if self._lacking:
             lacking = counted(self._lacking, "labelled alert")
             self.warnings.append(f"{out}: {lacking} left out, which lack the pixels of a channel")
+
+    def _tell_of_objects(self, objects: NDArray[np.str_], label: NDArray) -> None:
+        """Tell of objects of which some alerts are labelled real and others bogus: it may be meant."""
+        both = set(objects[label == 1]) & set(objects[label == 0]) - {""}
+        if both:
+            few = first_few(np.array(sorted(both)))
+            text = (
+                f"{counted(len(both), 'object')} with real and with bogus alerts ({few}); each label counts"
+            )
+            self.warnings.append(f"{self._labels.path}: {text}")
 
 
 class Matching:
@@ -245,8 +254,8 @@ class Matching:
             return f"; {of_objects:,} of these are ids of objects: name their column object_id"
         if of_candidates:
             return f"; {of_candidates:,} of these are ids of candidates: name their column id"
-        if any(map(_ZEROS.fullmatch, missing[0] + missing[1])):
-            return "; some end in zeros, as a spreadsheet rounds to 15 digits: have it keep ids as text"
+        if any(map(is_rounded, missing[0] + missing[1])):
+            return f"; some end in zeros, and {ROUNDED}"
         return ""
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from rotinv.catalogue.picking import Picks
 from rotinv.catalogue.sources import Block
 from rotinv.lrp.viewer.labelling import ToLabel, labelling_fragment
-from rotinv.stamps.labels import LabelList
+from rotinv.stamps.label_lists import LabelList
 
 _NUMBERS = {  # of the catalogue: how each is named and written
     "ra": ("right ascension", "{:.5f}°"),

@@ -136,9 +136,10 @@ def _divide(
     parts = [np.flatnonzero(place[owner] == number) for number in range(len(SPLITS))]
     for name, fraction, part in zip(SPLITS, fractions, parts, strict=True):
         if fraction and not len(part):
+            few = f"{counted(len(groups), together)} {'is' if len(groups) == 1 else 'are'} too few"
+            split = ",".join(f"{f:g}" for f in fractions)
             raise UserError(
-                f"{path}: {len(groups)} {together}s are too few for --split "
-                f"{','.join(f'{f:g}' for f in fractions)}: '{name}' gets no stamps; "
+                f"{path}: {few} for --split {split}: '{name}' gets no stamps; "
                 f"give it the fraction 0, or more {together}s"
             )
     return parts
