@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "stamps": {"system"},
     "alerts": {"system", "stamps"},
     "metrics": {"system", "stamps"},
-    "survey": {"system", "stamps"},
+    "survey": {"system", "stamps", "metrics"},
     "runs": {"system", "nn", "stamps", "metrics"},
     "lrp": {"system", "nn", "stamps", "metrics", "runs"},
     "graphs": {"system", "nn", "stamps", "metrics", "runs", "lrp"},

@@ -15,7 +15,6 @@ from rotinv.survey import (
     build,
     camera,
     candidates,
-    check,
     detection,
     differencing,
     kinds,
@@ -24,6 +23,7 @@ from rotinv.survey import (
     parts,
     psf,
     selection,
+    sky,
 )
 from rotinv.system.errors import UserError
 
@@ -338,14 +338,25 @@ def test_insertion_changes_only_the_sites():
 def test_spoiled_sites_are_as_rare_as_they_should_be():
     """0.15% of the sites of many fields, a fifth of which is spoiled (recipe 20)."""
     rng, spoiled, total = np.random.default_rng(7), 0, 0
-    sky = pair.sky.draw(rng, 768, "g")
+    field = sky.draw(rng, 768, "g")
     kind_map = kinds.blank(768)
     kind_map[:, :150] = kinds.NUMBER["saturation"]
     for _ in range(400):
-        sites = candidates.choose_sites(rng, sky, kind_map)
+        sites = candidates.choose_sites(rng, field, kind_map)
         spoiled += np.count_nonzero(sites.column < 156)
         total += sites.row.size
     assert abs(spoiled / total - candidates.SPOILED_SITE) < 4 * np.sqrt(candidates.SPOILED_SITE / total)
+
+
+def test_no_candidate_has_a_spot_of_bad_variance_in_its_stamp():
+    rng = np.random.default_rng(7)
+    kind_map = kinds.blank(768)
+    spots = rng.integers(0, 768, (2, 100))
+    kind_map[tuple(spots)] = kinds.NUMBER["collapsed variance"]
+    sites = candidates.choose_sites(rng, sky.draw(rng, 768, "g"), kind_map)
+    offset = [np.abs(np.subtract.outer(a, b)) for a, b in zip(sites, spots, strict=True)]
+    assert sites.row.size > 20
+    assert np.maximum(*offset).min() > detection.STAMP // 2
 
 
 def test_a_candidate_brighter_than_all_donors_is_not_scaled_up():
@@ -364,45 +375,6 @@ def test_kinds_have_precedence():
     kinds.paint(kind_map, 11, 11, 4, kinds.NUMBER["galaxy residual"])
     found = kinds.read(kind_map, np.array([10, 15, 30]), np.array([10, 15, 30]), 1)
     assert [kinds.KINDS[k] for k in found] == ["cosmic ray", "galaxy residual", "noise peak"]
-
-
-@pytest.fixture(scope="module")
-def fair(tmp_path_factory):
-    """A survey large enough to be judged."""
-    path = tmp_path_factory.mktemp("fair") / "survey.h5"
-    make_survey(path, {"train": 200, "validate": 200, "test": 1200}, seed=1, workers=2, **SMALL)
-    return path
-
-
-def report(path, capsys):
-    """The check's exit status, and the names of the gates that failed."""
-    status = check.main([str(path)])
-    lines = capsys.readouterr().out.splitlines()
-    return status, [line[6:58].strip() for line in lines if line.startswith("FAIL")]
-
-
-def test_check_passes_a_survey(fair, capsys):
-    assert report(fair, capsys) == (0, [])
-
-
-def test_a_sheet_is_refused_before_anything_is_made(survey, tmp_path, monkeypatch):
-    """Without matplotlib, over another file, or over the survey itself."""
-    out, sheet = tmp_path / "survey.h5", tmp_path / "sheet.png"
-    for path, message in ((out, "the survey's own file"), (survey, "exists already")):
-        with pytest.raises(UserError, match=message):
-            simulate.main(["--out", str(out), "--preview", str(path)])
-    monkeypatch.setattr("rotinv.system.pictures.matplotlib_available", lambda: False)
-    with pytest.raises(UserError, match="--preview away"):
-        simulate.main(["--out", str(out), "--preview", str(sheet)])
-    with pytest.raises(UserError, match="--preview away"):
-        check.main([str(survey), "--preview", str(sheet)])
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_sheet_of_an_existing_survey(survey, tmp_path):
-    pytest.importorskip("matplotlib")
-    check.main([str(survey), "--preview", str(tmp_path / "sheet.png")])
-    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_block_that_is_missing_is_told(tmp_path):
@@ -424,126 +396,3 @@ def test_blocks_that_hold_too_few_stamps_are_told(tmp_path, monkeypatch, small_b
     with pytest.raises(UserError, match="hold 59 stamps of 'train', not 60; remove the folder"):
         make_survey(path, COUNTS, seed=5, workers=1, band="u", **SMALL)
     assert not path.exists()
-
-
-def shuffle(*columns):
-    def change(test, rng):
-        order = rng.permutation(len(test["label"]))
-        for name in columns:
-            test[name][:] = test[name][()][order]
-
-    return change
-
-
-def white_noise(*, consistent):
-    def change(test, rng):
-        stamps = test["stamps"][()]
-        stamps[..., 1] = rng.normal(0, 30, stamps.shape[:3])
-        if consistent:
-            noise = (stamps[..., 2] / stamps[..., 3])[np.isfinite(stamps[..., 2] / stamps[..., 3])]
-            stamps[..., 2] = stamps[..., 1] - stamps[..., 0]
-            stamps[..., 3] = stamps[..., 2] / np.median(noise)
-        test["stamps"][:] = stamps
-
-    return change
-
-
-def halve_snr(test, rng):
-    test["snr"][:] = np.where(test["label"][()] == 1, 0.8, 1) * test["snr"][()]
-
-
-def scale_snr_difference(test, rng):
-    test["stamps"][:] = test["stamps"][()] * np.array([1, 1, 1, 3], np.float32)
-
-
-def exchange_candidates(test, rng):
-    """Candidates get one another's SNR."""
-    snr, candidate = test["snr"][()], np.flatnonzero(test["label"][()])
-    snr[candidate] = snr[rng.permutation(candidate)]
-    test["snr"][:] = snr
-
-
-def exchange_artifacts(test, rng):
-    """Artifacts get one another's SNR, but keep its sign."""
-    snr, artifact = test["snr"][()], test["label"][()] == 0
-    for side in (snr > 0, snr < 0):
-        chosen = np.flatnonzero(artifact & side)
-        snr[chosen] = snr[rng.permutation(chosen)]
-    test["snr"][:] = snr
-
-
-def all_positive(test, rng):
-    test["snr"][:] = abs(test["snr"][()])
-
-
-def share_an_image(test, rng):
-    test["image"][0] = test.parent["train/image"][0]
-
-
-CHANGES = {
-    "labels": (shuffle("label"), "labels that agree with their kind"),
-    "labels and kinds": (shuffle("label", "kind"), "|SNR| of artifacts"),
-    "all but the stamps": (shuffle("label", "kind", "snr", "image"), "centre has the sign of their SNR"),
-    "white noise": (white_noise(consistent=False), "difference is not science - template"),
-    "consistent white noise": (white_noise(consistent=True), "noise correlation of science at lag 1"),
-    "other SNR": (halve_snr, "SNR of candidates"),
-    "SNR difference times 3": (scale_snr_difference, "noise of the SNR difference in the corners"),
-    "SNR of others": (exchange_candidates, "candidates whose pixels give their SNR to 10%"),
-    "SNR of other artifacts": (exchange_artifacts, "artifacts whose pixels give their SNR to 25%"),
-    "no negative artifact": (all_positive, "share of negative artifacts"),
-    "a shared image": (share_an_image, "images shared between splits"),
-}
-
-
-@pytest.mark.parametrize("name", CHANGES)
-def test_check_fails_on_a_changed_survey(name, fair, tmp_path, capsys):
-    change, gate = CHANGES[name]
-    copy = tmp_path / "changed.h5"
-    copy.write_bytes(fair.read_bytes())
-    with h5py.File(copy, "r+") as file, np.errstate(all="ignore"):
-        change(file["test"], np.random.default_rng(0))
-    status, failed = report(copy, capsys)
-    assert status == 1
-    assert any(gate in line for line in failed), failed
-
-
-def test_best_threshold():
-    label, snr = np.array([0, 0, 1, 0, 1, 1]), np.array([-9.0, 5, 6, 7, 8, 9])
-    assert check.threshold_error(label, snr) == 1 / 6
-    assert check.threshold_error(label, -snr) == 3 / 6
-
-
-def drop_attribute(file):
-    del file.attrs["survey_version"]
-
-
-def drop_column(file):
-    del file["test/snr"]
-
-
-def drop_format(file):
-    del file.attrs["survey_version"], file.attrs["format"]
-
-
-def rename_kinds(file):
-    file.attrs["kinds"] = ["one", *kinds.KINDS[1:]]
-
-
-@pytest.mark.parametrize(
-    ("change", "complaint"),
-    [
-        (drop_attribute, "survey_version"),
-        (drop_format, "only a survey made by rotinv simulate"),
-        (drop_column, "lacks snr"),
-        (rename_kinds, "other kinds"),
-    ],
-)
-def test_check_refuses_what_is_no_simulated_survey(change, complaint, survey, tmp_path):
-    copy = tmp_path / "other.h5"
-    copy.write_bytes(survey.read_bytes())
-    with h5py.File(copy, "r+") as file:
-        change(file)
-    command = [sys.executable, "-m", "rotinv.survey.check", str(copy)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert complaint in done.stderr and len(done.stderr.splitlines()) == 1

@@ -22,7 +22,7 @@ from rotinv.survey import detection, kinds, pair, parts, selection, sky
 from rotinv.system import scratch
 from rotinv.system.workers import begin_worker, threads_each
 
-VERSION = 4  # of the survey's content: the same seed gives other data under another version
+VERSION = 5  # of the survey's content: the same seed gives other data under another version
 BANDS = tuple(sky.SKY)
 SPLITS = ("train", "validate", "test")
 PILOT = len(SPLITS)  # the fourth "split": images from which the yields are learned, then thrown away

@@ -26,7 +26,11 @@ OWN_PHOTONS = 0.7  # g: the share of a star's photon noise that the filter lets 
 SPACING = 26  # px between two candidates of an image: no stamp shows another's centre
 NEAR_GALAXY = 0.3  # share inserted 2-4 px from a galaxy (recipe 19)
 SPOILED_SITE = 0.0015  # share on saturated or edge sites (recipe 20), before some fail to be detected
-SPOILED = tuple(kinds.NUMBER[kind] for kind in ("saturation", "edge", "masked variance"))
+# Images have far more spots of bad variance than real ones, for speed. A candidate whose stamp holds one is
+# lost, since the spot sets the scale of the SNR difference; so none is inserted this near to one.
+CLEAR_OF_SPOTS = 10  # px
+SPOTS = tuple(kinds.NUMBER[kind] for kind in ("collapsed variance", "masked variance"))
+SPOILED = tuple(kinds.NUMBER[kind] for kind in ("saturation", "edge"))
 STARS_NEAR = 40.0  # per Mpx: the density of stars near sites is at most this (recipe 4)
 PER_FIELD = 100  # candidates tried in a field of 768 x 768 px (tuned)
 
@@ -62,16 +66,17 @@ def cut_donors(rng: np.random.Generator, shape: psf.Psf, level: float) -> tuple[
 
 
 def choose_sites(rng: np.random.Generator, sky: Sky, kind_map: np.ndarray) -> Sites:
-    """Sites at least SPACING apart, some near galaxies, few near stars, hardly any on spoiled pixels."""
+    """Sites at least SPACING apart, some near galaxies, few near stars, hardly any on spoiled pixels, none
+    near spots of bad variance."""
     size = kind_map.shape[0]
     tries = 2 * PER_FIELD * size**2 // 768**2
     row, column = _propose(rng, sky, size, tries)
-    spoiled = kinds.read(kind_map, row, column, 6)
-    bad = np.isin(spoiled, SPOILED)
+    bad = np.isin(kinds.read(kind_map, row, column, 6), SPOILED)
+    clear = ~np.isin(kinds.read(kind_map, row, column, CLEAR_OF_SPOTS), SPOTS)
     density = float(sky.stars.y.size / size**2 * 1e6)
     distance = np.hypot(np.subtract.outer(row, sky.stars.y), np.subtract.outer(column, sky.stars.x))
     near = distance.min(axis=1, initial=np.inf) < 14
-    keep = ~near | (rng.random(tries) < STARS_NEAR / max(density, STARS_NEAR))
+    keep = clear & (~near | (rng.random(tries) < STARS_NEAR / max(density, STARS_NEAR)))
     good, spoiled_sites = int((keep & ~bad).sum()), int((keep & bad).sum())
     wanted = SPOILED_SITE * good / max(spoiled_sites, 1)
     keep &= ~bad | (rng.random(tries) < wanted)

@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy import optimize
 
 from rotinv import cli
+from rotinv.metrics import significance
+from rotinv.nn.devices import get_kernels
+from rotinv.runs import model
+from rotinv.runs.predictions import labelled_scores
 from rotinv.stamps.splits import BLOCK, Split
 from rotinv.stamps.store import CHANNELS, SPLITS, StampStore
-from rotinv.survey import kinds, preview, selection
+from rotinv.survey import kinds, low_end, measures, preview, selection
+from rotinv.survey.gates import Gate
 from rotinv.system.errors import UserError
 from rotinv.system.hdf5 import open_hdf5, reading_hdf5
 
@@ -22,9 +26,7 @@ SHOWN = slice(2, 10)  # of the tables: the quantiles from 1% to 95%
 SAMPLE = 4000  # candidates, and as many artifacts, whose pixels are measured
 BRIGHT = 30.0  # SNR of the candidates whose width is measured
 EDGE = 5  # px: the stamp's rows at the top, where a candidate's light is faint
-STAR_FWHM, STAR_REACH = 3.6, 5  # px: a typical star, and where its light is summed
 ONLY = "only a survey made by rotinv simulate can be checked"
-QUIET = 2.0  # times the median variance: patches above it show a source, not noise
 
 
 class Columns(NamedTuple):
@@ -37,37 +39,22 @@ class Columns(NamedTuple):
     image: np.ndarray
 
 
-class Gate(NamedTuple):
-    """A check: one line of the report."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-    error: float = 0.0  # standard error of the value; two of them are allowed for
-
-    @property
-    def passed(self) -> bool:
-        """Whether the value lies in its range (a NaN does not)."""
-        return self.low - 2 * self.error <= self.value <= self.high + 2 * self.error
-
-    def __str__(self) -> str:
-        verdict, error = "pass" if self.passed else "FAIL", f" +- {self.error:.2g}" if self.error else ""
-        return f"{verdict}  {self.name:<52}{self.value:10.4g}   [{self.low:g}, {self.high:g}]{error}"
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     options = _parser().parse_args(argv)
     if options.preview is not None:
         preview.check(options.preview, options.survey, overwrite=options.overwrite)
+    network = None if options.run is None else model.load_model(options.run)
     _check_origin(options.survey)
     with StampStore(options.survey) as store:
         _check_names(store)
         full = {name: _columns(store.split(name)) for name in SPLITS if store.sizes[name]}
         split = _columns(store.split(options.split))
         print("\n".join(_tables(split)))
-        gates = [*_distribution_gates(split), *_pixel_gates(split), *_store_gates(full)]
+        gates = [*_distribution_gates(split), *low_end.share_gates(split.kind[split.label == 0])]
+        gates += [*_pixel_gates(split), *_store_gates(full)]
+        if network is not None:
+            gates += _det_gates(network, split)
     if options.preview is not None:
         preview.draw(options.survey, options.preview, options.split, overwrite=options.overwrite)
     print("\n".join(str(gate) for gate in gates))
@@ -108,11 +95,13 @@ def _tables(split: Columns) -> Iterator[str]:
         yield f"{name} ({chosen.size:,}): quantile, simulated, real"
         for q, a, b in zip(selection.QUANTILES[SHOWN], quantiles, real[SHOWN], strict=True):
             yield f"  {100 * q:5.1f}%{a:10.2f}{b:10.2f}"
-    yield "kinds of artifact, share of all artifacts"
+    yield "kinds of artifact, share of all artifacts [95% interval]"
     artifact = split.kind[split.label == 0]
     for number, kind in enumerate(kinds.KINDS):
-        if number and artifact.size:
-            yield f"  {kind:<26}{100 * np.mean(artifact == number):7.2f}%"
+        interval = significance.wilson(int(np.sum(artifact == number)), artifact.size)
+        if number and interval:
+            low, high = (100 * end for end in interval)
+            yield f"  {kind:<26}{100 * np.mean(artifact == number):7.2f}%   [{low:.2f}, {high:.2f}]"
 
 
 def _populations(split: Columns) -> tuple[tuple[str, np.ndarray, np.ndarray], ...]:
@@ -173,19 +162,21 @@ def _pixel_gates(split: Columns) -> Iterator[Gate]:
         (1, "science", ((0.45, 0.75), (-0.1, 0.2))),
     ):
         for lag, span in zip((1, 2), ranges, strict=True):
-            value, error = correlation(stamps[:, :EDGE, :, channel], image, lag)
+            value, error = measures.correlation(stamps[:, :EDGE, :, channel], image, lag)
             yield Gate(f"noise correlation of {name} at lag {lag} px", value, *span, error)
     bright = stamps[split.snr[chosen] > BRIGHT]
-    width = [fwhm(one) for one in bright[:200, ..., 1]]
+    width = [measures.fwhm(one) for one in bright[:200, ..., 1]]
     yield Gate("FWHM of bright candidates, px", float(np.median(width)) if width else np.nan, 3.0, 4.0)
-    yield Gate("light of bright candidates, centre over edge", _concentration(bright[..., 2]), 3, np.inf)
-    ratio = pixel_snr(stamps[..., 3]) / split.snr[chosen]
+    yield Gate(
+        "light of bright candidates, centre over edge", measures.concentration(bright[..., 2]), 3, np.inf
+    )
+    ratio = measures.pixel_snr(stamps[..., 3]) / split.snr[chosen]
     yield Gate("SNR of candidates from their pixels, over their SNR", float(np.median(ratio)), 0.95, 1.05)
     alike = float(np.mean(np.abs(ratio - 1) < 0.1))
     yield Gate("candidates whose pixels give their SNR to 10%", alike, 0.95, 1)
     yield Gate("artifacts whose pixels give their SNR to 25%", _artifacts_alike(split), 0.7, 1)
     corners = np.concatenate([stamps[:, :4, :4, 3], stamps[:, -4:, -4:, 3]], axis=1)
-    yield Gate("noise of the SNR difference in the corners", _noise(corners), 0.8, 1)
+    yield Gate("noise of the SNR difference in the corners", measures.noise(corners), 0.8, 1)
     signs = [_sign_agrees(split, start) for start in range(0, len(split.stamps), BLOCK)]
     yield Gate("stamps whose centre has the sign of their SNR", float(np.concatenate(signs).mean()), 0.9, 1)
 
@@ -194,31 +185,8 @@ def _artifacts_alike(split: Columns) -> float:
     """The share of artifacts whose pixels reproduce their SNR. Those with defects of the variance do not."""
     chosen = np.flatnonzero(split.label == 0)
     chosen = chosen[:: max(1, chosen.size // SAMPLE)]
-    ratio = pixel_snr(split.stamps.raw(chosen)[..., 3]) / split.snr[chosen]
+    ratio = measures.pixel_snr(split.stamps.raw(chosen)[..., 3]) / split.snr[chosen]
     return float(np.mean(np.abs(ratio - 1) < 0.25)) if chosen.size else float("nan")
-
-
-def pixel_snr(snr_difference: np.ndarray) -> np.ndarray:
-    """The SNR (N,) of a star in the middle of stamps (N, 21, 21) of D / sqrt(V): sum(p D / sqrt V) / sqrt(sum
-    p^2)."""
-    r = np.arange(21) - 10
-    square = r[:, None] ** 2 + r**2
-    p = np.exp(-square / (2 * (STAR_FWHM / 2.355) ** 2)) * (square <= STAR_REACH**2)
-    return np.einsum("nij,ij->n", snr_difference, p) / np.sqrt((p * p).sum())
-
-
-def _noise(pixels: np.ndarray) -> float:
-    """The median over patches (N, rows, columns) of each one's noise: 1.4826 times the median absolute
-    deviation."""
-    flat = pixels.reshape(len(pixels), -1)
-    off = np.abs(flat - np.median(flat, axis=1, keepdims=True))
-    return float(np.median(1.4826 * np.median(off, axis=1)))
-
-
-def _concentration(difference: np.ndarray) -> float:
-    """How much brighter the middle of stamps (N, 21, 21) is than their top rows; NaN if there are none."""
-    middle, top = (np.abs(part).mean((1, 2)) for part in (difference[:, 8:13, 8:13], difference[:, :3]))
-    return float(np.median(middle / np.maximum(top, 1e-30))) if len(difference) else float("nan")
 
 
 def _sign_agrees(split: Columns, start: int) -> np.ndarray:
@@ -227,46 +195,13 @@ def _sign_agrees(split: Columns, start: int) -> np.ndarray:
     return block[:, 9:12, 9:12, 3].sum((1, 2)) * split.snr[start : start + BLOCK] > 0
 
 
-def correlation(noise: np.ndarray, image: np.ndarray, lag: int) -> tuple[float, float]:
-    """The correlation of pixels at `lag` px along rows, in patches (N, rows, columns): mean and standard
-    error.
-
-    The error is taken over the images (N,) that the patches come from, since an image's shift decides its
-    correlation.
-    """
-    x = noise - np.median(noise, axis=(1, 2), keepdims=True)
-    square = np.square(x, dtype=float).mean((1, 2))
-    values = []
-    for number in np.unique(image):
-        patches = x[(image == number) & (square > 0)]
-        quiet = patches[
-            square[(image == number) & (square > 0)] <= QUIET * np.median(square[image == number])
-        ]
-        if len(quiet):
-            product = np.multiply(quiet[:, :, lag:], quiet[:, :, :-lag], dtype=float)
-            values.append(product.mean() / np.square(quiet, dtype=float).mean())
-    if len(values) < 2:
-        return float("nan"), 0.0
-    return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
-
-
-def fwhm(image: np.ndarray) -> float:
-    """FWHM (px) of the Gaussian that fits the central 9 x 9 pixels best; NaN if none fits."""
-    middle = image.shape[0] // 2
-    core = image[middle - 4 : middle + 5, middle - 4 : middle + 5].astype(float)
-    y, x = np.mgrid[-4:5, -4:5]
-
-    def residual(parameters: np.ndarray) -> np.ndarray:
-        height, y0, x0, sigma, floor = parameters
-        return (height * np.exp(-((y - y0) ** 2 + (x - x0) ** 2) / (2 * sigma**2)) + floor - core).ravel()
-
-    fit = optimize.least_squares(
-        residual,
-        [core[4, 4], 0, 0, 1.5, 0],
-        x_scale=[max(abs(core[4, 4]), 1), 1, 1, 1, 1],
-        max_nfev=50,  # a star takes about ten
-    )
-    return 2.3548 * abs(fit.x[3]) if fit.success else float("nan")
+def _det_gates(network: model.Model, split: Columns) -> Iterator[Gate]:
+    """The DET curve of a trained network on the split's stamps."""
+    if split.label.all() or not split.label.any():
+        raise UserError(f"{split.stamps.path}: {split.stamps.name} has one class; a DET curve needs both")
+    stamps = model.fit_split(network, split.stamps)
+    (found,) = labelled_scores(get_kernels("cpu"), [network], stamps, np.arange(len(stamps))).values()
+    yield from low_end.det_gates(found.label, found.probability)
 
 
 def _store_gates(splits: dict[str, Columns]) -> Iterator[Gate]:
@@ -294,6 +229,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--split", choices=SPLITS, default="test", help="the split whose distributions are measured"
     )
+    text = "also hold the DET curve of this trained network (10,000 iterations or more) against the real one"
+    parser.add_argument("--run", type=Path, metavar="RUN", help=text)
     parser.add_argument("--preview", type=Path, metavar="PNG", help="also draw a contact sheet of it")
     cli.add_overwrite(parser)
     return parser

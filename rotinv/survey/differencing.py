@@ -118,15 +118,23 @@ def prepare_template(counts: np.ndarray, level: float, matching: Matching) -> tu
     """The sky-subtracted template and its variance, smoothed to the other's PSF if it is the sharper
     image."""
     image, variance = _reduce(counts, np.float32(level), np.float32(READ_NOISE**2))
-    return _smooth(image, variance, matching.sigma if matching.on_template else 0.0)
+    if not (matching.sigma and matching.on_template):
+        return image, variance
+    k = psf.gaussian(matching.sigma)
+    return convolve(image, k, k), convolve(variance, k, k)
 
 
 def prepare_science(counts: np.ndarray, level: float, matching: Matching) -> tuple[np.ndarray, np.ndarray]:
-    """The sky-subtracted, registered science image and its variance, smoothed if it is the sharper image."""
+    """The sky-subtracted, registered science image and its variance, smoothed if it is the sharper image.
+
+    Both steps are done at once, by the convolution of their kernels.
+    """
+    smooth = matching.sigma and not matching.on_template
+    k = psf.gaussian(matching.sigma) if smooth else np.ones(1, np.float32)
     ky, kx = (lanczos2(s) for s in matching.shift)
     image, variance = _reduce(counts, np.float32(level), np.float32(READ_NOISE**2))
-    image, variance = convolve(image, ky, kx), convolve(variance, ky * ky, kx * kx)
-    return _smooth(image, variance, 0.0 if matching.on_template else matching.sigma)
+    image = convolve(image, np.convolve(ky, k), np.convolve(kx, k))
+    return image, convolve(variance, np.convolve(ky * ky, k), np.convolve(kx * kx, k))
 
 
 @njit(error_model="numpy")
@@ -139,10 +147,3 @@ def _reduce(counts, level, read_square):
             image[i, j] = counts[i, j] - level
             variance[i, j] = max(counts[i, j], np.float32(0)) + read_square
     return image, variance
-
-
-def _smooth(image: np.ndarray, variance: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    if sigma == 0:
-        return image, variance
-    k = psf.gaussian(sigma)
-    return convolve(image, k, k), convolve(variance, k, k)

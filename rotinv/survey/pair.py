@@ -15,7 +15,7 @@ from rotinv.survey import camera, candidates, detection, differencing, kinds, ps
 SIZE = 768  # px: side of a simulated image
 MATCH = 2  # px: a detection within this distance of a site is the candidate inserted there
 
-INJECTED = 3  # candidates go into every third pair, since there are fewer artifacts to find (tuned)
+INJECTED = 4  # candidates go into every fourth pair, since there are fewer artifacts to find (tuned)
 
 
 class Stamps(NamedTuple):

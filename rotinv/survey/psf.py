@@ -11,7 +11,7 @@ from scipy import fft
 
 from rotinv.system.scratch import njit
 
-FAINTEST = 0.3  # e-/px: a star's wings are drawn down to this, well below the sky's noise (tuned)
+FAINTEST = 0.6  # e-/px: a star's wings are drawn down to this, well below the sky's noise (tuned)
 SCIENCE_FWHM = (
     3.15,
     0.15,
