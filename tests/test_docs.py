@@ -6,9 +6,11 @@ docs/paper.md, too: its lines are in the code, and its programs take the options
 import doctest
 import importlib
 import inspect
+import json
 import re
 import shlex
 import sys
+import textwrap
 from fractions import Fraction
 from functools import cache
 from importlib import metadata
@@ -17,6 +19,7 @@ import numpy as np
 import pytest
 from programs import ROOT, toy_arrays
 
+from rotinv import train
 from rotinv.__main__ import PROGRAMS
 from rotinv.lrp import composites, heatmaps
 from rotinv.lrp.composites import Composite
@@ -389,6 +392,16 @@ def test_the_programs_take_the_options_that_the_paper_page_names():
         assert rotinv == "rotinv" and program in PROGRAMS
         for option in options:
             assert not option.startswith("--") or option in module._parser().format_help()
+
+
+def test_readme_quotes_what_the_quick_training_printed(tmp_path, capsys):
+    """The numbers are those of the run that README's pictures were made from."""
+    pictures = ROOT / "docs" / "pictures"
+    result = json.loads((pictures / "quick_training.json").read_text(encoding="utf-8"))
+    train._print_metrics(tmp_path, result)
+    printed = capsys.readouterr().out.strip()
+    assert textwrap.indent(printed, "    ") in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert result["accuracy"] >= 0.988 and result["fnr_at_fpr"]["0.002"] < 0.12
 
 
 def test_the_commands(tmp_path, monkeypatch, capsys):

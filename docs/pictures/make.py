@@ -1,10 +1,11 @@
-"""Make README's pictures, beside this file, from a trained run: `python docs/pictures/make.py RUN`.
+"""Make README's pictures and numbers, beside this file, from a run: `python docs/pictures/make.py RUN`.
 
 RUN is a folder that `python -m rotinv.train --arch cap` made, and the stamps are the test split of the store
 that it was trained on. Needs the extra `plot`.
 """
 
 import argparse
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ import rotinv
 from rotinv.lrp.study import Study
 from rotinv.metrics import rates
 from rotinv.metrics.curves import working_point
-from rotinv.runs.folder import read_config
-from rotinv.runs.model import CLASS_NAMES, channel_title
+from rotinv.runs.folder import METRICS_FILE, read_config
+from rotinv.runs.model import channel_title
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -30,7 +31,7 @@ def main() -> None:
     test = rotinv.open_stamps(Path(read_config(options.run).data), "test")
 
     study = clf.explain(test.raw(np.array([options.index])))
-    truth = CLASS_NAMES[test.label[options.index]]
+    truth = test.classes.names[test.label[options.index]]
     save(heatmaps(study, truth), "heatmaps.png")
 
     figure = Figure(figsize=(4.8, 3.4), layout="constrained")
@@ -44,6 +45,7 @@ def main() -> None:
     axes.annotate(f"FPR 1%, FNR {lost:.1%}", (1e-2, lost), (8, 4), textcoords="offset points", color="C3")
     axes.annotate("threshold 0.5", working_point(found["confusion"]), (8, 4), textcoords="offset points")
     save(figure, "det.png")
+    shutil.copyfile(options.run / METRICS_FILE, FOLDER / "quick_training.json")
 
 
 def heatmaps(study: Study, truth: str) -> Figure:
@@ -62,7 +64,7 @@ def heatmaps(study: Study, truth: str) -> Figure:
     bar = figure.colorbar(drawn, ax=axes[1, :], pad=0.02, aspect=12, ticks=[-reach, 0, reach])
     bar.ax.set_yticklabels(["against", "0", "for"])
     p = study.probability[0]
-    said = CLASS_NAMES[int(p >= 0.5)]
+    said = study.split.classes.names[int(p >= 0.5)]
     figure.suptitle(f'"{said}", p(candidate) = {p:.3f}; a simulated {truth}', size=11)
     return figure
 
