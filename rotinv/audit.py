@@ -17,6 +17,7 @@ from rotinv.lrp import composites, ledger_split, targets
 from rotinv.lrp.attribution import Question
 from rotinv.lrp.ledger_report import Audit, audits
 from rotinv.nn.devices import get_kernels
+from rotinv.runs import thresholds
 from rotinv.runs.model import Model, check_indices, open_models, open_stamps_for, stamps_as_read
 from rotinv.stamps.splits import Split
 from rotinv.system import pictures
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     _check(options)
     question = Question(rule=options.rule, target=options.target)
-    (model,) = open_models([options.run])
+    (model,) = thresholds.at_fpr([options.run], open_models([options.run]), options.at_fpr)
     composites.named(question.rule).check(model.network.ruled)
     split = open_stamps_for(model, options.stamps, options.split)
     indices = _indices(split, options)
@@ -124,7 +125,8 @@ class _Watch:
 def _about(options: argparse.Namespace, model: Model) -> dict[str, Any]:
     """What --json says of the question; amounts are in shares of `output`, the sum of |R| at the logits."""
     device = "exact" if options.exact else options.device
-    return {"run": model.name, "rule": options.rule, "target": options.target, "device": device}
+    about = {"run": model.name, "rule": options.rule, "target": options.target, "device": device}
+    return about if model.threshold is None else {**about, "threshold": model.threshold}
 
 
 def _document(audit: Audit) -> dict[str, Any]:
@@ -183,6 +185,7 @@ def _parser() -> cli.Parser:
         default="predicted",
         help=f"{', '.join(targets.TARGETS)}, or a class by its number or name (0 artifact, 1 candidate)",
     )
+    cli.add_at_fpr(parser)
     cli.add_split(parser)
     cli.add_overwrite(parser)
     cli.add_device(parser)

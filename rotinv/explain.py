@@ -16,6 +16,7 @@ from rotinv.lrp.study import Study, study
 from rotinv.lrp.trust import Trust
 from rotinv.nn.contract import Kernels
 from rotinv.nn.devices import get_kernels
+from rotinv.runs import thresholds
 from rotinv.runs.model import Model, check_indices, open_models, open_stamps_for, unique_names
 from rotinv.runs.predictions import labelled_scores
 from rotinv.stamps.splits import Split, usable
@@ -31,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     _check(options)
     question = Question(options.method, options.rule or Question.rule, options.target, options.layer)
-    models = open_models([options.run] + ([options.compare] if options.compare else []))
+    folders = [options.run] + ([options.compare] if options.compare else [])
+    models = thresholds.at_fpr(folders, open_models(folders), options.at_fpr)
     k = get_kernels(options.device, options.threads)
     for model in models:
         attribution.check(k, model, question)
@@ -129,7 +131,8 @@ def _disagreements(
     one, other = unique_names(models)
     first, second = scores[one].probability, scores[other].probability
     label = scores[one].label
-    places = attribution.only_second_right(label, first, second)
+    limits = [0.5 if model.threshold is None else model.threshold for model in models]
+    places = attribution.only_second_right(label, first, second, limits)
     candidates = int(label[places].sum())
     listed = [
         f"{other} is right and {one} wrong on {len(places)} of {len(indices)} stamps: "
@@ -146,6 +149,8 @@ def _tables(found: Study, trusts: list[list[Trust]]) -> list[str]:
     what is to be known of the maps before they are trusted."""
     where = ", ".join(dict.fromkeys(one.layer for one in found.answers))
     lines = [f"{found.question.text}: sums of the maps at the layer '{where}'"]
+    decided = [one for one in found.answers if one.threshold is not None]
+    lines += [f"{one.name}: classes at the threshold {one.threshold:.9g}" for one in decided]
     channels = found.answers[0].channels
     width = max(len("model"), *(len(one.name) for one in found.answers))
     heads = "".join(f"  {name:>{max(10, len(name))}}" for name in (*channels, "all"))
@@ -211,6 +216,7 @@ def _parser() -> cli.Parser:
         "--scale", choices=heatmaps.SCALES, default="max-abs", help="of the picture: one for a model's maps"
     )
     parser.add_argument("--realign", action="store_true", help="draw the four maps turned back")
+    cli.add_at_fpr(parser)
     cli.add_split(parser)
     cli.add_overwrite(parser)
     parser.add_argument(

@@ -10,7 +10,7 @@ from rotinv.lrp import composites
 from rotinv.lrp.viewer import page
 from rotinv.lrp.viewer.fragments import whole_page
 from rotinv.nn.devices import get_kernels
-from rotinv.runs import model
+from rotinv.runs import model, thresholds
 from rotinv.system.files import refuse_existing, written_whole
 
 _DOZEN = 12
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     refuse_existing(options.out, options.overwrite)
     for rule in options.rule:
         composites.named(rule)
-    models = model.open_models(options.runs)
+    models = thresholds.at_fpr(options.runs, model.open_models(options.runs), options.at_fpr)
     split = model.open_stamps_for(models[0], options.stamps, options.split)
     indices = list(dict.fromkeys(options.index or range(min(_DOZEN, len(split)))))
     total = len(indices) * len(models) * len(options.rule)
@@ -47,6 +47,7 @@ def _parser() -> cli.Parser:
     add("--out", type=Path, required=True, metavar="FILE.html", help="the page")
     add("--index", nargs="+", type=cli.integer(0), metavar="I", help=f"stamps (default: the first {_DOZEN})")
     add("--rule", nargs="+", default=list(page.RULES), help=f"one or more: {composites.HELP}")
+    cli.add_at_fpr(parser)
     cli.add_split(parser)
     cli.add_overwrite(parser)
     cli.add_device(parser)

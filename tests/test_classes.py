@@ -2,18 +2,22 @@
 
 import csv
 import json
+import re
 
 import h5py
 import numpy as np
 import pytest
 from programs import call, make_run, toy_arrays
 
-from rotinv.lrp import attribution, targets
+import rotinv
+from rotinv.lrp import attribution, map_files, targets
 from rotinv.lrp.attribution import Question
 from rotinv.lrp.study import study
 from rotinv.nn.devices import get_kernels
 from rotinv.runs import thresholds, trials
 from rotinv.runs.model import load_model, open_stamps_for, verdict
+from rotinv.stamps.classes import TWO, Classes
+from rotinv.stamps.pixels import prepare
 
 SIDE = 13
 
@@ -155,8 +159,53 @@ def test_a_map_of_another_class_says_whose_it_is(tmp_path, stamps):
 
 
 def test_verdicts():
-    assert [verdict(p) for p in (0.2, 0.5, 0.7)] == ["artifact", "candidate (a tie)", "candidate"]
-    assert [verdict(p, 0.9) for p in (0.5, 0.9)] == ["artifact", "candidate (a tie)"]
+    two, three = Classes(), Classes.of(["bogus", "SN", "star"], "SN")
+    assert [verdict(two, p >= 0.5, p) for p in (0.2, 0.5)] == ["artifact", "candidate (a tie)"]
+    assert [verdict(two, p >= 0.9, p, 0.9) for p in (0.5, 0.9)] == ["artifact", "candidate (a tie)"]
+    assert [verdict(three, 1, p, at) for p, at in ((0.5, None), (0.5, 0.5))] == ["SN", "SN (a tie)"]
+
+
+@pytest.mark.parametrize("where", [0, 12])
+def test_every_map_is_of_the_class_at_the_threshold(tmp_path, stamps, where):
+    """Of explain, audit and view, the maps' file, the page and Python alike: few pass, or half of them."""
+    runs = [make_run(tmp_path / f"run-{seed}", "cap-mini", seed=seed) for seed in (1, 2)]
+    loaded = [load_model(run) for run in runs]
+    of_each = [rotinv.load(run) for run in runs]
+    opened = open_stamps_for(loaded[0], stamps)
+    at = [np.sort(clf.predict_proba(opened)[:, 1])[::-1][where].item() for clf in of_each]
+    for run, model, value in zip(runs, loaded, at, strict=True):
+        thresholds.store([run], [model], {0.01: value}, {"stamps": "x", "split": "test", "artifacts": 1})
+    classes = [clf.predict(opened, at_fpr=0.01) for clf in of_each]
+    assert [int(one.sum()) for one in classes] == [where + 1] * 2
+    assert any(np.any(one != clf.predict(opened)) for one, clf in zip(classes, of_each, strict=True))
+    fpr, index = ("--at-fpr", 0.01), ("--index", *range(24))
+    done = call("explain", runs[0], stamps, *index, "--compare", runs[1], *fpr, "--maps", tmp_path / "m.h5")
+    assert done.returncode == 0, done.stderr
+    _, answers = map_files.read(tmp_path / "m.h5")
+    named = re.findall(r"^  run-\d  (artifact|candidate)", done.stdout, re.MULTILINE)
+    wanted = [TWO.names[one[i]] for i in range(24) for one in classes]
+    assert named == wanted and done.stdout.count("classes at the threshold") == 2
+    for one, own, model, value in zip(answers, classes, loaded, at, strict=True):
+        np.testing.assert_array_equal(one.explained, own)
+        np.testing.assert_array_equal(one.predicted, own)
+        assert one.threshold == value
+        plain = study(get_kernels("cpu"), [model], opened, np.arange(24), Question()).answers[0]
+        same = plain.explained == own
+        np.testing.assert_array_equal(one.maps[same], plain.maps[same])
+        assert not np.array_equal(one.maps[~same], plain.maps[~same]) or same.all()
+    done = call("audit", runs[0], stamps, *index, *fpr, "--json")
+    told = json.loads(done.stdout)
+    assert [one["predicted"] for one in told["stamps"]] == list(classes[0]) and told["threshold"] == at[0]
+    found = of_each[0].audit(stamp(opened, 3), at_fpr=0.01, normalised=True)
+    assert found.predicted == classes[0][3] and f"(threshold {at[0]:.4g})" in str(found)
+    page = tmp_path / "v.html"
+    assert call("view", *runs, stamps, *index, *fpr, "--rule", "alpha2beta1", "--out", page).returncode == 0
+    assert re.findall(r'"predicted": ?"(artifact|candidate)', page.read_text()) == wanted
+
+
+def stamp(split, i):
+    """One stamp, scaled to 0-1."""
+    return prepare(split.raw(i, i + 1), split.normalisation, None)[0][0]
 
 
 def test_unequal_answers_are_told_apart(tmp_path, stamps):

@@ -162,6 +162,7 @@ class Classifier:
         rule: str = "alpha2beta1",
         target: str | int = "predicted",
         layer: str | int | None = None,
+        at_fpr: float | None = None,
         normalised: bool = False,
     ) -> Study:
         """What decisions rest on: the relevance of each pixel, by each network.
@@ -180,6 +181,9 @@ class Classifier:
             candidate.
         layer : str or int, optional
             A layer to look at in place of the stamps, by name or number.
+        at_fpr : float, optional
+            Each network's predicted class goes by its own threshold for this false positive rate, as of
+            `predict`, in place of 0.5.
         normalised : bool
             Whether the pixels are scaled to 0-1 already.
 
@@ -203,7 +207,8 @@ class Classifier:
         """
         question = Question(method, rule, target, None if layer is None else str(layer))
         split, indices = usable_stamps(self._models[0], stamps, normalised, "error")
-        return study(self._k, self._models, split, indices, question)
+        models = thresholds.at_fpr(self._folders, self._models, at_fpr)
+        return study(self._k, models, split, indices, question)
 
     def audit(
         self,
@@ -211,6 +216,7 @@ class Classifier:
         *,
         rule: str = "alpha2beta1",
         target: str | int = "predicted",
+        at_fpr: float | None = None,
         normalised: bool = False,
         exact: bool = False,
     ) -> Audit:
@@ -236,7 +242,7 @@ class Classifier:
         split, indices = usable_stamps(self._models[0], stamp, normalised, "error")
         if len(indices) != 1:
             raise UserError(f"an audit is of one stamp, not of {len(indices)}: give stamps[i]")
-        (model,) = self._models
+        (model,) = thresholds.at_fpr(self._folders, self._models, at_fpr)
         pixels = stamps_as_read(model, split, indices)
         question = Question(rule=rule, target=target)
         (found,) = audits(self._k, model, pixels, question, exact=exact)

@@ -16,7 +16,7 @@ from rotinv.metrics import rates
 from rotinv.nn.contract import Array, Kernels
 from rotinv.nn.devices import get_kernels
 from rotinv.nn.network import Network
-from rotinv.runs.model import Model, check_finite, unique_names, verdict_of
+from rotinv.runs.model import Model, check_finite, unique_names, verdict
 from rotinv.stamps.classes import TWO, Classes
 from rotinv.stamps.splits import Split
 from rotinv.system.errors import UserError
@@ -76,6 +76,10 @@ class Explanation:
         The class that each stamp's maps are of: the predicted one, unless another was asked for.
     maps : array (n, r, h, w, c), or (n, r, units) where a layer gives vectors
         r is 4 where the layer sees the four rotations, in their own orientation, and 1 where it does not.
+    classes : Classes
+        Their names, and which is the candidate.
+    threshold : float or None
+        The p(candidate) from which a stamp is called a candidate, where it is not the most probable class.
     """
 
     name: str
@@ -86,15 +90,17 @@ class Explanation:
     explained: NDArray[np.integer]
     maps: NDArray
     classes: Classes = TWO
+    threshold: float | None = None
 
     @property
     def predicted(self) -> NDArray[np.uint8]:
-        """The class (n,) of each stamp by this network: the most probable, a candidate from 0.5 on."""
-        return predicted_classes(self.logits, self.probability)
+        """The class (n,) of each stamp by this network: the most probable, a candidate from 0.5 or from the
+        threshold on."""
+        return predicted_classes(self.logits, self.probability, self.classes, self.threshold)
 
     def verdict(self, i: int) -> str:
         """The class of the i-th stamp by name."""
-        return verdict_of(self.classes, int(self.predicted[i]), self.probability[i])
+        return verdict(self.classes, int(self.predicted[i]), self.probability[i], self.threshold)
 
     @property
     def average(self) -> NDArray:
@@ -102,17 +108,27 @@ class Explanation:
         return average(self.maps)
 
 
-def predicted_classes(logits: NDArray, probability: NDArray) -> NDArray[np.uint8]:
-    """The classes (n,) that logits (n, classes) mean: of two the candidate where p(candidate), (n,), is at
-    least 0.5; of more the one of the largest logit."""
-    if logits.shape[1] == 2:
-        return rates.classify(probability)
-    return np.asarray(logits).argmax(axis=1).astype(np.uint8)
+def predicted_classes(
+    logits: NDArray, probability: NDArray, classes: Classes, threshold: float | None = None
+) -> NDArray[np.uint8]:
+    """The classes (n,) that logits (n, classes) mean: the candidate where p(candidate), (n,), is at least the
+    threshold, elsewhere the other of the largest logit. Without a threshold it is 0.5 of two classes; of more
+    the class is that of the largest logit."""
+    z = np.asarray(logits)
+    if threshold is None and len(classes) > 2:
+        return z.argmax(axis=1).astype(np.uint8)
+    others = np.where(np.arange(len(classes)) == classes.candidate, -np.inf, z).argmax(axis=1)
+    accepted = np.asarray(probability) >= (0.5 if threshold is None else threshold)
+    return np.where(accepted, classes.candidate, others).astype(np.uint8)
 
 
-def of_model(model: Model, target: str | int) -> str | int:
-    """A question's target with the number of a class in place of the name that the model gives it."""
-    return target if target in targets.TARGETS else model.config.classes.number(target)
+def of_model(model: Model, target: str | int) -> targets.Target:
+    """A question's target as the model means it: of the class that it has at its threshold, and with the
+    number of a class in place of its name."""
+    classes = model.config.classes
+    if target not in targets.TARGETS:
+        return classes.number(target)
+    return target if model.threshold is None else targets.AtThreshold(str(target), classes, model.threshold)
 
 
 def title(split: Split, index: int) -> str:
@@ -233,17 +249,23 @@ def deviations(
 def _joined(parts: Sequence[Explanation], name: str) -> Explanation:
     """Blocks of stamps as one, under a name."""
     columns = ("logits", "probability", "explained", "maps")
-    whole = {what: np.concatenate([getattr(part, what) for part in parts]) for what in columns}
-    return Explanation(name, parts[0].layer, parts[0].channels, **whole, classes=parts[0].classes)
+    logits, p, explained, maps = (np.concatenate([getattr(part, what) for part in parts]) for what in columns)
+    first = parts[0]
+    whole = logits, p, explained, maps, first.classes, first.threshold
+    return Explanation(name, first.layer, first.channels, *whole)
 
 
-def only_second_right(label: NDArray, first: NDArray, second: NDArray) -> NDArray[np.int64]:
-    """The places where the second model's class is right and the first's wrong, from p(candidate) of each.
+def only_second_right(
+    label: NDArray, first: NDArray, second: NDArray, thresholds: Sequence[float] = (0.5, 0.5)
+) -> NDArray[np.int64]:
+    """The places where the second model's class is right and the first's wrong, from p(candidate) of each
+    and their thresholds.
 
     Where the two differ most comes first: that is what their maps should explain; a first model that is
     wrong by a hair, at p = 0.49, tells little.
     """
-    wrong, right = rates.classify(first) != label, rates.classify(second) == label
+    wrong = rates.classify(first, thresholds[0]) != label
+    right = rates.classify(second, thresholds[1]) == label
     found = np.flatnonzero(wrong & right)
     apart = np.abs(np.asarray(second[found], np.float64) - np.asarray(first[found], np.float64))
     return found[np.argsort(-apart, kind="stable")]
@@ -260,9 +282,9 @@ def _trails(
     params, rule = k.asarray(model.params), composites.named(question.rule)
     for start in range(0, len(stamps), heatmaps.BATCH):
         block = slice(start, start + heatmaps.BATCH)
-        target: targets.Target = of_model(model, question.target)
-        if classes is not None and isinstance(target, str):
-            target = targets.OfClasses(target, classes[block])
+        target = of_model(model, question.target)
+        if classes is not None and question.target in targets.TARGETS:
+            target = targets.OfClasses(str(question.target), classes[block])
         x = k.asarray(stamps[block])
         try:
             found = heatmaps.trail(k, model.network, params, x, question.method, rule, target)
@@ -305,5 +327,5 @@ def _at(
         check_maps(k, model, relevance)
     layer = STAMPS if number is None else layer_names(model.network)[number]
     channels = tuple(model.config.channels) if own else ()
-    explained = explained.astype(np.uint8)
-    return Explanation(model.name, layer, channels, logits, probability, explained, maps, classes)
+    answer = logits, probability, explained.astype(np.uint8), maps
+    return Explanation(model.name, layer, channels, *answer, classes, model.threshold)

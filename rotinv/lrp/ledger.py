@@ -198,7 +198,7 @@ def audit_exactly(
             f"--exact: {count:,} multiply-adds a stamp exceed what fractions manage ({_EXACT_LIMIT:,}); "
             "train --arch cap-mini, or leave --exact out"
         )
-    if target == "probability":
+    if targets.name_of(target) == "probability":
         raise UserError("--exact: a probability is no fraction; choose another --target")
     k, reference = exact_kernels(), get_kernels("reference")
     twin = Network([composites.with_fractions(layer) for layer in network.layers], network.in_shape)

@@ -16,7 +16,7 @@ from rotinv.lrp.ledger import LINES, Entry
 from rotinv.lrp.trust import Trust, trust
 from rotinv.nn.contract import Kernels
 from rotinv.nn.devices import exact_kernels
-from rotinv.runs.model import Model, verdict_of
+from rotinv.runs.model import Model, at_threshold, verdict
 from rotinv.stamps.classes import TWO, Classes
 from rotinv.system.pictures import new_axes, new_figure, save
 from rotinv.system.tables import astropy_table
@@ -59,6 +59,10 @@ class Audit:
         Of each layer's relevance from the float64 reference's, in shares of the largest.
     exact : bool
         Whether all was computed in fractions.
+    classes : Classes
+        Their names, and which is the candidate.
+    threshold : float or None
+        The p(candidate) from which a stamp is called a candidate, where it is not the most probable class.
     """
 
     model: str
@@ -71,11 +75,14 @@ class Audit:
     deviations: list[float]
     exact: bool = False
     classes: Classes = TWO
+    threshold: float | None = None
 
     @property
     def predicted(self) -> int:
-        """The class that the network gives the stamp: the most probable, a candidate from 0.5 on."""
-        return int(predicted_classes(self.logits[None], np.array([self.probability]))[0])
+        """The class that the network gives the stamp: the most probable, a candidate from 0.5 or from the
+        threshold on."""
+        p = np.array([self.probability])
+        return int(predicted_classes(self.logits[None], p, self.classes, self.threshold)[0])
 
     @property
     def output(self) -> float:
@@ -87,8 +94,8 @@ class Audit:
         """The stamp, the class that the network gives it, and its label where that is known."""
         which = "the stamp" if self.index is None else f"stamp {self.index}"
         truth = "" if self.label is None else f", labelled {self.classes.names[self.label]}"
-        p = f"{self.probability:.6f}"
-        predicted = verdict_of(self.classes, self.predicted, self.probability)
+        p = f"{self.probability:.6f}{at_threshold(self.threshold)}"
+        predicted = verdict(self.classes, self.predicted, self.probability, self.threshold)
         return f"{which}: predicted {predicted}, {self.classes.p} {p}{truth}"
 
     def __str__(self) -> str:
@@ -212,7 +219,7 @@ def audits(
         index = None if indices is None else int(indices[i])
         label = None if labels is None else labels[i]
         about = model.name, question, index, label, logits, probability
-        yield Audit(*about, entries, deviations, exact, classes)
+        yield Audit(*about, entries, deviations, exact, classes, model.threshold)
 
 
 def _percent(share: float) -> str:

@@ -134,7 +134,8 @@ def header(one: Explanation, i: int, label: int | None) -> str:
     name = one.name if len(one.name) <= _LONGEST else f"{one.name[: _LONGEST - 1]}…"
     other = f"; maps of {one.classes.names[one.explained[i]]}" if one.explained[i] != predicted else ""
     p = one.probability[i]
-    return f"{name}{layer}\n{one.verdict(i)}{right}, {one.classes.p} = {p:.4g}{other}"
+    at = model.at_threshold(one.threshold)
+    return f"{name}{layer}\n{one.verdict(i)}{right}, {one.classes.p} = {p:.4g}{at}{other}"
 
 
 def draw_average(axes: "Axes", one: Explanation, i: int, channel: str | None = None) -> None:

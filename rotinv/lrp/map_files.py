@@ -3,7 +3,8 @@
 The root has `indices` and what else is known of the stamps, and the question as attributes. A group
 models/NAME for each model has `maps`, `average`, `logits`, `probability`, and `explained`, the class that
 each stamp's maps are of (see Explanation), and the attributes `layer` and `channels`; of other classes than
-artifact and candidate also `classes` and `candidate`.
+artifact and candidate also `classes` and `candidate`, and of a network that decides at a threshold of its own
+`threshold`.
 """
 
 import contextlib
@@ -41,6 +42,8 @@ class Writer:
             if one.classes != TWO:
                 group.attrs["classes"] = list(one.classes.names)
                 group.attrs["candidate"] = one.classes.names[one.classes.candidate]
+            if one.threshold is not None:
+                group.attrs["threshold"] = one.threshold
             for name in (*_ARRAYS, "average"):
                 _extend(group, name, getattr(one, name))
 
@@ -79,6 +82,7 @@ def read(path: str | Path) -> tuple[dict[str, NDArray[Any]], list[Explanation]]:
                 tuple(group.attrs["channels"]),
                 **{what: group[what][()] for what in _ARRAYS},
                 classes=_classes(group.attrs),
+                threshold=group.attrs.get("threshold"),
             )
             for name, group in file["models"].items()
         ]

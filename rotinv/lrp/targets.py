@@ -5,8 +5,9 @@
 "difference" is its logit less the runner-up's.
 
 The predicted class is the one that the program score gives: of two classes the candidate where p(candidate)
-is at least 0.5, so that equal logits, a tie, are a candidate; of more the most probable one. A caller who
-classifies at another threshold, or by a vote, names the classes himself (OfClasses).
+is at least 0.5, so that equal logits, a tie, are a candidate; of more the most probable one. It may be
+classified at another threshold (AtThreshold), and a caller who classifies by a vote names the classes himself
+(OfClasses).
 """
 
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from rotinv.metrics import rates
 from rotinv.nn.contract import Array, Kernels
+from rotinv.stamps.classes import Classes
 from rotinv.system.errors import UserError, did_you_mean
 
 TARGETS = ("predicted", "probability", "one", "difference")  # or a class, as a number
@@ -30,7 +32,16 @@ class OfClasses:
     classes: NDArray[np.integer]
 
 
-Target = str | int | np.integer | OfClasses
+@dataclass(frozen=True)
+class AtThreshold:
+    """One of TARGETS, of the class that `classes` has at a threshold of p(candidate)."""
+
+    name: str
+    classes: Classes
+    threshold: float
+
+
+Target = str | int | np.integer | OfClasses | AtThreshold
 
 
 def explained_classes(k: Kernels, logits: Array, target: Target) -> NDArray[np.integer]:
@@ -39,7 +50,7 @@ def explained_classes(k: Kernels, logits: Array, target: Target) -> NDArray[np.i
     count, classes = logits.shape
     if _is_class(target) and 0 <= target < classes:
         return np.full(count, target, np.int64)
-    name = _name(target)
+    name = name_of(target)
     if name not in TARGETS or (name == "difference" and classes < 2):
         known = ", ".join(map(str, range(classes)))
         meant = did_you_mean(name, TARGETS)
@@ -48,6 +59,8 @@ def explained_classes(k: Kernels, logits: Array, target: Target) -> NDArray[np.i
         )
     if isinstance(target, OfClasses):
         return target.classes
+    if isinstance(target, AtThreshold):
+        return target.classes.decide(k.to_host(k.softmax.forward(logits)), target.threshold)
     if classes != 2:
         return np.asarray(k.to_host(logits).argmax(axis=1))
     return rates.classify(k.to_host(k.softmax.forward(logits))[:, 1])
@@ -58,21 +71,21 @@ def of_same_classes(k: Kernels, logits: Array, target: Target) -> Target:
     mean another class where there is nearly a tie."""
     if _is_class(target):
         return target
-    return OfClasses(str(_name(target)), explained_classes(k, logits, target))
+    return OfClasses(str(name_of(target)), explained_classes(k, logits, target))
 
 
 def relevance(k: Kernels, logits: Array, target: Target) -> Array:
     """R at the logits (n, classes). Raises UserError for a target that the logits do not have."""
     z, r = k.to_host(logits), _signs(k, logits, target)
-    if _name(target) == "probability":
+    if name_of(target) == "probability":
         return k.asarray(r * k.to_host(k.softmax.forward(logits)))
-    return k.asarray(r if _name(target) == "one" else r * z)
+    return k.asarray(r if name_of(target) == "one" else r * z)
 
 
 def gradient(k: Kernels, logits: Array, target: Target) -> Array:
     """The derivative, by the logits (n, classes), of what the target names; of "one", that of the logit."""
     d = _signs(k, logits, target)
-    if _name(target) == "probability":
+    if name_of(target) == "probability":
         p = k.to_host(k.softmax.forward(logits))
         d = d * p - (d * p).sum(axis=1, keepdims=True) * p
     return k.asarray(d)
@@ -83,8 +96,9 @@ def _is_class(target: Target) -> TypeGuard[int | np.integer]:
     return isinstance(target, int | np.integer) and not isinstance(target, bool)
 
 
-def _name(target: Target) -> str | int | np.integer:
-    return target.name if isinstance(target, OfClasses) else target
+def name_of(target: Target) -> str | int | np.integer:
+    """One of TARGETS, or a class's number, whatever class is explained."""
+    return target.name if isinstance(target, OfClasses | AtThreshold) else target
 
 
 def _signs(k: Kernels, logits: Array, target: Target) -> NDArray:
@@ -97,7 +111,7 @@ def _signs(k: Kernels, logits: Array, target: Target) -> NDArray:
         )
     d = np.zeros_like(z)
     d[rows, explained_classes(k, logits, target)] = 1
-    if _name(target) == "difference":
+    if name_of(target) == "difference":
         others = np.where(d == 1, -np.inf, z)
         d[rows, others.argmax(axis=1)] = -1
     return d

@@ -11,23 +11,23 @@ from numpy.typing import NDArray
 from rotinv.nn.network import Network
 from rotinv.runs import checkpoints
 from rotinv.runs.folder import BEST_FILE, Config, read_config, write_config
-from rotinv.stamps.classes import TWO, Classes
+from rotinv.stamps.classes import Classes
 from rotinv.stamps.pixels import prepare
 from rotinv.stamps.splits import Split, bad_pixels
 from rotinv.stamps.store import open_stamps
 from rotinv.system.errors import UserError
 
 
-def verdict(probability: float, threshold: float = 0.5) -> str:
-    """The class of a p(candidate) by name; at the threshold itself it is a candidate, and named a tie."""
-    name = TWO.names[int(probability >= threshold)]
-    return f"{name} (a tie)" if probability == threshold else name
+def verdict(classes: Classes, predicted: int, probability: float, threshold: float | None = None) -> str:
+    """The predicted class by name. Where p(candidate) is the threshold itself, or of two classes both are as
+    probable, it is named a tie."""
+    limit = 0.5 if threshold is None and len(classes) == 2 else threshold
+    return f"{classes.names[predicted]} (a tie)" if probability == limit else classes.names[predicted]
 
 
-def verdict_of(classes: Classes, predicted: int, probability: float) -> str:
-    """The predicted class by name, with p(candidate); of two classes with equal logits it is named a tie."""
-    tie = len(classes) == 2 and probability == 0.5
-    return f"{classes.names[predicted]} (a tie)" if tie else classes.names[predicted]
+def at_threshold(threshold: float | None) -> str:
+    """What is said beside a p(candidate) of the threshold, where a class goes by one."""
+    return "" if threshold is None else f" (threshold {threshold:.4g})"
 
 
 def check_finite(who: str, what: str, *arrays: NDArray) -> None:
@@ -41,12 +41,17 @@ def check_finite(who: str, what: str, *arrays: NDArray) -> None:
 
 @dataclass(frozen=True)
 class Model:
-    """A trained network: its parameters are on the host."""
+    """A trained network: its parameters are on the host.
+
+    With a `threshold` it calls a stamp a candidate from that p(candidate) on, in place of the most probable
+    class.
+    """
 
     name: str
     config: Config
     network: Network
     params: np.ndarray
+    threshold: float | None = None
 
 
 def load_model(folder: str | Path) -> Model:

@@ -3,6 +3,7 @@
 import math
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -93,6 +94,15 @@ def both_classes(scores: Mapping[str, Scores]) -> bool:
     stamps."""
     label = next(iter(scores.values())).label
     return 0 < int(label.sum()) < len(label)
+
+
+def at_fpr(folders: Sequence[str | Path], models: Sequence[Model], fpr: float | None) -> list[Model]:
+    """Models that each decide at their own threshold for an FPR, as `find` finds it; as they are without
+    one."""
+    if fpr is None:
+        return list(models)
+    pairs = zip(folders, models, strict=True)
+    return [replace(model, threshold=find([folder], [model], fpr)) for folder, model in pairs]
 
 
 def find(folders: Sequence[str | Path], models: Sequence[Model], fpr: float) -> float:

@@ -16,6 +16,7 @@ from rotinv.lrp.viewer.fragments import Blobs, Document, packed, section
 from rotinv.nn.contract import Kernels
 from rotinv.runs.model import (
     Model,
+    at_threshold,
     channel_title,
     check_indices,
     stamps_as_read,
@@ -87,7 +88,7 @@ def _answers(
         yield {
             "predicted": block[0].verdict(i),
             "right": None if label is None else predicted == label,
-            "probability": f"{block[0].probability[i]:.4g}",
+            "probability": f"{block[0].probability[i]:.4g}{at_threshold(block[0].threshold)}",
             "output": f"{audit.output:.6g}",
             "ledger": audit.cells(),
             "trust": str(audit.trust) if audit.output else "",
