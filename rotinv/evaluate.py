@@ -90,7 +90,7 @@ def _unlabelled(models: list[Model], paths: list[Path], options: argparse.Namesp
     """The scores of alerts without labels, those of each model and of their vote, and the survey's own."""
     profiles = tuple(read_profile(path) for path in options.profile)
     source = sources.open_source(models[0], paths, options.split, profiles)
-    scorer = Scorer(get_kernels(options.device, options.threads), models, Threshold())
+    scorer = Scorer(get_kernels(options.device, options.threads, options.precision), models, Threshold())
     with tqdm(total=len(source), unit="stamps", disable=not cli.progress_wanted()) as bar:
         found = score_unlabelled(scorer, source, bar.update)
     cli.warn(*first_of(source.problems))
@@ -186,7 +186,7 @@ def _read(path: Path, options: argparse.Namespace) -> dict[str, Scores] | Unlabe
 
 def _scored(models: list[Model], split: Split, options: argparse.Namespace) -> dict[str, Scores]:
     """Each model's scores of the stamps, by its name, and those of their vote where there are several."""
-    k = get_kernels(options.device, options.threads)
+    k = get_kernels(options.device, options.threads, options.precision)
     indices = usable(split, options.on_bad, progress=cli.progress_wanted())
     with tqdm(total=len(models) * len(indices), unit="stamps", disable=not cli.progress_wanted()) as bar:
         return labelled_scores(k, models, split, indices, bar.update)
@@ -300,6 +300,7 @@ def _parser() -> cli.Parser:
     cli.add_overwrite(parser)
     add("--on-bad", choices=("error", "drop"), default="error", help="NaN or infinite pixels, or scores")
     cli.add_device(parser)
+    cli.add_precision(parser)
     return parser
 
 

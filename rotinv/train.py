@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from rotinv import cli
 from rotinv.nn import architectures
-from rotinv.nn.devices import get_kernels
+from rotinv.nn.devices import TRAINED, get_kernels
 from rotinv.runs import augmentation, finetuning, observers, training, trials
 from rotinv.runs.folder import (
     BALANCES,
@@ -205,7 +205,7 @@ def _parser() -> cli.Parser:
     parser.add_argument("--out", type=Path, help="the run's folder (default: the next free runs/ARCH-N)")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in DIR")
     cli.add_device(parser)
-    cli.add_precision(parser)
+    cli.add_precision(parser, TRAINED)
     parser.add_argument("--seed", type=cli.integer(0, 2**63 - 1), default=0, help="weights, order, dropout")
     text = "train so many models, of seeds that follow one another: at once on a GPU"
     parser.add_argument("--trials", type=cli.integer(1), default=1, metavar="N", help=text)

@@ -23,7 +23,7 @@ def forward(on, x, w, b, pad, slope, pool):
     index = on.empty(y.shape, np.uint8) if pool == 2 else None
     rows = n * (p // pool) * (q // pool) * pool * pool
     sizes = rows, height, width, c, size, p, q, o
-    _product(on, "forward", on.precision, rows, o, x, w, b, y, index, pad, slope, pool, *sizes)
+    _product(on, "forward", on.of_products, rows, o, x, w, b, y, index, pad, slope, pool, *sizes)
     return y, index
 
 
@@ -51,7 +51,7 @@ def backward(on, x, w, y, index, dy, pad, slope, dw, db, wanted):
 def backward_input(on, dz, w, pad, shape):
     dx = on.empty(shape)
     rows, sizes = _adjoint_sizes(dz, w, shape)
-    _product(on, "backward_input", on.precision, rows, shape[3], dz, w, dx, pad, rows, *sizes)
+    _product(on, "backward_input", on.of_products, rows, shape[3], dz, w, dx, pad, rows, *sizes)
     return dx
 
 
@@ -65,7 +65,7 @@ def backward_params(on, x, dz, pad, dw, db):
     rows_of_split = -(-rows // (splits * _DEPTH)) * _DEPTH
     splits = -(-rows // rows_of_split)
     partial = on.empty((splits, size * size * c + 1, o))
-    name = f"conv2d_gradients{_suffix(on.precision)}_{columns}"
+    name = f"conv2d_gradients{_suffix(on.of_products)}_{columns}"
     sizes = rows, rows_of_split, height, width, c, size, p, q, o
     on.launch(name, (*tiles, splits), 128, x, dz, partial, pad, *sizes)
     blocks = -(-(dw.size + o) // _SUMMED)

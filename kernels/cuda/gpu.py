@@ -18,6 +18,7 @@ from rotinv.kernels.cuda import launch
 
 _TENSOR_CORES = 80  # compute capability from which there is tf32
 _OLDEST = 70
+_SHARED_UNASKED = 48 * 1024  # bytes of shared memory that a block may have without asking
 
 
 _thread = threading.local()
@@ -34,10 +35,18 @@ class Gpu(launch.Device):
 
     def __init__(self, precision):
         capability = _capability()
-        super().__init__("fp32" if capability < _TENSOR_CORES else precision)
+        attributes = cupy.cuda.Device().attributes
+        super().__init__(
+            "fp32" if capability < _TENSOR_CORES else precision, attributes["MaxSharedMemoryPerBlockOptin"]
+        )
         self._stream = _stream_of_thread()
         self._uploads = {np.dtype(kind): _Upload(kind) for kind in (np.float32, np.int32, np.uint64)}
-        families = [name for name in launch.FAMILIES if capability >= _TENSOR_CORES or "_tf32" not in name]
+        families = [
+            name
+            for name in launch.FAMILIES
+            if capability >= _TENSOR_CORES or not launch.on_tensor_cores(name)
+        ]
+        self._given_shared: set[str] = set()  # kernels that were allowed more shared memory than usual
         self._functions = {name: f for family in families for name, f in _compiled(family).items()}
 
     def _use_stream(self):
@@ -50,9 +59,14 @@ class Gpu(launch.Device):
         self._use_stream()  # CuPy reuses freed memory in the order of the current stream
         return cupy.empty(shape, dtype)
 
-    def _run(self, name, grid, threads, args):
+    def _run(self, name, grid, threads, shared, args):
         self._use_stream()
-        self._functions[name](grid, (threads,), tuple(args))
+        function = self._functions[name]
+        if shared > _SHARED_UNASKED and name not in self._given_shared:
+            function.max_dynamic_shared_size_bytes = shared
+            function.preferred_shared_memory_carveout = 100  # per cent: else fewer blocks run at once
+            self._given_shared.add(name)
+        function(grid, (threads,), tuple(args), shared_mem=shared)
 
     def to_host(self, array):
         """A NumPy array; waits until the array has been computed."""

@@ -4,8 +4,10 @@ source.
 A device `on` is a GPU (gpu.py) or its emulation (tests/cuda_emulation). Its kernels are called as
     on.launch("conv2d_forward_64", blocks, threads, *args)
 where `blocks` is a number or a tuple of up to three. An array may be None, which becomes a null pointer.
+Kernels with DYNAMIC_SHARED also take `shared`, its bytes.
 """
 
+import copy
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +23,7 @@ _TYPES = {
     "float": np.float32,
     "int": np.int32,
     "unsigned char": np.uint8,
+    "unsigned short": np.float16,  # a half's bits: NVRTC has no header for halves
     "unsigned long long": np.uint64,
 }
 _KERNEL = re.compile(
@@ -66,6 +69,11 @@ def source(family: str) -> str:
     return expanded(SOURCES / f"{family}.cu")
 
 
+def on_tensor_cores(family: str) -> bool:
+    """Whether a family's kernels are for GPUs from sm_80 on, which have tensor cores for tf32."""
+    return "mma.sync" in source(family)
+
+
 def declarations(family: str) -> dict[str, Declaration]:
     """The kernels of a family by name. Their parameters may be written as a macro."""
     text = re.sub(r"//.*", "", source(family)).replace("\\\n", " ")
@@ -89,17 +97,31 @@ def _parameter(kernel: str, text: str) -> Parameter:
 class Device:
     """What launches need of a device, over an array module `xp` with NumPy's interface.
 
-    `precision` is that of the products that may be rounded: "fp32", or "tf32" (tensor cores).
+    `precision` is that of the products that may be rounded: "fp32", or on tensor cores "tf32", or "fp16"
+    where a kernel has it and tf32 elsewhere. `most_shared` is how many bytes of shared memory a block may
+    have.
     """
 
     xp: Any
     precision: str
+    most_shared: int
 
-    def __init__(self, precision: str) -> None:
-        self.precision = precision
+    def __init__(self, precision: str, most_shared: int) -> None:
+        self.precision, self.most_shared = precision, most_shared
         self.declared = {
             name: declaration for family in FAMILIES for name, declaration in declarations(family).items()
         }
+
+    @property
+    def of_products(self) -> str:
+        """The precision of products that have no kernel in halves: "fp32" or "tf32"."""
+        return "fp32" if self.precision == "fp32" else "tf32"
+
+    def in_precision(self, precision: str) -> "Device":
+        """The same device with another precision."""
+        other = copy.copy(self)
+        other.precision = precision
+        return other
 
     def empty(self, shape: Any, dtype: Any = np.float32) -> Any:
         """A fresh array, not filled."""
@@ -134,7 +156,7 @@ class Device:
         """Bytes of the device's memory that a data set may take."""
         raise NotImplementedError
 
-    def launch(self, name: str, blocks: Any, threads: int, *args: Any) -> None:
+    def launch(self, name: str, blocks: Any, threads: int, *args: Any, shared: int = 0) -> None:
         """Run a kernel.
 
         Raises TypeError or ValueError for arguments that do not fit its declaration, and MemoryError if an
@@ -152,7 +174,7 @@ class Device:
         pairs = zip(declaration.parameters, args, strict=True)
         held = [self._held(name, parameter, value) for parameter, value in pairs]
         if min(grid) > 0:
-            self._run(name, grid, threads, held)
+            self._run(name, grid, threads, shared, held)
 
     def _held(self, kernel: str, parameter: Parameter, value: Any) -> Any:
         """An argument as the kernel takes it. Correct arguments are checked quickly, since the GPU waits for
@@ -179,7 +201,7 @@ class Device:
         got = f"{value.dtype} of {type(value).__module__}" if hasattr(value, "dtype") else repr(value)
         return TypeError(f"{where} is an array of {parameter.dtype} on the device, got {got}")
 
-    def _run(self, name: str, grid: tuple[int, ...], threads: int, args: list[Any]) -> None:
+    def _run(self, name: str, grid: tuple[int, ...], threads: int, shared: int, args: list[Any]) -> None:
         raise NotImplementedError
 
     def repeated(self, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -52,7 +52,9 @@ def library() -> ctypes.CDLL | None:
 
 def families(architecture: str) -> list[str]:
     """The names of the sources that compile for an architecture."""
-    return [name for name in launch.FAMILIES if architecture >= TENSOR_CORES or not name.endswith("_tf32")]
+    return [
+        name for name in launch.FAMILIES if architecture >= TENSOR_CORES or not launch.on_tensor_cores(name)
+    ]
 
 
 def compiled(family: str, text: str, architecture: str) -> list[Resources]:

@@ -40,7 +40,7 @@ class Plan:
     shard: int
     device: str
     threads: int | None
-    precision: str
+    precision: str | None
     split: str | None
     profiles: tuple[Profile, ...] = ()  # the user's own descriptions of surveys
 

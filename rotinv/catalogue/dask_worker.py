@@ -34,7 +34,7 @@ class Plugin(WorkerPlugin):
         self,
         device: str,
         threads: int | None,
-        precision: str,
+        precision: str | None,
         models: Sequence[Model],
         threshold: Threshold,
         calibrator: Calibrator | None,

@@ -16,7 +16,7 @@ from rotinv.classifier.inputs import ARRAY, check_on_bad, store_of_arrays
 from rotinv.classifier.loading import load
 from rotinv.nn import architectures
 from rotinv.nn.contract import Kernels
-from rotinv.nn.devices import PRECISIONS, get_kernels
+from rotinv.nn.devices import PRECISIONS, TRAINED, get_kernels
 from rotinv.runs import augmentation, finetuning, training, trials
 from rotinv.runs.folder import Config, create_run_folder, read_config
 from rotinv.runs.history import Row
@@ -54,7 +54,7 @@ def fit(
     candidate: str | None = None,
     device: str = "cpu",
     threads: int | None = None,
-    precision: str = PRECISIONS[0],
+    precision: str | None = None,
 ) -> Classifier:
     """Train a network, and load it with the weights of its best validation.
 
@@ -103,7 +103,7 @@ def fit(
     candidate : str, optional
         Of more than two classes the one that is searched for.
     device, threads, precision
-        As of `load`.
+        As of `load`; networks are not trained in "fp16".
 
     Returns
     -------
@@ -133,6 +133,10 @@ def fit(
     _check_channels(channels)
     named = _classes(classes, candidate)
     architectures.build(arch)  # an unknown name is told before a folder is made
+    if precision in PRECISIONS and precision not in TRAINED:
+        raise UserError(
+            f"precision {precision}: is for scoring; train in tf32 or fp32, and load the run with it"
+        )
     k = get_kernels(device, threads, precision)
     place = None if out is None else Path(out)
     configure = partial(

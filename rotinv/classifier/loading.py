@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rotinv.classifier.classifier import Classifier
-from rotinv.nn.devices import PRECISIONS, get_kernels
+from rotinv.nn.devices import get_kernels
 from rotinv.runs.model import open_models
 from rotinv.system.errors import UserError
 
@@ -14,7 +14,7 @@ def load(
     *,
     device: str = "cpu",
     threads: int | None = None,
-    precision: str = PRECISIONS[0],
+    precision: str | None = None,
 ) -> Classifier:
     """Load a trained run, or several, which vote by majority.
 
@@ -26,8 +26,9 @@ def load(
         "cpu", "cuda" or "reference" (float64, slow).
     threads : int, optional
         Of the device "cpu"; all by default.
-    precision : str
-        Of the device "cuda": "tf32" or "fp32". Relevance is float32 always.
+    precision : str, optional
+        Of the scores on the device "cuda": "tf32" (the default), "fp32" or "fp16". Relevance is float32
+        always.
 
     Returns
     -------

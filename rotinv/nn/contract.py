@@ -17,6 +17,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from rotinv.nn.depth_first import ChainKernels
+
 Array = Any  # numpy.ndarray on reference and cpu, cupy.ndarray on cuda
 
 
@@ -285,6 +287,10 @@ class Kernels:
     repeated: Callable[[Callable[..., Any]], Callable[..., Any]]
     batch: int  # how many stamps are scored together
     streams: bool  # whether threads, each with its own Kernels, compute at the same time
+    chain: ChainKernels | None = None  # scoring depth first, on devices that have it
+    # The same device without the halves of precision "fp16", for stamps that overflow them; None of other
+    # precisions.
+    in_float32: "Kernels | None" = None
     source: Callable[[], "Kernels"] | None = None  # gives them in another process; None: they cannot go there
 
     def __reduce__(self) -> tuple[Callable[[], "Kernels"], tuple[()]]:

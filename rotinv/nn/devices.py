@@ -16,10 +16,11 @@ from rotinv.system import scratch
 from rotinv.system.errors import UserError, not_known
 
 DEVICES = ("cpu", "cuda", "reference")
-PRECISIONS = ("tf32", "fp32")
+PRECISIONS = ("tf32", "fp32", "fp16")
+TRAINED = PRECISIONS[:2]  # those that networks are trained in
 
 
-def get_kernels(device: str, threads: int | None = None, precision: str = "fp32") -> Kernels:
+def get_kernels(device: str, threads: int | None = None, precision: str | None = "fp32") -> Kernels:
     """The kernels of a device: what computes, below all layers.
 
     Parameters
@@ -28,9 +29,10 @@ def get_kernels(device: str, threads: int | None = None, precision: str = "fp32"
         "cpu" (Numba, float32), "reference" (NumPy, float64, slow) or "cuda" (float32, tf32).
     threads : int, optional
         Of cpu; all by default.
-    precision : str
-        Of cuda: "tf32" lets training and scoring multiply on tensor cores, where there are any; relevance is
-        float32 always.
+    precision : str, optional
+        Of cuda: "tf32" lets training and scoring multiply on tensor cores, where there are any, and "fp16"
+        does so with half-precision numbers where there is a kernel for it: both have 10 bits of mantissa.
+        Relevance is float32 always. Other devices have "fp32" only. None is tf32 on cuda, fp32 elsewhere.
 
     Returns
     -------
@@ -48,8 +50,7 @@ def get_kernels(device: str, threads: int | None = None, precision: str = "fp32"
     >>> k.device, k.dtype
     ('reference', dtype('float64'))
     """
-    if precision not in PRECISIONS:
-        raise not_known("precision", precision, PRECISIONS)
+    precision = _checked_precision(device, precision)
     source = partial(_get_again, device, threads, precision)
     if device == "cuda":
         return replace(cuda_kernels("cuda", _gpu(precision)), source=source)
@@ -75,10 +76,24 @@ def get_kernels(device: str, threads: int | None = None, precision: str = "fp32"
     )
 
 
+def _checked_precision(device: str, precision: str | None) -> str:
+    if precision is None:
+        return PRECISIONS[0] if device == "cuda" else "fp32"
+    if precision not in PRECISIONS:
+        raise not_known("precision", precision, PRECISIONS)
+    if device in DEVICES and device != "cuda" and precision != "fp32":
+        raise UserError(
+            f"--precision {precision}: the device {device} computes in fp32 only; use --device cuda"
+        )
+    return precision
+
+
 def cuda_kernels(device: str, on: Any) -> Kernels:
     """The CUDA kernels on `on`: a GPU (kernels/cuda/gpu.py), or what stands for one in tests."""
     modules = _families("cuda")
-    resident = importlib.import_module("rotinv.kernels.cuda.resident")
+    resident, chain = (
+        importlib.import_module(f"rotinv.kernels.cuda.{name}") for name in ("resident", "chain")
+    )
     return Kernels(
         device=device,
         dtype=np.dtype(np.float32),
@@ -91,6 +106,8 @@ def cuda_kernels(device: str, on: Any) -> Kernels:
         repeated=on.repeated,
         batch=2000,
         streams=True,
+        chain=None if on.precision == "fp32" else _bound(chain, on),
+        in_float32=cuda_kernels(device, on.in_precision("fp32")) if on.precision == "fp16" else None,
         **_checked({name: _bound(module, on) for name, module in modules.items()}, np.dtype(np.float32)),
     )
 

@@ -13,7 +13,8 @@ import numpy as np
 from scipy import stats
 
 from rotinv.nn.contract import Array, Kernels
-from rotinv.nn.layers import SCORE, Layer, Mode, Params, Shape
+from rotinv.nn.forms import form_of
+from rotinv.nn.layers import SCORE, Layer, Mode, Params, Score, Shape
 from rotinv.system.errors import UserError
 
 Tape = list[Any]  # what each layer saved, in the order of the layers
@@ -48,6 +49,7 @@ class Network:
             shape, params = layer.init(shape)
             self.out_shapes.append(shape)
             self.param_shapes.append(params)
+        self.form = form_of(self.layers, self.in_shape)
         self.size = sum(math.prod(s) for params in self.param_shapes for s in params.values())
 
     def initial(self, init: str, seed: int) -> np.ndarray:
@@ -110,9 +112,18 @@ class Network:
         (2, 2)
         """
         self._check(k, params, x)
+        if isinstance(mode, Score) and (found := self._depth_first(k, params, x, each=False)):
+            return found.logits
         for layer, p in zip(self.layers, self.views(params), strict=True):
             x, _ = layer.forward(k, p, x, mode)
         return x
+
+    def _depth_first(self, k: Kernels, params: Array, x: Array, each: bool) -> Rotations | None:
+        """The stamps' scores, where the device has a kernel for the whole network."""
+        if k.chain is None or self.form is None or not k.chain.takes(self.form):
+            return None
+        weights = [(p["w"], p["b"]) for p in self.views(params) if p]
+        return Rotations(*k.chain.forward(self.form, x, weights, each))
 
     def record(self, k: Kernels, params: Array, x: Array, mode: Mode) -> tuple[Array, Tape]:
         """The logits as `forward` gives them, and what each layer saved for its backward pass."""
@@ -187,6 +198,8 @@ class Network:
         Raises UserError if the network has no cyclic layer: it has one orientation only.
         """
         self._check(k, params, x)
+        if found := self._depth_first(k, params, x, each=True):
+            return found
         n = len(x)
         alone: Array = None
         units = x

@@ -65,8 +65,8 @@ class Place:
         """A path below the folder."""
         return path.relative_to(self.folder).as_posix()
 
-    def kernels(self, precision: str = "fp32") -> Kernels:
-        """The device's kernels."""
+    def kernels(self, precision: str | None = "fp32") -> Kernels:
+        """The device's kernels; without a precision, those that are fastest for training and scoring."""
         return get_kernels(self.device, self.threads, precision)
 
     def model(self, arch: str, trial: int = 1) -> Model:

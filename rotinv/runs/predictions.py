@@ -108,7 +108,11 @@ def class_probabilities(k: Kernels, network: Network, params: Array, stamps: NDA
     """
 
     def forward(batch: NDArray[np.float32]) -> NDArray:
-        return _probabilities(k, network.forward(k, params, k.asarray(batch)))
+        logits = network.forward(k, params, k.asarray(batch))
+        p = _probabilities(k, logits)
+        if k.in_float32 and (over := _overflowed(k, logits)).any():
+            p[over] = class_probabilities(k.in_float32, network, params, batch[over])
+        return p
 
     none = np.zeros((0, *network.out_shapes[-1]), k.dtype)
     return _checked(np.concatenate([none, *_batches(stamps, k.batch, forward)]))
@@ -143,7 +147,11 @@ def score_rotations(
         logits, each, units = network.forward_rotations(k, params, k.asarray(batch))
         z = k.to_host(each)
         margin = z[:, :, candidate] - np.delete(z, candidate, axis=2).max(axis=2)
-        return RotationScores(_probabilities(k, logits), margin, k.to_host(units))
+        found = RotationScores(_probabilities(k, logits), margin, k.to_host(units))
+        if k.in_float32 and (over := _overflowed(k, logits, each)).any():
+            again = score_rotations(k.in_float32, network, params, batch[over], candidate)
+            found.probabilities[over], found.margins[:, over], found.units[over] = again
+        return found
 
     (classes,), width = network.out_shapes[-1], network.out_shapes[-2][-1]
     none = RotationScores(*(np.zeros(shape, k.dtype) for shape in ((0, classes), (4, 0), (0, width))))
@@ -169,6 +177,16 @@ def score_with_rotation_std(
 def _checked(probability: NDArray) -> NDArray:
     check_finite("the network", "probabilities", probability)
     return probability
+
+
+def _overflowed(k: Kernels, *logits: Array) -> NDArray[np.bool_]:
+    """The stamps with logits (…, n, classes) that are not finite, which are scored again in float32.
+
+    A device that multiplies halves gives such logits where a number overflowed. A stamp's score does not
+    depend on those that it is scored with, nor on theirs that are scored again.
+    """
+    finite = [np.isfinite(k.to_host(z)).all(axis=-1) for z in logits]
+    return ~np.logical_and.reduce([each.all(axis=0) if each.ndim > 1 else each for each in finite])
 
 
 def _probabilities(k: Kernels, logits: Array) -> NDArray:

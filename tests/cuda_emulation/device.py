@@ -6,9 +6,9 @@ import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,8 +17,9 @@ from rotinv.nn.contract import Kernels
 from rotinv.nn.devices import cuda_kernels
 
 HERE = Path(__file__).resolve().parent
-ORDERS = ("forward", "reverse", "random")
+ORDERS = ("forward", "reverse", "random", "first warp", "last warp")  # fibers.h tells what they are
 FLAGS = ("-std=c++17", "-O2", "-ffp-contract=off", "-g1", "-fPIC", "-shared", "-w")
+MOST_SHARED = 227 * 1024  # bytes of a block's shared memory on sm_90
 _ONE_AT_A_TIME = threading.Lock()  # there is one emulated processor
 NAN_BYTE = 0xFF  # float32 of such bytes is NaN
 
@@ -32,8 +33,17 @@ def why_not() -> str:
     return ""
 
 
+class Wavefronts(NamedTuple):
+    """Of a line's accesses to shared memory: bytes of a lane, stores?, wavefronts, the least."""
+
+    size: int
+    store: int
+    found: int
+    least: int
+
+
 class EmulatedDevice(launch.Device):
-    """A device whose threads run one after another, in an order that is forward, reverse or random.
+    """A device whose threads run one after another, in one of ORDERS.
 
     `changed` puts other text in place of a family's source (the emulator's own tests seed defects with it);
     `flags` are more of g++'s.
@@ -47,8 +57,9 @@ class EmulatedDevice(launch.Device):
         order: str = "forward",
         changed: dict[str, str] | None = None,
         flags: Sequence[str] = (),
+        most_shared: int = MOST_SHARED,
     ) -> None:
-        super().__init__(precision)
+        super().__init__(precision, most_shared)
         self.order, self._flags, self.changed = order, tuple(flags), changed or {}
         self.launched: set[str] = set()
         self._libraries: dict[str, ctypes.CDLL] = {}
@@ -77,17 +88,18 @@ class EmulatedDevice(launch.Device):
     def to_host(self, array: np.ndarray) -> np.ndarray:
         return np.array(array)
 
-    def _run(self, name: str, grid: tuple[int, ...], threads: int, args: list[Any]) -> None:
+    def _run(self, name: str, grid: tuple[int, ...], threads: int, shared: int, args: list[Any]) -> None:
         _check_apart(name, self.declared[name].parameters, args)
         if self._recorded is not None:
-            self._recorded.append((name, grid, threads, args))
+            self._recorded.append((name, grid, threads, shared, args))
         self.launched.add(name)
         keep = [_as_c(value) for value in args]
         pointers = (ctypes.c_void_p * len(keep))(*[ctypes.addressof(value) for value in keep])
         run = getattr(self._library(self.declared[name].family), f"run_{name}")
         run.restype = ctypes.c_char_p
+        order = ORDERS.index(self.order)
         with _ONE_AT_A_TIME:
-            failure = run((ctypes.c_uint * 3)(*grid), threads, ORDERS.index(self.order), pointers)
+            failure = run((ctypes.c_uint * 3)(*grid), threads, shared, order, pointers)
         if failure:
             raise EmulationError(f"{name}: {failure.decode()}")
 
@@ -104,11 +116,23 @@ class EmulatedDevice(launch.Device):
                 return captured["outputs"]
             for held, value in zip(captured["inputs"], args, strict=True):
                 held[...] = value
-            for name, grid, threads, given in captured["launches"]:
-                self._run(name, grid, threads, given)
+            for launched in captured["launches"]:
+                self._run(*launched)
             return captured["outputs"]
 
         return call
+
+    def counted(self, family: str, run: Callable[[], object]) -> dict[int, Wavefronts]:
+        """The wavefronts of shared memory in what a family's kernels do while `run` runs, by source line."""
+        library = self._library(family)
+        library.emu_count(1)
+        try:
+            run()
+            rows = (ctypes.c_uint64 * 5 * library.emu_counts(None, 0))()
+            library.emu_counts(rows, len(rows))
+        finally:
+            library.emu_count(0)
+        return {line: Wavefronts(*row) for line, *row in rows}
 
     def _library(self, family: str) -> ctypes.CDLL:
         if family not in self._libraries:
@@ -129,7 +153,12 @@ def emulated(precision: str = "fp32", order: str = "forward", **more: Any) -> Ke
 def built(family: str, text: str, flags: Sequence[str] = ()) -> Path:
     """The shared library of a family's source, compiled once for each of its states."""
     program = "\n".join([f'#line 1 "{family}.cu"', text, *_trampolines(family)])
-    parts = [program, *((HERE / name).read_text() for name in ("shim.h", "fibers.h")), *FLAGS, *flags]
+    parts = [
+        program,
+        *((HERE / name).read_text() for name in ("shim.h", "fibers.h", "counts.h", "machine.h")),
+        *FLAGS,
+        *flags,
+    ]
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rotinv" / "cuda-emulation"
     path = cache / f"{family}-{key}.so"
@@ -153,8 +182,9 @@ def _trampolines(family: str) -> list[str]:
         types = [_C_TYPES[p.dtype] + ("*" if p.is_array else "") for p in parameters]
         args = ", ".join(f"*({kind}*)args[{i}]" for i, kind in enumerate(types))
         found.append(
-            f'extern "C" const char* run_{name}(const unsigned* grid, unsigned block, int how, void** args)'
-            f" {{ return emu::run(grid, block, how, 1, [&] {{ {name}({args}); }}); }}"
+            f'extern "C" const char* run_{name}'
+            "(const unsigned* grid, unsigned block, unsigned shared, int how, void** args)"
+            f" {{ return emu::run(grid, block, shared, how, [&] {{ {name}({args}); }}); }}"
         )
     return found
 
@@ -163,6 +193,7 @@ _C_TYPES = {
     np.dtype(np.float32): "float",
     np.dtype(np.int32): "int",
     np.dtype(np.uint8): "unsigned char",
+    np.dtype(np.float16): "unsigned short",
     np.dtype(np.uint64): "unsigned long long",
 }
 

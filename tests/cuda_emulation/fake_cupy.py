@@ -12,7 +12,7 @@ import weakref
 
 import numpy as np
 
-from cuda_emulation.device import EmulatedDevice
+from cuda_emulation.device import MOST_SHARED, EmulatedDevice
 
 _thread = threading.local()  # what is each thread's own: stream, memory pool, launches that are captured
 
@@ -161,9 +161,9 @@ class RawModule:
         self._device = EmulatedDevice()
 
     def get_function(self, name):
-        def kernel(grid, block, args):
+        def kernel(grid, block, args, shared_mem=0):
             def run():
-                self._device._run(name, grid, block[0], [bare(value) for value in args])
+                self._device._run(name, grid, block[0], shared_mem, [bare(value) for value in args])
 
             launched_on.append(_thread.stream)
             run() if _captured() is None else _captured().append(run)
@@ -203,7 +203,11 @@ def modules(devices=1, capability="90", failure=None, compile_error=None, load_e
     cuda = types.SimpleNamespace(
         runtime=runtime,
         compiler=types.SimpleNamespace(CompileException=CompileException),
-        Device=lambda: types.SimpleNamespace(compute_capability=capability, mem_info=(1 << 24, 1 << 25)),
+        Device=lambda: types.SimpleNamespace(
+            compute_capability=capability,
+            mem_info=(1 << 24, 1 << 25),
+            attributes={"MaxSharedMemoryPerBlockOptin": MOST_SHARED},
+        ),
         Stream=Stream,
         Event=Event,
         MemoryPool=MemoryPool,

@@ -1,17 +1,10 @@
 // Tensor cores: products of 16x8 by 8x8 in tf32 (numbers rounded to 10 bits of mantissa, sums in float32), sm_80 on.
 #pragma once
+#include "machine.cuh"
 #include "tiles.cuh"
 
-// In emulation both are functions of the shim, over the lanes of an emulated warp.
 #ifndef EMULATED
-__device__ inline unsigned to_tf32(float x) {
-    unsigned rounded;
-    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(x));
-    return rounded;
-}
-
-// c += a b. Lane 4 g + t holds a: (g, t), (g + 8, t), (g, t + 4), (g + 8, t + 4); b: (t, g), (t + 4, g);
-// c: (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).
+// c += a b of floats that are rounded to tf32; the lanes' numbers are those of multiply_tf32_words (machine.cuh).
 __device__ inline void mma_tf32(float (&c)[4], float4 a, float b0, float b1) {
     asm volatile(
         "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "

@@ -1,0 +1,39 @@
+"""The contract of scoring depth first: `chain`, an optional member of the kernels (contract.py)."""
+
+from typing import Any, NamedTuple, Protocol
+
+Array = Any  # as in rotinv.nn.contract
+
+
+class Form(NamedTuple):
+    """A network whose layers are CAP's or Deep-HiTS's, with numbers of its own; dropout is left out.
+
+    Stamps of `in_shape` (h, w, c) get `border` pixels of zeros and are turned; then come `convolutions`, each
+    (size, filters, pad, pool), and dense layers of `dense` units, the last one's being the classes. All but
+    the last are activated with `slope`. With `mean` the rotations are averaged before the last dense layer
+    (CAP), else they are put side by side before the first (Deep-HiTS).
+    """
+
+    in_shape: tuple[int, ...]
+    border: int
+    convolutions: tuple[tuple[int, int, int, int], ...]
+    dense: tuple[int, ...]
+    slope: float
+    mean: bool
+
+
+class ChainKernels(Protocol):
+    """Scoring a network depth first: the maps of a stamp stay in fast memory from layer to layer."""
+
+    def takes(self, form: Form) -> bool:
+        """Whether there is a kernel for networks of this form."""
+
+    def forward(
+        self, form: Form, x: Array, weights: list[tuple[Array, Array]], each: bool
+    ) -> tuple[Array, Array | None, Array]:
+        """The logits (n, classes) of stamps x (n, h, w, c), of a form that it takes.
+
+        `weights` are (w, b) of the layers in a row. The other results are the logits (4, n, classes) of each
+        rotation, or None unless `each`, and the units (n, m) that the last layer reads. The logits' bits do
+        not depend on `each`.
+        """
