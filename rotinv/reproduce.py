@@ -116,7 +116,7 @@ def _print_status(folder: Path, steps: Sequence[Step]) -> None:
 
 
 def _print_results(options: argparse.Namespace, seconds: float) -> None:
-    for name in options.only or ["table2", "fig2", "table3"]:
+    for name in options.only or ["table2", "fig2", "differences", "table3"]:
         path = options.out / "sheets" / f"{name}.json"
         if path.exists():
             print("", *text(read(path)), sep="\n")
@@ -173,11 +173,12 @@ def _parser() -> cli.Parser:
     add(
         "--scale",
         choices=scales.SCALES,
-        help="smoke: minutes, to see that it works; quick: about 90 minutes on two cores; paper: the paper's "
-        "sizes and schedule (default: quick)",
+        help="smoke: minutes, to see that it works; quick: about 90 minutes on two cores; claim: 12 hours, "
+        "to decide which network is better; paper: the paper's sizes and schedule (default: quick)",
     )
     add("--data", type=Path, metavar="FILE", help="stamp store to take instead of a simulated survey")
-    add("--trials", type=cli.integer(1, scales.MOST_TRIALS), help="of each network (default: 6; smoke: 2)")
+    text = "of each network (default: 6; smoke: 2; claim: 4)"
+    add("--trials", type=cli.integer(1, scales.MOST_TRIALS), help=text)
     add("--only", nargs="+", choices=plan.CHOICES, metavar="NAME", help=f"of {', '.join(plan.CHOICES)}")
     add("--status", action="store_true", help="tell what is done, and do nothing")
     text = "begin anew: remove what an earlier reproduction has left in DIR, trained networks too"

@@ -31,6 +31,7 @@ from rotinv.metrics.scores import Scores
 from rotinv.metrics.significance import Interval
 from rotinv.paper import (
     claims,
+    differences,
     place,
     plan,
     published,
@@ -128,6 +129,19 @@ def test_fig_2_and_its_fnr(fabricated):
     assert found.data["0.01"]["difference"]["interval"][1] < 0  # CAPE is better, beyond doubt
     assert "0.228" in found.tables[0].rows[0]
     assert (fabricated.sheets / "fig2.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_differences_over_stamps_and_trials(fabricated):
+    differences.differences(fabricated, 6, 100, told)
+    found = sheets.read(fabricated.sheet("differences"))
+    accuracy = {arch: np.mean([right(fabricated, arch, i).mean() for i in range(1, 7)]) for arch in ARCHS}
+    here = found.data["deephits v cap"]["accuracy"]
+    assert here["mean"] == pytest.approx(accuracy["cap"] - accuracy["deephits"])
+    rows = {row[0]: row for row in found.tables[0].rows}
+    assert rows["CAP less Deep-HiTS, accuracy"][3] == "yes"  # CAP is better, beyond doubt
+    assert len(rows) == 9 and "CAPE less CAP, FNR at FPR 0.001" in rows
+    differences.differences(fabricated, 2, 100, told)
+    assert list(sheets.read(fabricated.sheet("differences")).data) == ["deephits v cap"]
 
 
 def test_the_zoomed_axis_holds_what_is_drawn_of_it():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from rotinv.metrics import rates, significance
+from rotinv.metrics import rates, significance, trial_differences
 
 
 @pytest.mark.parametrize("part, whole", [(0, 10), (10, 10), (3, 17), (995, 1000)])
@@ -128,3 +128,58 @@ def test_f1_is_within_its_interval_which_shrinks(rng):
         widths.append(high - low)
     assert 0.05 < widths[1] / widths[0] < 0.2  # ten times as narrow
     assert significance.f1_interval(dict.fromkeys(names, 0)) is None
+
+
+def trial_scores(label, errors, rng):
+    """Probabilities (trials, n) that are wrong at these shares of the stamps, drawn anew for each trial."""
+    wrong = np.stack([rng.random(label.size) < share for share in errors])
+    return np.where(wrong != (label == 1), 0.9, 0.1)
+
+
+def test_trials_that_are_alike_differ_by_their_stamps_alone():
+    rng = np.random.default_rng(2)
+    label = np.repeat([0, 1], 2000)
+    first, second = (np.repeat(trial_scores(label, [share], rng), 3, axis=0) for share in (0.10, 0.07))
+    found = trial_differences.accuracy_difference(label, first, second, 2000)
+    each = ((second[0] >= 0.5) == label) * 1.0 - ((first[0] >= 0.5) == label)
+    std = np.sqrt(sum(each[label == kind].var() * 2000 for kind in (0, 1))) / 4000
+    np.testing.assert_allclose(found.mean, each.mean())
+    np.testing.assert_allclose(
+        found.detectable, (stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * std, rtol=0.1
+    )
+    np.testing.assert_allclose(found.interval, each.mean() + np.array([-1.96, 1.96]) * std, atol=0.2 * std)
+
+
+def test_trials_that_scatter_widen_the_interval():
+    """By std^2 / m of each kind's m trials, stds of ddof 1, beside what the stamps give."""
+    rng = np.random.default_rng(3)
+    label = np.repeat([0, 1], 20_000)
+    first = trial_scores(label, [0.05, 0.10, 0.15, 0.20], rng)
+    second = trial_scores(label, [0.06, 0.11, 0.13], rng)
+    found = trial_differences.accuracy_difference(label, first, second, 3000)
+    accuracy = [((one >= 0.5) == label).mean(axis=1) for one in (first, second)]
+    std = np.sqrt(sum(one.var(ddof=1) / one.size for one in accuracy))
+    np.testing.assert_allclose(found.detectable / 2.8016, std, rtol=0.1)
+    assert found.interval.low < 0 < found.interval.high
+
+
+def test_a_difference_of_fnr_is_that_of_the_means():
+    rng = np.random.default_rng(4)
+    label = np.repeat([0, 1], 3000)
+    first, second = (
+        1 / (1 + np.exp(-shift * (2 * label - 1) - rng.normal(size=(4, label.size)))) for shift in (1.5, 2.0)
+    )
+    found = trial_differences.fnr_differences(label, first, second, (1e-2, 1e-3), 300)
+    for fpr, one in zip((1e-2, 1e-3), found, strict=True):
+        a, b = (np.mean([rates.fnr_at_fpr(label, p, fpr) for p in kind]) for kind in (first, second))
+        np.testing.assert_allclose(one.mean, b - a)
+        assert one.interval.low < one.mean < one.interval.high
+    assert found[0].interval.high < 0  # the second kind is better, beyond doubt
+
+
+def test_a_single_trial_is_taken_as_it_is():
+    rng = np.random.default_rng(5)
+    label = np.repeat([0, 1], 500)
+    first, second = (trial_scores(label, [share], rng) for share in (0.2, 0.1))
+    found = trial_differences.accuracy_difference(label, first, second, 200)
+    assert found.interval.low < found.mean < found.interval.high

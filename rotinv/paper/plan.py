@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from rotinv.paper import material, report, table1_fig1, table2_fig2, table3_figs3to5
+from rotinv.paper import differences, material, report, table1_fig1, table2_fig2, table3_figs3to5
 from rotinv.paper.place import ARCHS, Place, caution
 from rotinv.paper.scales import Settings
 from rotinv.runs.folder import BEST_FILE, CONFIG_FILE, HISTORY_FILE
@@ -66,6 +66,7 @@ class _Steps:
         )
         yield self._sheet("table2", table2_fig2.table_2, needs=every, trials=trials)
         yield self._sheet("fig2", table2_fig2.fig_2, ("fig2.png",), needs=every, trials=trials, draws=draws)
+        yield self._sheet("differences", differences.differences, needs=every, trials=trials, draws=draws)
         yield self._sheet("ensembles", table2_fig2.ensemble, ("ensembles.png",), needs=caps, trials=trials)
         yield self._sheet("fig3", table3_figs3to5.fig_3, needs=two, work=5)
         yield self._sheet("fig4", table3_figs3to5.fig_4, needs=two, work=5)
@@ -183,5 +184,5 @@ def _program() -> str:
     return digest.hexdigest()
 
 
-SHEETS = ("table1", "table2", "table3", "fig1", "fig2", "fig3", "fig4", "fig5", "ensembles")
+SHEETS = ("table1", "table2", "table3", "fig1", "fig2", "fig3", "fig4", "fig5", "differences", "ensembles")
 CHOICES = (*SHEETS, "viewer", "report")  # of --only

@@ -14,7 +14,9 @@ from rotinv.paper.sheets import Sheet, as_html, read
 from rotinv.system.files import written_whole
 from rotinv.system.workers import Progress
 
-ORDER = ("fig3", "table1", "fig1", "table2", "fig2", "fig4", "fig5", "table3", "ensembles")  # Fig. 3 opens it
+ORDER = (  # Fig. 3 opens it
+    *("fig3", "table1", "fig1", "table2", "fig2", "differences", "fig4", "fig5", "table3", "ensembles"),
+)
 _PACKAGES = ("numpy", "numba", "scipy", "h5py", "matplotlib")
 _STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1f2733; --soft: #4a5565; --line: #dde2e8;

@@ -52,6 +52,14 @@ SCALES = {
         viewed=12,
         draws=1_000,
     ),
+    "claim": Scale(  # as long as the paper trained at least: is CAP better than Deep-HiTS?
+        {"train": 400_000, "validate": 20_000, "test": 100_000},
+        Schedule(halve_every=25_000, iterations=100_000, extend_by=0, validate_every=5_000),
+        trials=4,
+        explained=5_000,
+        viewed=12,
+        draws=1_000,
+    ),
     "paper": Scale(
         {"train": 1_220_000, "validate": 100_000, "test": 100_000},
         PAPER,
