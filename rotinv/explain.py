@@ -12,8 +12,8 @@ from rotinv import cli
 from rotinv.cli import counted
 from rotinv.lrp import attribution, composites, heatmaps, map_figures, map_files, targets, trust
 from rotinv.lrp.attribution import Explanation, Question
+from rotinv.lrp.methods import derivatives
 from rotinv.lrp.study import Study, study
-from rotinv.lrp.trust import Trust
 from rotinv.nn.contract import Kernels
 from rotinv.nn.devices import get_kernels
 from rotinv.runs import thresholds
@@ -60,7 +60,7 @@ def _explain(
     pictures = _picture_names(options.out, indices, options.overwrite)
     with _bar(None, "explaining", "stamps", len(models) * len(indices)) as bar:
         found = study(k, models, split, indices, question, bar.update)
-    trusts = _trusts(models, found)
+    notes = _notes(k, models, found)
     if options.maps:
         found.save(options.maps, overwrite=options.overwrite)
         cli.note(f"{options.maps}: maps of {counted(len(indices), 'stamp')}, not scaled")
@@ -69,22 +69,33 @@ def _explain(
         drawn = _bar(pages, "drawing", "pages", len(indices))
         map_figures.save(pictures, drawn, overwrite=options.overwrite)
         cli.note(f"{', '.join(map(str, pictures))}: {counted(len(indices), 'stamp')} drawn")
-    return _tables(found, trusts)
+    return _tables(found, notes)
 
 
-def _trusts(models: list[Model], found: Study) -> list[list[Trust]]:
-    """How far each network's maps of the stamps can be trusted, and a warning for each stamp whose map
-    misleads. Only relevance has a ledger: of other methods the deviations alone are told."""
-    if found.question.method != "lrp":
-        for model, answer in zip(models, found.answers, strict=True):
+def _notes(k: Kernels, models: list[Model], found: Study) -> list[list[str]]:
+    """What is to be known of each network's maps before they are trusted, a line for each stamp, and a
+    warning for each stamp whose map misleads. Only relevance and integrated gradients have an account; of
+    maps by one pass of derivatives the deviations alone are told."""
+    notes: list[list[str]] = []
+    for of, (model, answer) in enumerate(zip(models, found.answers, strict=True)):
+        if found.question.method == "lrp":
+            trusts = [found.trust(i, of=of) for i in range(len(found))]
+            _warn(answer, found, [one.doubts for one in trusts])
+            notes.append([str(one) for one in trusts])
+        elif found.question.method == "integrated-gradients":
+            accounts = attribution.completeness(k, model, found.stamps, found.question, answer)
+            _warn(answer, found, [one.doubts for one in accounts])
+            notes.append([str(one) for one in accounts])
+        elif found.question.method in derivatives.METHODS:
             _warn_of_deviations(model, found, answer)
-        return []
-    trusts = [[found.trust(i, of=of) for i in range(len(found))] for of in range(len(models))]
-    for answer, own in zip(found.answers, trusts, strict=True):
-        for index, one in zip(found.indices, own, strict=True):
-            if one.doubts:
-                cli.warn(f"{answer.name}, stamp {index}: {'; '.join(one.doubts)}")
-    return trusts
+    return notes
+
+
+def _warn(answer: Explanation, found: Study, doubts: list[list[str]]) -> None:
+    """Name the stamps whose maps mislead, and why."""
+    for index, reasons in zip(found.indices, doubts, strict=True):
+        if reasons:
+            cli.warn(f"{answer.name}, stamp {index}: {'; '.join(reasons)}")
 
 
 def _warn_of_deviations(model: Model, found: Study, answer: Explanation) -> None:
@@ -144,7 +155,7 @@ def _disagreements(
     return indices[places[: options.count]], [*listed, ""]
 
 
-def _tables(found: Study, trusts: list[list[Trust]]) -> list[str]:
+def _tables(found: Study, notes: list[list[str]]) -> list[str]:
     """A table for each stamp, a row for each model: the sum of its maps for each channel, and of all; then
     what is to be known of the maps before they are trusted."""
     where = ", ".join(dict.fromkeys(one.layer for one in found.answers))
@@ -163,7 +174,7 @@ def _tables(found: Study, trusts: list[list[Trust]]) -> list[str]:
             cells = "".join(f"  {value:>{max(10, len(name))}.4g}" for name, value in sums)
             name = one.verdict(i)
             lines.append(f"  {one.name:<{width}}  {name:<9}  {one.probability[i]:>12.4g}{cells}")
-        told = zip(found.answers, trusts, strict=bool(trusts))
+        told = zip(found.answers, notes, strict=bool(notes))
         lines += [f"  {one.name}: {own[i]}" for one, own in told]
     return lines
 

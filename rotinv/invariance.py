@@ -110,7 +110,7 @@ def _parser() -> cli.Parser:
         default=5000,
         help="take the first so many usable stamps (paper: 5000)",
     )
-    add("--method", choices=heatmaps.METHODS, default="lrp", help="how the maps are made")
+    add("--method", choices=heatmaps.OF_LAYERS, default="lrp", help="how the maps are made")
     add("--rule", default=composites.DEFAULT, help=f"of lrp: {composites.HELP}")
     add(
         "--target",

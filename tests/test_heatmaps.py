@@ -87,7 +87,7 @@ def test_the_four_maps_sum_to_the_stamps_own(k, cap):
     assert_close(4 * heatmaps.average(maps), np.float64(whole))
 
 
-@pytest.mark.parametrize("method", heatmaps.METHODS)
+@pytest.mark.parametrize("method", heatmaps.OF_LAYERS)
 def test_caps_average_turns_with_the_stamp(cpu, cap, method):
     network, params, x = cap
     upright, turned = (

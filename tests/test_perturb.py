@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from programs import assert_refused, call, make_run, run, toy_arrays
 
-from rotinv.lrp import composites, heatmaps, perturbation
+from rotinv.lrp import composites, heatmaps
+from rotinv.lrp.quality import figures, perturbation, ways
 from rotinv.runs.folder import read_config
 from rotinv.runs.model import load_model, write_weights
 from rotinv.stamps.pixels import prepare
@@ -116,17 +117,23 @@ def perturb(mini, *arguments):
 def test_text_json_and_csv_tell_the_same(mini, tmp_path):
     options = ["--count", 60, "--steps", 5, "--methods", "lrp,gradient", "--rule", "epsilon", "zplus"]
     document = json.loads(perturb(mini, *options, "--json", "--csv", tmp_path / "t.csv"))
-    table = {row["method"]: row for row in document["table"]}
+    table = {row["method"]: row for row in document["table"] if row["class"] == "all"}
     assert list(table) == ["lrp epsilon", "lrp zplus", "gradient", "random"]
+    assert all(row["stamps"] == 60 for row in table.values())
     assert table["random"]["above_random"] == 0
     for name, row in table.items():
         assert row["aopc"] == pytest.approx(np.mean(document["mean_drop"][name]))
         assert row["above_random"] == pytest.approx(row["aopc"] - table["random"]["aopc"])
     with (tmp_path / "t.csv").open() as file:
-        for row in csv.DictReader(file):
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        if row["class"] == "all":
             assert float(row["aopc"]) == table[row["method"]]["aopc"]
+    assert [float(row["aopc"]) for row in rows] == [row["aopc"] for row in document["table"]]
     text = perturb(mini, *options, "--threads", 1)
-    for line in text.splitlines()[2:]:
+    whole, *by_class = text.split("\n\n")
+    assert by_class and all(part.startswith("predicted ") for part in by_class)
+    for line in whole.splitlines()[2:]:
         name = line[:30].strip()
         assert float(line[30:42]) == pytest.approx(table[name]["aopc"], abs=1e-4)
 
@@ -136,7 +143,10 @@ def test_rules_with_commas_of_their_own(mini):
     rules = ["alpha-beta:alpha=3,beta=2", "convolution=flat; dense 2=epsilon:eps=0.01"]
     options = ["--count", 5, "--steps", 2, "--methods", "lrp"]
     table = json.loads(perturb(mini, *options, "--rule", *rules, "--json"))["table"]
-    assert [row["method"] for row in table] == [*(f"lrp {rule}" for rule in rules), "random"]
+    assert [row["method"] for row in table if row["class"] == "all"] == [
+        *(f"lrp {rule}" for rule in rules),
+        "random",
+    ]
     text = perturb(mini, *options, "--rule", *rules)
     assert any(line.startswith(f"lrp {rules[1]} ") for line in text.splitlines())
     done = call("perturb", mini, mini / "stamps.npz", *options, "--rule", "dense 9=flat")
@@ -216,9 +226,9 @@ def test_the_picture(mini, tmp_path, ending, begins):
 def test_curves_are_told_apart_without_colour(rng):
     """By line and marker; each has the band of its standard error, and the largest AOPC stands on top."""
     figure = pytest.importorskip("matplotlib.figure").Figure(figsize=(8.5, 4.5), layout="constrained")
-    names = [f"lrp rule {i}" for i in range(9)] + [perturbation.RANDOM]
+    names = [f"lrp rule {i}" for i in range(9)] + [ways.RANDOM]
     drops = {name: rng.normal(i, 1, (40, 6)) for i, name in enumerate(names)}
-    axes = perturbation.draw_drops(drops, "logit", figure.subplots())
+    axes = figures.draw_drops(drops, "logit", figure.subplots())
     lines = axes.get_lines()[: len(names)]
     assert len(set(looks.looks(lines))) == len(names)
     assert [text.get_text().split(" (")[0] for text in axes.get_legend().get_texts()] == names[::-1]
@@ -265,8 +275,80 @@ def test_columns_of_huge_logits_stand_apart(mini, tmp_path):
     write_weights(tmp_path, config, params)
     done = call("perturb", tmp_path, mini / "stamps.npz", "--count", 3, "--steps", 3, "--methods", "lrp")
     assert done.returncode == 0, done.stderr
-    _, _, *rows = done.stdout.splitlines()
+    _, _, *rows = done.stdout.split("\n\n")[0].splitlines()
     for row in rows:
         cells = row[30:].split()
         assert len(cells) == 4 and abs(float(cells[0])) > 1e5
         assert all(row[at] == " " for at in (30, 42, 54, 69))
+
+
+def test_rows_of_classes_add_up(mini):
+    """The mean over all stamps is that of the classes' means, weighted by their stamps."""
+    document = json.loads(perturb(mini, "--count", 30, "--steps", 4, "--methods", "lrp", "--json"))
+    rows = [row for row in document["table"] if row["method"] == "lrp alpha2beta1"]
+    whole, *parts = rows
+    assert [row["class"] for row in rows] == ["all", "artifact", "candidate"]
+    assert sum(row["stamps"] for row in parts) == whole["stamps"] == 30
+    for key in ("aopc", "above_random"):
+        weighted = sum(row[key] * row["stamps"] for row in parts) / 30
+        assert weighted == pytest.approx(whole[key], rel=1e-12)
+
+
+def test_insertion_and_deletion_by_hand():
+    """Pixels 1 to 4 of weight 1: the score and its area while they go, or come back, from the largest."""
+    x = np.array([[1.0, 2], [3, 4]])[None, :, :, None]
+    regions, nothing, largest_first = (
+        perturbation.region_of_pixels(2, 1),
+        np.zeros_like(x),
+        np.array([[3, 2, 1, 0]]),
+    )
+    arguments = (largest_first, regions, 4, np.array([0]))
+    gone = perturbation.scores(linear(1.0), x, nothing, *arguments)
+    back = perturbation.scores(linear(1.0), nothing, x, *arguments)
+    np.testing.assert_array_equal(gone, [[10, 6, 3, 1, 0]])
+    np.testing.assert_array_equal(back, [[0, 4, 7, 9, 10]])
+    np.testing.assert_allclose(perturbation.areas(gone), (5 + 6 + 3 + 1 + 0) / 4)
+    np.testing.assert_allclose(perturbation.areas(back), (0 + 4 + 7 + 9 + 5) / 4)
+
+
+@pytest.mark.parametrize("measure", ["insertion", "deletion"])
+def test_areas_are_those_of_the_curves(mini, measure):
+    """Both orders start at one image and end at the other; a random order's areas are as likely large as
+    small."""
+    document = json.loads(
+        perturb(mini, "--measure", measure, "--count", 40, "--methods", "occlusion", "--json")
+    )
+    assert document["steps"] == 25
+    table = {row["method"]: row for row in document["table"] if row["class"] == "all"}
+    for name, row in table.items():
+        most, least = (np.array(document[f"mean_{order}_first"][name]) for order in ("most", "least"))
+        np.testing.assert_allclose((most[0], most[-1]), (least[0], least[-1]), rtol=1e-6)
+        assert row["most_first"] == pytest.approx(np.trapezoid(most) / 25, rel=1e-9)
+        assert row["least_first"] == pytest.approx(np.trapezoid(least) / 25, rel=1e-9)
+        sign = 1 if measure == "insertion" else -1
+        assert row["between"] == pytest.approx(sign * (row["most_first"] - row["least_first"]), rel=1e-6)
+    assert table["occlusion"]["between"] > 3 * table["occlusion"]["between_error"] > 0
+    assert abs(table["random"]["between"]) < 4 * table["random"]["between_error"]
+
+
+@pytest.mark.parametrize("measure", ["insertion", "deletion", "randomisation"])
+def test_the_pictures_of_the_measures(mini, tmp_path, measure):
+    """A line for each way and order, none over the edge, and text that is the JSON's table."""
+    pytest.importorskip("matplotlib")
+    options = ["--measure", measure, "--count", 12, "--methods", "lrp,gradient", "--out", tmp_path / "m.png"]
+    text = perturb(mini, *options)
+    assert (tmp_path / "m.png").read_bytes().startswith(b"\x89PNG")
+    document = json.loads(perturb(mini, *options[:-2], "--json"))
+    whole = text.split("\n\n")[0].splitlines()
+    assert measure in whole[0]
+    rows = [row for row in document["table"] if row["class"] == "all"]
+    assert len(whole) == 2 + len(rows)
+    column = "ssim" if measure == "randomisation" else "between"
+    for row in rows:
+        assert any(line.startswith(row["method"]) and f" {row[column]:.4f} " in line for line in whole[2:])
+    assert {len(line) for line in whole[1:]} == {len(whole[1])}
+
+
+def test_smooth_is_of_randomisation(mini):
+    refused = call("perturb", mini, mini / "stamps.npz", "--smooth", 5)
+    assert_refused(refused, "--smooth", "randomisation", "aopc")

@@ -172,7 +172,8 @@ class Classifier:
         stamps : array or Split
             See Classifier.
         method : str
-            "lrp", or one to compare it with: "gradient", "gradient-x-input", "deconvnet", "guided".
+            "lrp", or one to compare it with: "gradient", "gradient-x-input", "deconvnet", "guided",
+            "integrated-gradients" or "occlusion" (rotinv/lrp/heatmaps.py).
         rule : str
             LRP's rule by name (rotinv/lrp/rules.py).
         target : str or int

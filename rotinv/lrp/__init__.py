@@ -7,6 +7,8 @@
     Eqs. 5, 6     sigma_bar.py    how far the maps of the four rotations disagree
     Figs. 3, 4    map_figures.py  the maps, drawn; heatmaps.py makes them, attribution.py for a model,
                                   study.py for several; map_files.py writes them
+    methods       what relevance is compared with: derivatives, integrated gradients, occlusion
+    quality       how good maps are: AOPC, insertion, deletion, randomised weights
     Table III     sigma_bar_tables.py
     Fig. 5        sigma_bar_figures.py
 

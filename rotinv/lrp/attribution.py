@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.lrp import composites, heatmaps, targets
+from rotinv.lrp.methods import integrated_gradients
+from rotinv.lrp.methods.integrated_gradients import Completeness
 from rotinv.lrp.relevance import Trail, deviation
 from rotinv.metrics import rates
 from rotinv.nn.contract import Array, Kernels
@@ -182,6 +184,8 @@ def check(k: Kernels, model: Model, question: Question) -> None:
         find_layer(model, question.layer)
     targets.relevance(k, k.zeros((1, *model.network.out_shapes[-1])), of_model(model, question.target))
     composites.named(question.rule).check(model.network.ruled)
+    if question.layer is not None and question.method not in heatmaps.OF_LAYERS:
+        raise UserError(f"{question.method}: has a map of the stamps only; ask for no layer")
 
 
 def explain(
@@ -197,6 +201,8 @@ def explain(
     target or layer, and if a logit or a map is not finite.
     """
     number = None if question.layer is None else find_layer(model, question.layer)
+    if question.method not in heatmaps.OF_LAYERS:
+        number = 0
     for trail, explained in _trails(k, model, stamps, question, classes):
         yield _at(k, model, trail, explained, number)
 
@@ -244,6 +250,16 @@ def deviations(
     exact = explain(get_kernels("reference"), model, stamps, question, answer.explained)
     maps = (one for part in exact for one in part.maps)
     return np.array([deviation(one, other) for one, other in zip(answer.maps, maps, strict=True)])
+
+
+def completeness(
+    k: Kernels, model: Model, stamps: NDArray[np.float32], question: Question, answer: Explanation
+) -> list[Completeness]:
+    """The account of each stamp's map by integrated gradients, at whatever layer."""
+    sums = np.float64(answer.maps).sum(axis=tuple(range(1, answer.maps.ndim)))
+    return integrated_gradients.completeness(
+        k, model.network, model.params, stamps, sums, of_model(model, question.target)
+    )
 
 
 def _joined(parts: Sequence[Explanation], name: str) -> Explanation:
@@ -299,7 +315,7 @@ def check_maps(k: Kernels, model: Model, relevance: Sequence[Array]) -> None:
     `relevance` is that of a trail: at each layer's input, then at the logits.
     """
     network = model.network
-    places = range(len(network.layers) - 1, -1, -1)
+    places = range(min(len(relevance), len(network.layers)) - 1, -1, -1)  # of occlusion there is one map
     for place in places:
         if not np.isfinite(k.to_host(relevance[place])).all():
             raise UserError(

@@ -1,12 +1,9 @@
-"""Maps of what a decision rests on: LRP, and the methods that the paper compares it with.
+"""Maps of what a decision rests on: LRP, and the methods that it is compared with (rotinv/lrp/methods).
 
-"lrp" shares the logit out (rotinv/lrp/rules.py). The others go down by derivatives d of the logit:
-"gradient" is d itself (saliency, Simonyan et al. 2014), "gradient-x-input" a d. "deconvnet" (Zeiler and
-Fergus 2014) puts act(d) in place of d act'(z) at each rectifier, and "guided" (Springenberg et al. 2015)
-act(d) act'(z). For leaky rectifiers act is the leaky one.
+"lrp" shares the logit out (rotinv/lrp/rules.py). "gradient", "gradient-x-input", "deconvnet" and "guided" are
+one pass of derivatives; "integrated-gradients" sums them along a path; "occlusion" covers parts of the stamp.
 """
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,13 +12,15 @@ from numpy.typing import NDArray
 
 from rotinv.lrp import targets
 from rotinv.lrp.composites import Composite
+from rotinv.lrp.methods import derivatives, integrated_gradients, occlusion
 from rotinv.lrp.relevance import Trail, relevance
 from rotinv.nn.contract import Array, Kernels
 from rotinv.nn.cyclic import CyclicSlice
 from rotinv.nn.network import Network
 from rotinv.system.errors import UserError, not_known
 
-METHODS = ("lrp", "gradient", "gradient-x-input", "deconvnet", "guided")
+OF_LAYERS = ("lrp", *derivatives.METHODS, "integrated-gradients")  # these have a map at every layer
+METHODS = (*OF_LAYERS, "occlusion")
 SCALES = ("max-abs", "min-max", "none")
 BATCH = 50  # stamps explained together; a stamp's maps do not depend on it
 
@@ -37,13 +36,18 @@ def trail(
 ) -> Trail:
     """The logits and the map at each layer's input, then at the logits, by one of METHODS.
 
-    Only "lrp" uses the `rules`. Raises UserError for an unknown method or target.
+    Only "lrp" uses the `rules`. "occlusion" has no map but that of the stamps. Raises UserError for an
+    unknown method or target.
     """
     if method not in METHODS:
         raise not_known("method", method, METHODS)
     if method == "lrp":
         return relevance(k, network, params, stamps, rules, target)
-    return _derivatives(k, network, params, stamps, method, target)
+    if method == "integrated-gradients":
+        return Trail(*integrated_gradients.maps(k, network, params, stamps, target))
+    if method == "occlusion":
+        return Trail(*occlusion.maps(k, network, params, stamps, target))
+    return Trail(*derivatives.maps(k, network, params, stamps, method, target))
 
 
 def of_rotations(
@@ -61,7 +65,7 @@ def of_rotations(
     ----------
     k, network, params : the kernels, the network, and its parameters on their device
     stamps : (n, h, h, c), on the host, scaled as the network reads them
-    method : one of METHODS
+    method : one of OF_LAYERS
     rules : the rules of "lrp"; the other methods do not use them
     target : what is explained (rotinv/lrp/targets.py)
 
@@ -75,7 +79,8 @@ def of_rotations(
     Raises
     ------
     UserError
-        For an unknown method or target, and if the network does not turn its stamps.
+        For an unknown method or target, for one that has no maps of layers, and if the network does not turn
+        its stamps.
 
     Examples
     --------
@@ -88,6 +93,8 @@ def of_rotations(
     >>> maps.shape, average(maps).shape
     ((2, 4, 13, 13, 1), (2, 13, 13, 1))
     """
+    if method not in OF_LAYERS:
+        raise not_known("method", method, OF_LAYERS)
     for start in range(0, len(stamps), BATCH):
         block = k.asarray(stamps[start : start + BATCH])
         logits, maps = trail(k, network, params, block, method, rules, target)
@@ -143,34 +150,3 @@ def scaled(maps: NDArray, scale: str) -> NDArray:
     shape = (-1, *[1] * (maps.ndim - 1))
     low, extent = low.reshape(shape), extent.reshape(shape)
     return np.divide(maps - low, extent, out=np.zeros_like(maps), where=extent != 0)
-
-
-def _derivatives(
-    k: Kernels, network: Network, params: Array, x: Array, method: str, target: targets.Target
-) -> Trail:
-    """The methods that are not LRP, by one pass of the layers' own backward.
-
-    Activations and winners are those that LRP sees (relevance.py): gradient times input is its rule 0.
-    """
-    logits, views = network.forward(k, params, x), network.views(params)
-    inputs, tape = [], []
-    for layer, p in zip(network.layers, views, strict=True):
-        inputs.append(x)
-        x, saved = layer.forward_signed(k, p, x, exact_z=True)
-        tape.append(saved)
-    inputs.append(logits)
-    d = targets.gradient(k, logits, target)
-    unused = network.views(k.zeros((network.size,)))
-    maps = [d]
-    for i in range(len(network.layers) - 1, -1, -1):
-        layer = network.layers[i]
-        slope = getattr(layer, "slope", 1.0)
-        if method in ("deconvnet", "guided"):
-            d = k.activation.forward(d, slope)
-        if method == "deconvnet" and slope != 1:
-            layer = dataclasses.replace(layer, slope=1.0)  # type: ignore[type-var]
-        d = layer.backward(k, views[i], unused[i], tape[i], d, True)
-        maps.append(d)
-    if method == "gradient-x-input":
-        maps = [a * d for a, d in zip(reversed(inputs), maps, strict=True)]
-    return Trail(logits, maps[::-1])

@@ -74,6 +74,19 @@ def of_same_classes(k: Kernels, logits: Array, target: Target) -> Target:
     return OfClasses(str(name_of(target)), explained_classes(k, logits, target))
 
 
+def repeated(target: Target, i: int, count: int) -> Target:
+    """The target of the i-th stamp, for `count` variants of that stamp."""
+    if isinstance(target, OfClasses):
+        return OfClasses(target.name, np.full(count, target.classes[i]))
+    return target
+
+
+def values(k: Kernels, logits: Array, target: Target) -> NDArray[np.float64]:
+    """The number (n,) that the target names: a logit, a probability, or a difference of logits."""
+    z = logits if name_of(target) != "probability" else k.softmax.forward(logits)
+    return np.asarray(_signs(k, logits, target) * k.to_host(z), np.float64).sum(axis=1)
+
+
 def relevance(k: Kernels, logits: Array, target: Target) -> Array:
     """R at the logits (n, classes). Raises UserError for a target that the logits do not have."""
     z, r = k.to_host(logits), _signs(k, logits, target)
