@@ -236,16 +236,18 @@ def _keep(
     fprs = sorted({*rates.FPRS, *options.fpr})
     kept = thresholds.keep(folders, models, on, about, fprs, replace=options.keep)
     for one in kept.stayed:
+        before = cli.counted(one["artifacts"], "artifact")
         cli.warn(
-            f"thresholds of {' and '.join(one['models'])} stay those of {one['artifacts']:,} artifacts "
+            f"thresholds of {' and '.join(one['models'])} stay those of {before} "
             f"('{one['split']}' of {one['stamps']}): {path} has {artifacts:,} only; --keep replaces them"
         )
     if kept.thresholds is None:
         return None
     if few := [f"{fpr:g}" for fpr in rates.FPRS if fpr * artifacts < 1]:
         cli.warn(
-            f"{path}: '{chosen}' has only {artifacts:,} artifacts, too few to fix a threshold for FPR "
-            f"{', '.join(few)}; the thresholds kept there accept none of them, and the true FPR may be higher"
+            f"{path}: '{chosen}' has only {cli.counted(artifacts, 'artifact')}, too few to fix a threshold "
+            f"for FPR {', '.join(few)}; the thresholds kept there accept none of them, and the true FPR may "
+            "be higher"
         )
     cli.note(f"thresholds are kept in {_files(folders, thresholds.FILE)}")
     return {"split": chosen, "stamps": len(label), "at": kept.thresholds}

@@ -146,8 +146,8 @@ def _disagreements(
     places = attribution.only_second_right(label, first, second, limits)
     candidates = int(label[places].sum())
     listed = [
-        f"{other} is right and {one} wrong on {len(places)} of {len(indices)} stamps: "
-        f"{candidates} candidates, {len(places) - candidates} artifacts"
+        f"{other} is right and {one} wrong on {len(places)} of {counted(len(indices), 'stamp')}: "
+        f"{counted(candidates, 'candidate')}, {counted(len(places) - candidates, 'artifact')}"
     ]
     for place in places:
         name = attribution.title(split, int(indices[place]))

@@ -204,12 +204,11 @@ class _Import:
                 f"{cli.counted(int(candidates), 'candidate')}, {cli.counted(int(artifacts), 'artifact')}"
             )
             print(f"{split}: {cli.counted(int(total), 'stamp')} ({classes})")
-        print(f"{out}: {self._files:,} files, {self._read:,} rows read; skipped: {self._told() or 'nothing'}")
+        read = f"{cli.counted(self._files, 'file')}, {cli.counted(self._read, 'row')} read"
+        print(f"{out}: {read}; skipped: {self._told() or 'nothing'}")
         if self._constant:
-            print(
-                f"{self._constant:,} channels of stamps are constant and became NaN, as in the original; "
-                "give train and score --on-bad drop"
-            )
+            constant = cli.counted(self._constant, "constant channel")
+            print(f"{constant} of stamps became NaN, as in the original; give train and score --on-bad drop")
 
     def _told(self) -> str:
         return ", ".join(

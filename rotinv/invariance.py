@@ -43,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             tables[name], blank = sigma_bar.measure(k, model, split, indices, how, bar.update)
         if blank:
             print(
-                f"{name}: the maps of {blank} stamps are 0 everywhere, so is their sigma-bar", file=sys.stderr
+                f"{name}: the maps of {cli.counted(blank, 'stamp')} are 0 everywhere, so is their sigma-bar",
+                file=sys.stderr,
             )
     label = None if split.label is None else split.label[indices]
     groups = list(sigma_bar_tables.groups(tables, channels, label, split.classes.names))
@@ -73,7 +74,8 @@ def _write(options: argparse.Namespace, groups: list[Group], count: int, found: 
 def _about(options: argparse.Namespace, count: int) -> str:
     by = f"lrp {options.rule}" if options.method == "lrp" else options.method
     what = f"class {options.target}" if isinstance(options.target, int) else options.target
-    return f"{options.stamps.name}: {count:,} stamps, maps by {by}, target {what}, scale {options.scale}"
+    stamps = f"{options.stamps.name}: {cli.counted(count, 'stamp')}"
+    return f"{stamps}, maps by {by}, target {what}, scale {options.scale}"
 
 
 def _channels(model: Model, wanted: str | None) -> dict[str, int]:

@@ -94,7 +94,9 @@ def _report(options: argparse.Namespace, task: Task, outcome: Outcome) -> None:
     if options.out:
         figure = pictures.new_figure(width=8.5)
         outcome.draw(figure)
-        figure.suptitle(f"{task.model.name}, {len(task.stamps)} stamps\n{outcome.title}", size=10)
+        figure.suptitle(
+            f"{task.model.name}, {cli.counted(len(task.stamps), 'stamp')}\n{outcome.title}", size=10
+        )
         pictures.save(figure, options.out, overwrite=options.overwrite)
     if options.json:
         print(json.dumps(_document(options, task, outcome), indent=1))
@@ -103,7 +105,7 @@ def _report(options: argparse.Namespace, task: Task, outcome: Outcome) -> None:
 
 
 def _lines(task: Task, outcome: Outcome) -> Iterator[str]:
-    yield f"{task.model.name}: {outcome.title}, {len(task.stamps)} stamps; +- standard errors"
+    yield f"{task.model.name}: {outcome.title}, {cli.counted(len(task.stamps), 'stamp')}; +- standard errors"
     yield from measures.lines(outcome)
 
 

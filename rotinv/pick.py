@@ -62,7 +62,7 @@ def _write(table: Path, page: Path, scorer: Scorer, source: Source, picks: Picks
     columns, facts = picking.columns(scorer, source.known), scorer.facts(source.normalisation)
     with formats.create(table, columns, facts, overwrite=overwrite) as write:
         write(picks.rows)
-    where = source.paths[0].name if len(source.paths) == 1 else f"{len(source.paths):,} files"
+    where = source.paths[0].name if len(source.paths) == 1 else cli.counted(len(source.paths), "file")
     title = f"{cli.counted(len(picks.stamps), 'stamp')} to label, of {where}"
     fragment = labelling_pages.fragment(picks, scorer.models[0].config.channels)
     with written_whole(page, overwrite=overwrite) as temporary:

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             options.out, scorer, source, work.rows(), choice, on_bad == "drop", options.overwrite
         )
         seconds = time.perf_counter() - started
-        where = paths[0] if len(paths) == 1 else f"{len(source.paths):,} files"
+        where = paths[0] if len(paths) == 1 else cli.counted(len(source.paths), "file")
         cli.warn(*first_of(work.problems))
         cli.note(*tally.lines(where))
         if missing := len(source) - scored:

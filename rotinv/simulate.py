@@ -39,7 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     seconds = time.perf_counter() - begin
     total = sum(counts.values())
-    made = ", ".join(f"{split} {counts[split]:,} of {images[split]:,} images" for split in counts)
+    made = ", ".join(
+        f"{split} {counts[split]:,} of {cli.counted(images[split], 'image')}" for split in counts
+    )
     print(f"{options.out}: {made}; {seconds:.1f} s, {total / seconds:.0f} stamps/s")
     if options.preview is not None:
         preview.draw(options.out, options.preview, overwrite=options.overwrite)

@@ -34,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     title = f"Relevance: {', '.join(model.unique_names(models))} on {options.stamps.name}"
     with written_whole(options.out, overwrite=options.overwrite) as temporary:
         temporary.write_text(whole_page(title, fragment), encoding="utf-8")
-    counts = f"stamps {len(indices)}, models {len(models)}, rules {len(options.rule)}"
+    number = {"stamp": len(indices), "model": len(models), "rule": len(options.rule)}
+    counts = ", ".join(cli.counted(count, noun) for noun, count in number.items())
     cli.note(f"{options.out}: {counts}")
     return 0
 

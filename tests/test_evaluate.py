@@ -272,6 +272,18 @@ def test_curves_are_told_apart_and_have_their_working_points(rng):
         figure.clear()
 
 
+def test_a_picture_without_a_curve_says_why(rng):
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    label = np.repeat([0, 1], 20)
+    apart, mixed = (
+        rates.det_curve(label, p) for p in (label * 0.5 + rng.uniform(0, 0.4, 40), rng.uniform(size=40))
+    )
+    for drawn, told in (({"a": apart}, True), ({"a": apart, "b": mixed}, False), ({"b": mixed}, False)):
+        axes = curves.draw_det(drawn, None, figure.subplots())
+        assert any("no stamp is wrong" in one.get_text() for one in axes.texts) == told
+        figure.clear()
+
+
 def test_a_working_point_without_errors_stands_at_the_edge(rng):
     """0 has no place on a logarithmic axis."""
     axes = pytest.importorskip("matplotlib.figure").Figure().subplots()

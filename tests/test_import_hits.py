@@ -183,7 +183,7 @@ def test_faithful_normalisation_repeats_the_original(tmp_path, capsys, dtype):
                 wanted = ((image - image.min()) / (image.max() - image.min())).astype("f4")
                 np.testing.assert_array_equal(stamps[n, ..., c], wanted.reshape(21, 21))
     assert attributes["normalisation"] == "minmax" and attributes["constant_channels"] == 1
-    assert "1 channels of stamps are constant and became NaN" in capsys.readouterr().out
+    assert "1 constant channel of stamps became NaN" in capsys.readouterr().out
 
 
 def test_unreadable_files_stop_or_are_skipped(tmp_path, capsys):

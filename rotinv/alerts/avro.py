@@ -24,6 +24,7 @@ from rotinv.alerts.packets import (
 from rotinv.alerts.profiles import NoSurvey, Profile
 from rotinv.alerts.stamp import Packet
 from rotinv.system.errors import MissingLibrary, UserError, require_extra
+from rotinv.system.messages import counted
 
 MAGIC = b"Obj\x01"
 _MARKER = 16
@@ -147,7 +148,9 @@ class AvroFile:
             except (EOFError, OSError, ValueError):
                 whole = False
             if not whole:
-                self.problems.append(f"{self.path}: is cut off or damaged after its first {first:,} alerts")
+                self.problems.append(
+                    f"{self.path}: is cut off or damaged after its first {counted(first, 'alert')}"
+                )
                 return blocks
             first += count
 

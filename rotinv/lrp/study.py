@@ -17,6 +17,7 @@ from rotinv.nn.contract import Kernels
 from rotinv.runs.model import Model, stamps_as_read
 from rotinv.stamps.splits import Split
 from rotinv.system.errors import UserError
+from rotinv.system.messages import counted
 from rotinv.system.pictures import new_axes
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ class Study:
     def __repr__(self) -> str:
         names = ", ".join(one.name for one in self.answers)
         shape = " and ".join(dict.fromkeys(str(one.maps.shape) for one in self.answers))
-        return f"<Study of {len(self)} stamps by {names}: {self.question.text}; maps {shape}>"
+        return f"<Study of {counted(len(self), 'stamp')} by {names}: {self.question.text}; maps {shape}>"
 
     def _of_all(self, what: str) -> NDArray:
         each: list[Any] = [getattr(one, what) for one in self.answers]

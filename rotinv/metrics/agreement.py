@@ -14,6 +14,7 @@ from scipy import special, stats
 
 from rotinv.metrics.scores import SurveyScores
 from rotinv.metrics.significance import LEVEL, Interval
+from rotinv.system.messages import counted
 
 CUTS = {  # by the name of the score: from where its survey, or a broker of it, takes an alert as real
     "drb": (0.5, "Duev et al. 2019"),
@@ -125,7 +126,7 @@ def agreement_lines(found: list[Found]) -> Iterator[str]:
     for one in found:
         yield ""
         versions = ", ".join(one["versions"])
-        yield f"agreement with the survey's own score, {versions} ({one['stamps']:,} stamps)"
+        yield f"agreement with the survey's own score, {versions} ({counted(one['stamps'], 'stamp')})"
         classes = f"{one['real']:,} real, {one['bogus']:,} bogus"
         if one["cut"] is None:
             yield f"  AUC against the labels: {classes}"

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
 from rotinv.system.errors import UserError
+from rotinv.system.messages import counted
 
 FEWEST = 50  # labelled stamps of each class that a calibrator is fitted on
 _TINY = 1e-12  # keeps the logit of p = 0 and p = 1 finite
@@ -87,7 +88,7 @@ def fit(kind: str, label: NDArray, probability: NDArray) -> Calibrator:
     if min(candidates, len(label) - candidates) < FEWEST:
         raise UserError(
             f"a calibrator needs at least {FEWEST} stamps of each class, and here are "
-            f"{candidates} candidates and {len(label) - candidates} artifacts"
+            f"{counted(candidates, 'candidate')} and {counted(len(label) - candidates, 'artifact')}"
         )
     return KINDS[kind](np.asarray(label, np.float64), np.asarray(probability, np.float64))
 

@@ -18,6 +18,7 @@ from rotinv.metrics.rates import FIGURES, FPRS
 from rotinv.metrics.scores import Scores
 from rotinv.metrics.significance import Interval, wilson
 from rotinv.system.errors import UserError
+from rotinv.system.messages import counted
 from rotinv.system.tables import astropy_table
 
 if TYPE_CHECKING:
@@ -213,7 +214,8 @@ def _figures(found: Found) -> Iterator[tuple[str, float, float, float]]:
 
 def report_lines(found: Found, each: Mapping[str, Found]) -> Iterator[str]:
     """The figures of each model by name, then what `found` has of thresholds, SNR, kinds and calibration."""
-    yield f"{found['stamps']:,} stamps: {found['candidates']:,} candidates, {found['artifacts']:,} artifacts"
+    classes = (counted(found[f"{name}s"], name) for name in ("candidate", "artifact"))
+    yield f"{counted(found['stamps'], 'stamp')}: {', '.join(classes)}"
     yield f"brackets: {found['intervals']['level']:.0%} intervals (Wilson; F1 and FNR: bootstrap over stamps)"
     for name, one in each.items():
         yield ""
@@ -239,8 +241,9 @@ def report_lines(found: Found, each: Mapping[str, Found]) -> Iterator[str]:
 
 def kept_lines(kept: Found) -> Iterator[str]:
     """The thresholds that are kept, the split they are of, and their FPR and FNR on the stamps evaluated."""
-    title = f"kept thresholds, of '{kept['split']}' ({kept['stamps']:,} stamps), and what they come to on "
-    yield from _section(f"{title}'{kept['on']}'", _kept_lines(kept["at_fpr"]))
+    stamps = f"'{kept['split']}' ({counted(kept['stamps'], 'stamp')})"
+    title = f"kept thresholds, of {stamps}, and what they come to on '{kept['on']}'"
+    yield from _section(title, _kept_lines(kept["at_fpr"]))
 
 
 def _kept_lines(rows: Found) -> Iterator[str]:

@@ -15,6 +15,7 @@ from rotinv.metrics import rates
 from rotinv.metrics.agreement import by_score
 from rotinv.metrics.scores import SurveyScores
 from rotinv.system import pictures
+from rotinv.system.messages import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -103,7 +104,7 @@ def agreement_picture(path: str | Path, agreement: Agreement, title: str, *, ove
 def _draw_agreements(found: Agreement, axes: "Sequence[Axes]") -> None:
     (name, last), score = list(found.probability.items())[-1], found.row["score"]
     draw_agreement(last, found.survey, score, axes[0])
-    axes[0].set_title(f"{name} and the survey's {score}: {len(last):,} stamps", size=10)
+    axes[0].set_title(f"{name} and the survey's {score}: {counted(len(last), 'stamp')}", size=10)
     each, by = dict(found.probability), f"{score} of {found.row['cut']} and more"
     if found.row["cut"] is None:
         each, by = {**each, f"the survey's {score}": found.survey}, "the labels"
@@ -159,12 +160,20 @@ def draw_det(curves: Curves, points: Points | None = None, ax: "Axes | None" = N
         look = pictures.style(place)
         axes.step(fpr, fnr, where="post", label=name, lw=1.3, color=look.colour, ls=look.line)
     axes.set(xscale="log", yscale="log", xlabel="false positive rate", ylabel="false negative rate")
+    if all(_separates(fpr, fnr) for fpr, fnr in curves.values()):
+        text = "no curve: at some threshold no stamp is wrong,\nand the axes have no place for 0"
+        axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color="0.35")
     axes.set_xlim(*_ends([fpr for fpr, _ in curves.values()]))
     axes.set_ylim(*_ends([fnr for _, fnr in curves.values()]))
     _mark(axes, list(curves), points or {})
     axes.grid(which="both", color="0.9")
     axes.legend(fontsize=8, loc="best")
     return axes
+
+
+def _separates(fpr: NDArray, fnr: NDArray) -> bool:
+    """Whether a threshold parts the classes: then no point of the curve has two rates above 0."""
+    return not np.any((fpr > 0) & (fnr > 0))
 
 
 def draw_roc(curves: Curves, points: Points | None = None, ax: "Axes | None" = None) -> "Axes":

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rotinv.metrics import rates
 from rotinv.metrics.significance import Interval, wilson
 from rotinv.system.errors import UserError
+from rotinv.system.messages import counted
 
 
 class OperatingPoint(NamedTuple):
@@ -49,8 +50,8 @@ def check_fpr(fpr: float, artifacts: int) -> None:
     """Raise UserError where the labelled artifacts are too few for a threshold: less than one is above it."""
     if fpr * artifacts < 1:
         raise UserError(
-            f"FPR {fpr:g}: {artifacts:,} artifacts cannot fix a threshold for it, for less than one of them "
-            f"would lie above; label at least {int(np.ceil(1 / fpr)):,}, or ask for a higher FPR"
+            f"FPR {fpr:g}: {counted(artifacts, 'artifact')} cannot fix a threshold for it, for less than one "
+            f"of them would lie above; label at least {int(np.ceil(1 / fpr)):,}, or ask for a higher FPR"
         )
 
 
@@ -112,7 +113,7 @@ def as_json(point: OperatingPoint) -> dict[str, Any]:
 
 def lines(points: Sequence[OperatingPoint], night: Night) -> list[str]:
     """The table of operating points as text."""
-    head = f"a night of {night.alerts:,} alerts, {night.prevalence:.4g} of them real"
+    head = f"a night of {counted(night.alerts, 'alert')}, {night.prevalence:.4g} of them real"
     rows = [f"  {'':<16}{'threshold':>12}  {'completeness':<27}{'precision':<27}{'accepted':>9}{'real':>8}"]
     for point in points:
         precision = "undefined"

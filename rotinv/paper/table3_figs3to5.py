@@ -24,6 +24,7 @@ from rotinv.stamps import store
 from rotinv.stamps.classes import TWO
 from rotinv.stamps.splits import Split, usable
 from rotinv.system.files import written_whole
+from rotinv.system.messages import counted
 from rotinv.system.workers import Progress
 
 PAIR = ("deephits", "cap")  # trial 1 of each is looked into
@@ -170,7 +171,9 @@ def _groups(at: Place) -> tuple[str, list[Group], list[str]]:
         with np.load(at.sigma(arch)) as file:
             tables[NAMES[arch]], label = file["values"], file["label"]
             if blank := int(file["blank"]):
-                notes.append(f"{NAMES[arch]}: the maps of {blank} stamps are 0 everywhere, so is sigma-bar.")
+                notes.append(
+                    f"{NAMES[arch]}: the maps of {counted(blank, 'stamp')} are 0 everywhere, so is sigma-bar."
+                )
     channels = at.model(PAIR[0]).config.channels
     channel = store.CHANNELS[-1] if store.CHANNELS[-1] in channels else channels[-1]
     name = channel_title(channel)

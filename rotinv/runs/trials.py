@@ -26,10 +26,11 @@ from rotinv.runs.predictions import labelled_scores
 from rotinv.runs.protocol import Schedule
 from rotinv.stamps.classes import TWO, Classes
 from rotinv.stamps.pixels import check_side
-from rotinv.stamps.splits import Split, count_constant, usable
+from rotinv.stamps.splits import Split, bad_pixels, count_constant, usable
 from rotinv.stamps.store import StampStore
 from rotinv.system import files, pictures
 from rotinv.system.errors import UserError, not_known
+from rotinv.system.messages import counted
 
 FEW = 0.2  # a class with a smaller share is repeated to balance it, unless the user says otherwise
 _SAMPLED = 100  # stamps of each split that its digest reads
@@ -159,12 +160,13 @@ def check(store: StampStore, config: Config, progress: bool = False) -> Data:
     indices = {name: usable(split, config.on_bad, progress) for name, split in splits.items()}
     notes = _balance_notes(splits["train"], indices["train"], config)
     for name, split in splits.items():
-        if dropped := len(split) - len(indices[name]):
-            notes.append(f"{store.path}: {dropped} stamps of {name} left out, their pixels are not finite")
+        left_out = np.setdiff1d(np.arange(len(split)), indices[name])
+        if len(left_out):
+            why = f"with {bad_pixels(split, left_out)}"
+            notes.append(f"{store.path}: {counted(len(left_out), 'stamp')} of {name} left out, {why}")
         if constant := count_constant(split, config.crop, progress):
-            notes.append(
-                f"{store.path}: {constant} channels of stamps of {name} are constant; they become zeros"
-            )
+            which = f"{counted(constant, 'constant channel')} of stamps of {name}"
+            notes.append(f"{store.path}: taken as zeros: {which}")
     return Data(splits, indices, config.crop, notes)
 
 

@@ -24,6 +24,7 @@ from rotinv.survey.selection import Selection
 from rotinv.system import locks
 from rotinv.system.errors import UserError
 from rotinv.system.files import disk_errors, refuse_existing, remove_abandoned, remove_ours, written_whole
+from rotinv.system.messages import counted
 
 COLUMNS = ("stamps", "label", "snr", "kind", "image")  # of a block, as of the store
 CHOSEN = ("need", "seen", "images")  # of the selection, which with the seed decides all that follows
@@ -70,7 +71,7 @@ class Parts:
             yield columns
         if seen != count:
             raise UserError(
-                f"{self.folder}: its blocks hold {seen} stamps of '{split}', not {count}; "
+                f"{self.folder}: its blocks hold {counted(seen, 'stamp')} of '{split}', not {count}; "
                 "remove the folder to begin anew"
             )
 
