@@ -10,6 +10,7 @@ from rotinv.system.version import __version__
 PROGRAMS = {
     "train": "train a network and test it",
     "score": "score stamps with one trained network or several",
+    "stream": "score a stream of alerts (Kafka)",
     "reproduce": "make the paper's tables and figures afresh, and a report",
     "evaluate": "tell how good networks or scores are, and keep thresholds",
     "pick": "choose stamps to label, and make a page on which to label them",

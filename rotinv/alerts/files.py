@@ -3,7 +3,7 @@
 import bisect
 import itertools
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Protocol
@@ -199,14 +199,20 @@ def raw_blocks(
     found = files.packets(start, stop)
     for first in range(start, stop, BLOCK):
         count = min(BLOCK, stop - first)
-        stamps = np.empty((count, size, size, len(CHANNELS)), np.float32)
-        flags, snr = np.empty(count, np.uint32), np.empty(count, np.float32)
-        known: dict[str, NDArray] = {
-            name: np.empty(count, MEASURES.get(name, object)) for name in ALERT_COLUMNS
-        }
-        for i, packet in enumerate(itertools.islice(found, count)):
-            stamps[i], flags[i] = stamp.stamp_of(packet, size)
-            snr[i] = packet.snr
-            for name, values in known.items():
-                values[i] = getattr(packet, name)
-        yield first, stamps, flags, {**known, "snr": snr}
+        yield first, *stamps_of(itertools.islice(found, count), count, size)
+
+
+def stamps_of(
+    packets: Iterable[Packet], count: int, size: int
+) -> tuple[NDArray[np.float32], NDArray[np.uint32], dict[str, NDArray]]:
+    """The raw stamps (count, size, size, 4) of so many packets, their flags, and ALERT_COLUMNS with the
+    SNR."""
+    stamps = np.empty((count, size, size, len(CHANNELS)), np.float32)
+    flags, snr = np.empty(count, np.uint32), np.empty(count, np.float32)
+    known: dict[str, NDArray] = {name: np.empty(count, MEASURES.get(name, object)) for name in ALERT_COLUMNS}
+    for i, packet in enumerate(packets):
+        stamps[i], flags[i] = stamp.stamp_of(packet, size)
+        snr[i] = packet.snr
+        for name, values in known.items():
+            values[i] = getattr(packet, name)
+    return stamps, flags, {**known, "snr": snr}

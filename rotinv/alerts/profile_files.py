@@ -27,18 +27,24 @@ _SAYS = ("positive", "negative", "flux")
 
 def read_profile(path: str | Path) -> Profile:
     """The profile in a file. Raises UserError for what it does not say as a Profile is."""
-    path = Path(path)
-    toml = importlib.import_module("tomllib") if sys.version_info >= (3, 11) else _tomli(path)
-    try:
-        found = toml.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"{path}: is no TOML file ({error})") from error
+    found = read_toml(path)
     try:
         return _profile(found)
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """What a TOML file says. Raises UserError if it cannot be read or is none."""
+    path = Path(path)
+    toml = importlib.import_module("tomllib") if sys.version_info >= (3, 11) else _tomli(path)
+    try:
+        found: dict[str, Any] = toml.loads(path.read_text(encoding="utf-8"))
+        return found
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{path}: is no TOML file ({error})") from error
 
 
 def _tomli(path: Path) -> Any:

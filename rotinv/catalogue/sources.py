@@ -126,7 +126,7 @@ class StampSource:
             }
             flags = np.zeros(high - low, np.uint32) if split.flags is None else split.flags[low:high]
             raw = split.raw(low, high)
-            yield _block(np.arange(low, high), raw, split.normalisation, self._size, flags, known)
+            yield block_of(np.arange(low, high), raw, split.normalisation, self._size, flags, known)
 
 
 class AlertSource:
@@ -136,15 +136,9 @@ class AlertSource:
     normalisation = "none"
 
     def __init__(self, model: Model, files: Alerts) -> None:
-        config = model.config
-        self._files, self._size = files, config.size
+        self._files, self._size = files, model.config.size
         self.paths = files.paths
-        if missing := [name for name in config.channels if name not in CHANNELS]:
-            raise UserError(
-                f"{files.paths[0]}: alerts have the channels {', '.join(CHANNELS)}, and not {missing[0]}; "
-                f"{model.name} was trained on {', '.join(config.channels)}"
-            )
-        self._taken = [CHANNELS.index(name) for name in config.channels]
+        self._taken = channels_of_alerts(files.paths[0], model)
 
     def __len__(self) -> int:
         return len(self._files)
@@ -166,7 +160,19 @@ class AlertSource:
         """The stamps from `start` up to `stop`, a block at a time."""
         for first, raw, flags, known in raw_blocks(self._files, start, stop, self._size):
             index = np.arange(first, first + len(raw))
-            yield _block(index, raw[..., self._taken], self.normalisation, self._size, flags, known)
+            yield block_of(index, raw[..., self._taken], self.normalisation, self._size, flags, known)
+
+
+def channels_of_alerts(where: object, model: Model) -> list[int]:
+    """The places, among the channels of alerts, of those that a network reads. Raises UserError if one is
+    none of them."""
+    config = model.config
+    if missing := [name for name in config.channels if name not in CHANNELS]:
+        raise UserError(
+            f"{where}: alerts have the channels {', '.join(CHANNELS)}, and not {missing[0]}; "
+            f"{model.name} was trained on {', '.join(config.channels)}"
+        )
+    return [CHANNELS.index(name) for name in config.channels]
 
 
 def ahead(items: Iterator[T]) -> Generator[T, None, None]:
@@ -205,7 +211,7 @@ def ahead(items: Iterator[T]) -> Generator[T, None, None]:
         thread.join()
 
 
-def _block(
+def block_of(
     index: NDArray[np.int64],
     raw: NDArray[np.float32],
     normalisation: str,
