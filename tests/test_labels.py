@@ -63,6 +63,12 @@ def test_a_row_with_no_candidate_labels_the_object(tmp_path):
     assert found.blank == 1
 
 
+def test_beside_the_surveys_own_ids_a_number_of_the_row_is_not_read(tmp_path):
+    rows = [("0", "70", "A", "real"), ("1", "", "B", "bogus"), ("2", "0", "C", "real")]
+    found = read_labels(list_of(tmp_path, rows, "id,candid,objectId,label"))
+    assert (found.candidates, found.objects) == ({"70": "real"}, {"B": "bogus", "C": "real"})
+
+
 WRONG = {
     "contradiction": (b"id,label\n1,real\n2,bogus\n1,bogus\n", "candidate 1 is 'real' on line 2 and 'bogus'"),
     "of an object": (b"object_id,label\nA,real\nA,0\n", "object A is 'real' on line 2"),

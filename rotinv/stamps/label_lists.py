@@ -12,7 +12,7 @@ from rotinv.system.errors import UserError
 
 # What a list's columns may be called, in lower case; Fink puts one letter and a colon before each.
 _OWN = "id"  # as rotinv pick writes it: 0 alone is the first of stamps that have no ids
-_CANDIDATE = ("candidate_id", "candid", "diasourceid", _OWN)  # an `id` beside another is a row's number
+_CANDIDATE = ("candidate_id", "candid", "diasourceid")  # beside one of them `id` is the number of a row
 _OBJECT = ("object_id", "objectid", "diaobjectid", "ssobjectid", "oid")
 _LABEL = "label"
 _SEPARATORS = ",;\t| "  # spreadsheets write ; where the comma is the decimal mark, and astropy blanks
@@ -110,8 +110,11 @@ def _rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
     """The rows that are not empty: line, id of the candidate, id of the object, word; "" where absent."""
     text, before = _table(path, _text(path))
     header, separator = _header(path, text)
-    places = [[header.index(name) for name in names if name in header] for names in (_CANDIDATE, _OBJECT)]
-    label = header.index(_LABEL)
+    own = header.index(_OWN) if _OWN in header and not set(_CANDIDATE) & set(header) else None
+    candidates, objects = (
+        [header.index(one) for one in names if one in header] for names in (_CANDIDATE, _OBJECT)
+    )
+    candidates, label = (candidates if own is None else [own]), header.index(_LABEL)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         next(reader)
@@ -125,9 +128,9 @@ def _rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
                     f"{separator!r} within into quotes"
                 )
             values += [""] * (len(header) - len(values))
-            candidate, source = (_first(values, some) for some in places)
-            if not candidate + source and _OWN in header:
-                candidate = values[header.index(_OWN)]
+            candidate, source = _first(values, candidates), _first(values, objects)
+            if not candidate + source and own is not None:
+                candidate = values[own]
             yield line, candidate, source, values[label]
     except csv.Error as error:
         raise UserError(f"{path}: line {before + reader.line_num} is no CSV ({error})") from error
@@ -160,7 +163,7 @@ def _header(path: Path, text: str) -> tuple[list[str], str]:
     """The names of the columns, in lower case, and what stands between them."""
     line = text.splitlines()[0]
     each = [(_names(line, separator), separator) for separator in _SEPARATORS]
-    wanted = {*_CANDIDATE, *_OBJECT}
+    wanted = {_OWN, *_CANDIDATE, *_OBJECT}
     for names, separator in each:
         if _LABEL in names and wanted & set(names):
             if twice := [name for name in (_LABEL, *wanted) if names.count(name) > 1]:
