@@ -7,6 +7,7 @@ records, that of their bytes, the records, the marker (Avro 1.12, "Object contai
 import bisect
 import contextlib
 import io
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -14,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from rotinv.alerts import avro_skip
-from rotinv.alerts.avro_schema import NotUnderstood, pieces, understood
+from rotinv.alerts.avro_schema import Cutouts, NotUnderstood, cutouts, pieces, understood
 from rotinv.alerts.packets import (
     UNREADABLE,
     check_recognised,
@@ -32,10 +33,11 @@ _MOST_METADATA = 1 << 26  # bytes
 
 
 class _Block(NamedTuple):
-    """Where a block starts: bytes into the file, and alerts."""
+    """Where a block starts: bytes into the file, alerts; and where its records start, bytes into the file."""
 
     offset: int
     first: int
+    records: int
 
 
 class AvroFile:
@@ -51,6 +53,7 @@ class AvroFile:
         with path.open("rb") as file:
             try:
                 schema, codec, marker = _read_header(file)
+                self._is_plain = codec == b"null"
                 self._header = _blocks_header(codec, marker)
                 self._schema = understood(schema, tuple(profiles))
             except NoSurvey as error:
@@ -73,11 +76,11 @@ class AvroFile:
         while at < stop:
             block = bisect.bisect_right(self._blocks, at, key=lambda block: block.first) - 1
             try:
-                for number, record in self._records(block, at):
+                for number, record, found in self._records(block, at):
                     if number >= stop:
                         return
                     at += 1
-                    yield self._packet(record, self._told(number))
+                    yield self._packet(record, found, self._told(number))
                 reason = "the file ends"
             except Exception as error:  # what the library makes of damaged bytes is told, not fatal
                 if "need to install" in str(error):  # the library of the file's compression is not here
@@ -98,8 +101,8 @@ class AvroFile:
     def _first_records(self) -> Iterator[dict[str, Any]]:
         """The records from the first on; they end where one is damaged."""
         with contextlib.suppress(Exception):  # what the library makes of damaged bytes is told in its place
-            for _, record in self._records(0, 0) if len(self) else ():
-                yield self._decoded(record)
+            for _, record, found in self._records(0, 0) if len(self) else ():
+                yield self._decoded(record) | found
 
     def _decoded(self, record: bytes) -> dict[str, Any]:
         """A record; bytes of a text that are no UTF-8 are read as \ufffd, which is told with its value."""
@@ -108,41 +111,54 @@ class AvroFile:
         )
         return found
 
-    def _packet(self, record: bytes, where: str) -> Packet:
+    def _packet(self, record: bytes, own: Cutouts, where: str) -> Packet:
         try:
-            found = self._decoded(record)
+            found = self._decoded(record) | own
         except Exception as error:  # what the library makes of damaged bytes is told, not fatal
             self.problems.append(f"{where} cannot be read ({type(error).__name__}: {error})")
             return UNREADABLE
         return read_packet(self._schema.reading, found, where, self.problems)
 
-    def _records(self, block: int, start: int) -> Iterator[tuple[int, bytes]]:
+    def _records(self, block: int, start: int) -> Iterator[tuple[int, bytes, Cutouts]]:
         """The wanted bytes of the records from `start`, which is in a block, on to the end of the file, each
-        with its number."""
+        with its number; apart from them the cut-outs that are fields by themselves."""
         schema = self._schema
         with self.path.open("rb") as file:
-            file.seek(self._blocks[block].offset)
-            blocks = self._avro.block_reader(_Joined(self._header, file))
-            for own, found in zip(self._blocks[block:-1], blocks, strict=False):
-                data, at = found.bytes_.getvalue(), 0
-                numbers = np.frombuffer(data, np.uint8)
-                for number in range(own.first, own.first + found.num_records):
+            for first, count, data in self._unpacked(file, block):
+                numbers, at = np.frombuffer(data, np.uint8), 0
+                for number in range(first, first + count):
                     starts = avro_skip.field_starts(numbers, at, schema.program, schema.node)
                     if starts[-1] < 0:
                         raise EOFError("the block ends within an alert")
                     if number >= start:
-                        yield number, b"".join(pieces(data, numbers, starts, schema))
+                        found = b"".join(pieces(data, numbers, starts, schema))
+                        yield number, found, cutouts(data, starts, schema)
                     at = starts[-1]
+
+    def _unpacked(self, file: BinaryIO, block: int) -> Iterator[tuple[int, int, bytes]]:
+        """The blocks from this one on: the first record's number, how many there are, and their bytes."""
+        if not self._is_plain:
+            file.seek(self._blocks[block].offset)
+            blocks = self._avro.block_reader(_Joined(self._header, file))
+            for own, found in zip(self._blocks[block:-1], blocks, strict=False):
+                yield own.first, found.num_records, found.bytes_.getvalue()
+            return
+        for own, following in itertools.pairwise(self._blocks[block:]):
+            file.seek(own.records)
+            data = file.read(following.offset - _MARKER - own.records)
+            yield own.first, following.first - own.first, data
 
     def _find_blocks(self, file: BinaryIO, marker: bytes) -> list[_Block]:
         """All whole blocks, and where they end."""
         blocks, first, size = [], 0, self.path.stat().st_size
         while True:
-            blocks.append(_Block(file.tell(), first))
-            if blocks[-1].offset == size:
+            offset = file.tell()
+            blocks.append(_Block(offset, first, offset))
+            if offset == size:
                 return blocks
             try:
                 count, length = _read_long(file), _read_long(file)
+                blocks[-1] = _Block(offset, first, file.tell())
                 whole = 0 <= count <= length
                 whole = whole and file.seek(length, 1) <= size and file.read(_MARKER) == marker
             except (EOFError, OSError, ValueError):

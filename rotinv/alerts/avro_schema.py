@@ -27,14 +27,29 @@ class _Kept(NamedTuple):
     inner: tuple[int, ...] = ()
 
 
+class _Bytes(NamedTuple):
+    """A field of bytes that may be null: its name and number, and which byte begins a null, if any does."""
+
+    name: str
+    field: int
+    null: int = -1
+
+
+Cutouts = dict[str, bytes | None]
+
+
 class Schema(NamedTuple):
-    """What a file's records have, and how to read what is wanted of them."""
+    """What a file's records have, and how to read what is wanted of them.
+
+    Cut-outs that are fields of bytes are most of a record: they are taken as they are, without the library.
+    """
 
     reading: Reading
     program: NDArray[np.int64]  # of whole records: see rotinv/alerts/avro_skip.py
     node: int
-    kept: list["_Kept"]  # the fields that are wanted
+    kept: list["_Kept"]  # the fields that are wanted, without those of bytes
     narrow: dict[str, Any]  # the schema of a record of those alone
+    cutouts: list["_Bytes"]  # the wanted fields of bytes
 
 
 @functools.lru_cache(8)  # a night of single packets has one schema
@@ -55,11 +70,22 @@ def understood(text: bytes, profiles: tuple[Profile, ...]) -> Schema:
     program, node = avro_skip.compiled(schema)
     kept, narrow = [_Kept(i) for i in range(len(schema["fields"]))], schema
     wanted = [(i, field) for i, field in enumerate(schema["fields"]) if field["name"] in reading.wanted]
+    binary = [_bytes(i, field) for i, field in wanted if _is_bytes(field["type"])]
+    wanted = [(i, field) for i, field in wanted if not _is_bytes(field["type"])]
     pairs = [_narrowed(field, i, int(program[node + 2 + i]), reading.wanted) for i, field in wanted]
     with contextlib.suppress(Exception):  # the library has a dozen kinds of complaint
         narrow = parse({"type": "record", "name": schema["name"], "fields": [field for field, _ in pairs]})
         kept = [one for _, one in pairs]
-    return Schema(reading, program, node, kept, narrow)
+    return Schema(reading, program, node, kept, narrow, binary)
+
+
+def _is_bytes(kind: Any) -> bool:
+    return kind == "bytes" or (isinstance(kind, list) and sorted(map(str, kind)) == ["bytes", "null"])
+
+
+def _bytes(number: int, field: dict[str, Any]) -> _Bytes:
+    kind = field["type"]
+    return _Bytes(field["name"], number, -1 if kind == "bytes" else 2 * kind.index("null"))
 
 
 def _inner(kind: Any) -> tuple[str, ...]:
@@ -104,3 +130,19 @@ def pieces(data: bytes, numbers: NDArray[np.uint8], starts: NDArray[np.int64], s
         inner = avro_skip.field_starts(numbers, starts[one.field], schema.program, one.node)
         pieces += [data[inner[i] : inner[i + 1]] for i in one.inner]
     return pieces
+
+
+def cutouts(data: bytes, starts: NDArray[np.int64], schema: Schema) -> Cutouts:
+    """The wanted fields of bytes: what comes after a union's branch and the length, seven bits a byte."""
+    found: Cutouts = {}
+    for one in schema.cutouts:
+        at = int(starts[one.field])
+        if one.null >= 0:
+            if data[at] == one.null:
+                found[one.name] = None
+                continue
+            at += 1
+        while data[at] >= 0x80:
+            at += 1
+        found[one.name] = data[at + 1 : starts[one.field + 1]]
+    return found

@@ -5,31 +5,30 @@ A night has tens of millions of such cut-outs, of one to three small images each
 A file of another form, compressed in tiles or with more axes, is left to astropy.
 """
 
+import functools
 import io
 import math
 import warnings
-import zlib
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rotinv.alerts.unzip import unzip
 from rotinv.system.errors import require_extra
 from rotinv.system.files import first_line
+from rotinv.system.scratch import njit
 
 _BLOCK, _CARD = 2880, 80
 _TYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _MOST = 1 << 26  # bytes of a cut-out, unpacked: no packet makes this program fill the memory
 _USED = ("EXTNAME", "UTYPE", "CRPIX1", "CRPIX2")  # keywords that readers of packets use
-_KEYS = {  # the keywords of a header that are read, as a card begins with them
-    f"{key:8}".encode(): key
-    for key in (
-        *("XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "NAXIS3", "PCOUNT", "GCOUNT"),
-        *("BSCALE", "BZERO", "BLANK", "ZIMAGE", *_USED),
-    )
-}
+_NAMES = (  # the keywords of a header that are read
+    *("XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "NAXIS3", "PCOUNT", "GCOUNT"),
+    *("BSCALE", "BZERO", "BLANK", "ZIMAGE", *_USED),
+)
 _LATER = ("CRPIX1", "CRPIX2")  # their cards are kept as they are, for few surveys need them: see crpix_of
-_END = b"END     "
+_CODES = np.frombuffer("".join(f"{key:8}" for key in (*_NAMES, "END")).encode(), np.uint64)  # END is last
 _GZIP = b"\x1f\x8b"
 STARTS = (b"SIMPLE  =", _GZIP)  # what the bytes of a cut-out begin with
 
@@ -47,26 +46,22 @@ def read_images(data: bytes, only_first: bool = False) -> list[Image]:
     Raises ValueError if the file is damaged, is no FITS file, or has no such image.
     """
     if data[:2] == _GZIP:
-        data = _unzip(data)
+        data = unzip(data, _MOST)
     images, start, plain = [], 0, True
     while start < len(data) and (start == 0 or data[start : start + 8] == b"XTENSION"):
-        header, body = _header(data, start)
-        shape = tuple(_whole(header, f"NAXIS{i}") for i in range(min(_whole(header, "NAXIS"), 3), 0, -1))
-        stored = np.dtype(_TYPES.get(_whole(header, "BITPIX"), "V0"))
-        count = math.prod(shape) if shape else 0
-        size = stored.itemsize * (count + int(header.get("PCOUNT", 0))) * int(header.get("GCOUNT", 1))
-        if not stored.itemsize or size < 0 or body + size > len(data):
+        cards, later, body = _cards_of(data, start)
+        form = _form(cards)
+        if form.stored is None or form.size < 0 or body + form.size > len(data):
             raise ValueError("its FITS image is cut off or damaged")
-        is_image = header.get("XTENSION", "IMAGE") == "IMAGE"
-        if len(shape) > 2 or header.get("ZIMAGE") is True:
+        if form.is_other:
             plain = False
             break
-        if len(shape) == 2 and is_image:
-            pixels = _pixels(np.frombuffer(data, stored, count, body), header).reshape(shape)
-            images.append(Image(header, pixels))
+        if form.is_image:
+            pixels = _pixels(np.frombuffer(data, form.stored, form.pixels, body), form.header)
+            images.append(Image({**form.header, **later}, pixels.reshape(form.shape)))
             if only_first:
                 break
-        start = body + -(-size // _BLOCK) * _BLOCK
+        start = body + -(-form.size // _BLOCK) * _BLOCK
     if not plain:
         images = _read_by_astropy(data)
     if not images:
@@ -104,31 +99,71 @@ def as_float(pixels: NDArray[Any]) -> NDArray[np.floating]:
     return pixels.astype(np.float64 if exact else np.float32)
 
 
-def _unzip(data: bytes) -> bytes:
-    unpacker = zlib.decompressobj(wbits=31)
-    try:
-        plain = unpacker.decompress(data, _MOST)
-    except zlib.error as error:
-        raise ValueError(f"its gzip is damaged ({error})") from error
-    if not unpacker.eof:
-        raise ValueError("its gzip is cut off, or holds more than a cut-out")
-    return plain
+class _Form(NamedTuple):
+    """What a header says of what follows it."""
+
+    header: dict[str, Any]
+    shape: tuple[int, ...]
+    stored: np.dtype | None  # of the pixels in the file; None for a BITPIX that there is not
+    pixels: int
+    size: int  # bytes
+    is_other: bool  # more axes than two, or compressed in tiles: left to astropy
+    is_image: bool  # of two axes
 
 
-def _header(data: bytes, start: int) -> tuple[dict[str, Any], int]:
-    """The keywords of _KEYS in the header at `start`, and where what follows the header begins."""
-    header: dict[str, Any] = {}
+@functools.lru_cache(256)  # a night's cut-outs differ in their pixels, hardly in their form
+def _form(cards: tuple[tuple[str, bytes], ...]) -> _Form:
+    """What these cards say, each a keyword and what follows it. Raises ValueError if they cannot be read."""
+    header = {key: _value(text) for key, text in cards}
+    shape = tuple(_whole(header, f"NAXIS{i}") for i in range(min(_whole(header, "NAXIS"), 3), 0, -1))
+    stored = _TYPES.get(_whole(header, "BITPIX"))
+    count = math.prod(shape) if shape else 0
+    whole = (count + int(header.get("PCOUNT", 0))) * int(header.get("GCOUNT", 1))
+    return _Form(
+        header,
+        shape,
+        np.dtype(stored) if stored else None,
+        count,
+        np.dtype(stored).itemsize * whole if stored else 0,
+        len(shape) > 2 or header.get("ZIMAGE") is True,
+        len(shape) == 2 and header.get("XTENSION", "IMAGE") == "IMAGE",
+    )
+
+
+def _cards_of(data: bytes, start: int) -> tuple[tuple[tuple[str, bytes], ...], dict[str, bytes], int]:
+    """The cards that are read of the header at `start`, those of _LATER apart; where what follows begins."""
     if data[start : start + 9] not in (b"SIMPLE  =", b"XTENSION="):
         raise ValueError("is no FITS file")
-    for at in range(start, len(data) - _CARD + 1, _CARD):
-        start_of_card = data[at : at + 8]
-        if start_of_card == _END:
-            return header, start + -(-(at + _CARD - start) // _BLOCK) * _BLOCK
-        key = _KEYS.get(start_of_card)
-        if key is not None and data[at + 8 : at + 10] == b"= ":
-            text = data[at + 10 : at + _CARD]
-            header[key] = text if key in _LATER else _value(text)
-    raise ValueError("its FITS header has no end")
+    words = np.ndarray(((len(data) - start) // _CARD, _CARD // 8), np.uint64, data, start)
+    found, end = _cards(words, _CODES)
+    if end < 0:
+        raise ValueError("its FITS header has no end")
+    cards, later = [], {}
+    for number, card in found.tolist():
+        at, key = start + card * _CARD, _NAMES[number]
+        if data[at + 8 : at + 10] != b"= ":
+            continue
+        if key in _LATER:
+            later[key] = data[at + 10 : at + _CARD]
+        else:
+            cards.append((key, data[at + 10 : at + _CARD]))
+    return tuple(cards), later, start + -(-(end + 1) * _CARD // _BLOCK) * _BLOCK
+
+
+@njit(nogil=True)
+def _cards(words: Any, codes: Any) -> Any:
+    """The cards whose first eight letters are one of the codes, as pairs (which code, which card), and the
+    card END, whose code is the last; -1 where there is none."""
+    found, count = np.empty((len(words), 2), np.int64), 0
+    for i in range(len(words)):
+        word = words[i, 0]
+        if word == codes[-1]:
+            return found[:count], i
+        for k in range(len(codes) - 1):
+            if word == codes[k]:
+                found[count, 0], found[count, 1] = k, i
+                count += 1
+    return found[:count], -1
 
 
 def _value(text: bytes) -> Any:

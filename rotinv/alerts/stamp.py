@@ -105,7 +105,8 @@ def _noise(packet: Packet, size: int) -> tuple[Pixels | float, int]:
     if packet.difference is None:
         return np.nan, 0
     if packet.variance is not None:
-        variance, flags = _cut(packet, packet.variance, size)
+        found, flags = _cut(packet, packet.variance, size)
+        variance = np.asarray(found, np.float64)
         return np.sqrt(np.where((variance > 0) & np.isfinite(variance), variance, np.nan)), flags
     known = packet.difference[np.isfinite(packet.difference)]
     sigma = _GAUSSIAN * _median(np.abs(known - _median(known))) if len(known) else 0
@@ -119,20 +120,22 @@ def _median(values: Pixels) -> float:
     return (float(parted[low]) + float(parted[high])) / 2
 
 
-def _cut(packet: Packet, pixels: Pixels | None, size: int) -> tuple[Pixels, int]:
-    """The size x size pixels of a cut-out about the alert, NaN where it has none, and the flags."""
-    out = np.full((size, size), np.nan)
+def _cut(packet: Packet, pixels: Pixels | None, size: int) -> tuple[Pixels | float, int]:
+    """The size x size pixels of a cut-out about the alert, NaN where (or if) it has none, and the flags."""
     if pixels is None:
-        return out, 0 if packet.flags & BIT["unreadable"] else BIT["missing_cutout"]
+        return np.nan, 0 if packet.flags & BIT["unreadable"] else BIT["missing_cutout"]
     centre = _centre(packet, pixels.shape)
     if centre is None:
-        return out, BIT["off_centre"]
+        return np.nan, BIT["off_centre"]
     top, left = (at - size // 2 for at in centre)
+    if top >= 0 and left >= 0 and top + size <= pixels.shape[0] and left + size <= pixels.shape[1]:
+        return pixels[top : top + size, left : left + size], 0
+    out = np.full((size, size), np.nan)
     rows = slice(max(top, 0), min(top + size, pixels.shape[0]))
     columns = slice(max(left, 0), min(left + size, pixels.shape[1]))
     inner = pixels[rows, columns]
     out[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = inner
-    return out, 0 if inner.shape == out.shape else BIT["edge"]
+    return out, BIT["edge"]
 
 
 def _centre(packet: Packet, shape: tuple[int, ...]) -> tuple[int, int] | None:
