@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from rotinv.alerts import avro_skip
-from rotinv.alerts.avro_schema import Cutouts, NotUnderstood, cutouts, pieces, understood
+from rotinv.alerts.avro_schema import NotUnderstood, Wanted, decoded, understood, wanted_of
 from rotinv.alerts.packets import (
     UNREADABLE,
     check_recognised,
@@ -76,11 +76,11 @@ class AvroFile:
         while at < stop:
             block = bisect.bisect_right(self._blocks, at, key=lambda block: block.first) - 1
             try:
-                for number, record, found in self._records(block, at):
+                for number, wanted in self._records(block, at):
                     if number >= stop:
                         return
                     at += 1
-                    yield self._packet(record, found, self._told(number))
+                    yield self._packet(wanted, self._told(number))
                 reason = "the file ends"
             except Exception as error:  # what the library makes of damaged bytes is told, not fatal
                 if "need to install" in str(error):  # the library of the file's compression is not here
@@ -101,27 +101,20 @@ class AvroFile:
     def _first_records(self) -> Iterator[dict[str, Any]]:
         """The records from the first on; they end where one is damaged."""
         with contextlib.suppress(Exception):  # what the library makes of damaged bytes is told in its place
-            for _, record, found in self._records(0, 0) if len(self) else ():
-                yield self._decoded(record) | found
+            for _, wanted in self._records(0, 0) if len(self) else ():
+                yield decoded(wanted, self._schema)
 
-    def _decoded(self, record: bytes) -> dict[str, Any]:
-        """A record; bytes of a text that are no UTF-8 are read as \ufffd, which is told with its value."""
-        found: dict[str, Any] = self._avro.schemaless_reader(
-            io.BytesIO(record), self._schema.narrow, None, handle_unicode_errors="replace"
-        )
-        return found
-
-    def _packet(self, record: bytes, own: Cutouts, where: str) -> Packet:
+    def _packet(self, wanted: Wanted, where: str) -> Packet:
         try:
-            found = self._decoded(record) | own
+            found = decoded(wanted, self._schema)
         except Exception as error:  # what the library makes of damaged bytes is told, not fatal
             self.problems.append(f"{where} cannot be read ({type(error).__name__}: {error})")
             return UNREADABLE
         return read_packet(self._schema.reading, found, where, self.problems)
 
-    def _records(self, block: int, start: int) -> Iterator[tuple[int, bytes, Cutouts]]:
-        """The wanted bytes of the records from `start`, which is in a block, on to the end of the file, each
-        with its number; apart from them the cut-outs that are fields by themselves."""
+    def _records(self, block: int, start: int) -> Iterator[tuple[int, Wanted]]:
+        """What is wanted of the records from `start`, which is in a block, on to the end of the file, each
+        with its number."""
         schema = self._schema
         with self.path.open("rb") as file:
             for first, count, data in self._unpacked(file, block):
@@ -131,8 +124,7 @@ class AvroFile:
                     if starts[-1] < 0:
                         raise EOFError("the block ends within an alert")
                     if number >= start:
-                        found = b"".join(pieces(data, numbers, starts, schema))
-                        yield number, found, cutouts(data, starts, schema)
+                        yield number, wanted_of(data, numbers, starts, schema)
                     at = starts[-1]
 
     def _unpacked(self, file: BinaryIO, block: int) -> Iterator[tuple[int, int, bytes]]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -35,7 +36,11 @@ class _Bytes(NamedTuple):
     null: int = -1
 
 
-Cutouts = dict[str, bytes | None]
+class Wanted(NamedTuple):
+    """What is wanted of a record: a record of the narrow schema, and by their names the fields of bytes."""
+
+    record: bytes
+    own: dict[str, bytes | None]
 
 
 class Schema(NamedTuple):
@@ -120,8 +125,8 @@ def _narrowed(
     return {**field, "type": narrow}, _Kept(number, node, tuple(places))
 
 
-def pieces(data: bytes, numbers: NDArray[np.uint8], starts: NDArray[np.int64], schema: Schema) -> list[bytes]:
-    """The bytes of a record's wanted fields: joined, they are a record of the narrow schema."""
+def wanted_of(data: bytes, numbers: NDArray[np.uint8], starts: NDArray[np.int64], schema: Schema) -> Wanted:
+    """The bytes that are wanted of a record in `data`, which `numbers` are too, with fields at `starts`."""
     pieces = []
     for one in schema.kept:
         if one.node < 0:
@@ -129,20 +134,26 @@ def pieces(data: bytes, numbers: NDArray[np.uint8], starts: NDArray[np.int64], s
             continue
         inner = avro_skip.field_starts(numbers, starts[one.field], schema.program, one.node)
         pieces += [data[inner[i] : inner[i + 1]] for i in one.inner]
-    return pieces
+    return Wanted(b"".join(pieces), {one.name: _bytes_of(data, starts, one) for one in schema.cutouts})
 
 
-def cutouts(data: bytes, starts: NDArray[np.int64], schema: Schema) -> Cutouts:
-    """The wanted fields of bytes: what comes after a union's branch and the length, seven bits a byte."""
-    found: Cutouts = {}
-    for one in schema.cutouts:
-        at = int(starts[one.field])
-        if one.null >= 0:
-            if data[at] == one.null:
-                found[one.name] = None
-                continue
-            at += 1
-        while data[at] >= 0x80:
-            at += 1
-        found[one.name] = data[at + 1 : starts[one.field + 1]]
-    return found
+def _bytes_of(data: bytes, starts: NDArray[np.int64], one: _Bytes) -> bytes | None:
+    """A field of bytes: what comes after a union's branch and the length, seven bits a byte."""
+    at = int(starts[one.field])
+    if one.null >= 0:
+        if data[at] == one.null:
+            return None
+        at += 1
+    while data[at] >= 0x80:
+        at += 1
+    return data[at + 1 : starts[one.field + 1]]
+
+
+def decoded(wanted: Wanted, schema: Schema) -> dict[str, Any]:
+    """A record; bytes of a text that are no UTF-8 are read as \ufffd, which is told with its value.
+
+    Raises the dozen kinds of error that the library has for damaged bytes.
+    """
+    read = require_extra("fastavro", "alerts", "Avro").schemaless_reader
+    found = read(io.BytesIO(wanted.record), schema.narrow, None, handle_unicode_errors="replace")
+    return {**found, **wanted.own}

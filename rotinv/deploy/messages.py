@@ -17,7 +17,7 @@ import numpy as np
 
 from rotinv.alerts import avro_skip
 from rotinv.alerts.avro import MAGIC
-from rotinv.alerts.avro_schema import Schema, pieces
+from rotinv.alerts.avro_schema import Schema, decoded, wanted_of
 from rotinv.alerts.packets import UNREADABLE, read_packet
 from rotinv.alerts.stamp import BIT, Packet
 from rotinv.deploy.schemas import Schemas
@@ -64,8 +64,7 @@ class Decoder:
             told = "ends within" if starts[-1] < 0 else "goes on after"
             raise Poisoned(f"it {told} a record of its schema: it was written by another one, or is damaged")
         try:
-            wanted = b"".join(pieces(data, numbers, starts, schema))
-            record = self._decoded(wanted, schema)
+            record = decoded(wanted_of(data, numbers, starts, schema), schema)
         except Exception as error:  # the library has a dozen kinds for bytes that are no record
             raise Poisoned(f"it cannot be read ({type(error).__name__}: {first_line(error)})") from error
         own: list[str] = []
@@ -74,12 +73,6 @@ class Decoder:
             raise Poisoned(f"it makes no sense: {reason}{f' ({own[0]})' if own else ''}")
         problems += own
         return packet
-
-    def _decoded(self, wanted: bytes, schema: Schema) -> dict[str, Any]:
-        found: dict[str, Any] = self._avro.schemaless_reader(
-            io.BytesIO(wanted), schema.narrow, None, handle_unicode_errors="replace"
-        )
-        return found
 
 
 def senseless(packet: Packet) -> str:
