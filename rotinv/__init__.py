@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rotinv.classifier.classifier import Classifier
     from rotinv.classifier.fitting import fit
     from rotinv.classifier.loading import load
+    from rotinv.graphs.network import load_onnx
     from rotinv.nn.architectures import build
     from rotinv.nn.devices import get_kernels
     from rotinv.runs.model import load_model
@@ -31,6 +32,7 @@ __all__ = [
     "get_kernels",
     "load",
     "load_model",
+    "load_onnx",
     "make_survey",
     "open_stamps",
 ]
@@ -50,6 +52,7 @@ _MODULES = {
     "get_kernels": "rotinv.nn.devices",
     "load": "rotinv.classifier.loading",
     "load_model": "rotinv.runs.model",
+    "load_onnx": "rotinv.graphs.network",
     "make_survey": "rotinv.survey",
     "open_stamps": "rotinv.stamps.store",
 }

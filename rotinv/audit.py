@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from rotinv import cli
+from rotinv.graphs import opening
 from rotinv.lrp import composites, ledger_split, targets
 from rotinv.lrp.attribution import Question
-from rotinv.lrp.ledger_report import Audit, audits
-from rotinv.nn.devices import get_kernels
-from rotinv.runs import thresholds
-from rotinv.runs.model import Model, check_indices, open_models, open_stamps_for, stamps_as_read
+from rotinv.lrp.ledger_report import Audit
+from rotinv.lrp.subjects import Subject
+from rotinv.runs.model import check_indices
 from rotinv.stamps.splits import Split
 from rotinv.system import pictures
 from rotinv.system.errors import UserError
@@ -33,19 +33,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     _check(options)
     question = Question(rule=options.rule, target=options.target)
-    (model,) = thresholds.at_fpr([options.run], open_models([options.run]), options.at_fpr)
-    composites.named(question.rule).check(model.network.ruled)
-    split = open_stamps_for(model, options.stamps, options.split)
+    (subject,) = opening.open_subjects([options.run], options.device, options.threads, options.at_fpr)
+    split = subject.open_stamps(options.stamps, options.split)
+    subject.check(question)
     indices = _indices(split, options)
-    stamps = stamps_as_read(model, split, indices)
+    stamps = subject.read(split, indices)
+    cli.note(*subject.notes(split))
     labels = None if split.label is None else [int(split.label[i]) for i in indices]
-    k = get_kernels(options.device, options.threads)
-    found = audits(k, model, stamps, question, indices.tolist(), labels, exact=options.exact)
+    found = subject.audits(stamps, question, indices.tolist(), labels, exact=options.exact)
     watched = _Watch(options.fail_above)
     if options.index:
-        _single(options, model, map(watched.look, found), len(indices))
+        _single(options, subject, map(watched.look, found), len(indices))
     else:
-        _together(options, model, map(watched.look, found), len(indices))
+        _together(options, subject, map(watched.look, found), len(indices))
     return watched.status
 
 
@@ -68,7 +68,7 @@ def _indices(split: Split, options: argparse.Namespace) -> NDArray[np.int64]:
     return np.sort(rng.choice(len(split), count, replace=False)).astype(np.int64)
 
 
-def _single(options: argparse.Namespace, model: Model, found: Iterator[Audit], count: int) -> None:
+def _single(options: argparse.Namespace, subject: Subject, found: Iterator[Audit], count: int) -> None:
     """Print each stamp's ledger, or all as JSON, and draw them."""
     documents = []
     for audit in found:
@@ -79,10 +79,10 @@ def _single(options: argparse.Namespace, model: Model, found: Iterator[Audit], c
         if options.out:
             audit.save_picture(_picture(options.out, audit.index, count))
     if options.json:
-        print(json.dumps({**_about(options, model), "stamps": documents}, indent=2))
+        print(json.dumps({**_about(options, subject), "stamps": documents}, indent=2))
 
 
-def _together(options: argparse.Namespace, model: Model, found: Iterator[Audit], count: int) -> None:
+def _together(options: argparse.Namespace, subject: Subject, found: Iterator[Audit], count: int) -> None:
     """Print how the lines are distributed over the stamps."""
     shown = tqdm(found, "auditing", count, unit="stamps", disable=not cli.progress_wanted(), leave=False)
     amounts = [audit.amounts() for audit in shown if audit.output]
@@ -92,7 +92,7 @@ def _together(options: argparse.Namespace, model: Model, found: Iterator[Audit],
         raise UserError(f"{options.stamps}: no stamp has relevance at the output; choose another --target")
     rows = ledger_split.distribution(amounts)
     if options.json:
-        document = {**_about(options, model), "count": len(amounts), "rows": ledger_split.documents(rows)}
+        document = {**_about(options, subject), "count": len(amounts), "rows": ledger_split.documents(rows)}
         print(json.dumps(document, indent=2))
     else:
         print("\n".join(ledger_split.lines(rows, len(amounts))))
@@ -122,11 +122,11 @@ class _Watch:
         self.status = 1
 
 
-def _about(options: argparse.Namespace, model: Model) -> dict[str, Any]:
+def _about(options: argparse.Namespace, subject: Subject) -> dict[str, Any]:
     """What --json says of the question; amounts are in shares of `output`, the sum of |R| at the logits."""
     device = "exact" if options.exact else options.device
-    about = {"run": model.name, "rule": options.rule, "target": options.target, "device": device}
-    return about if model.threshold is None else {**about, "threshold": model.threshold}
+    about = {"run": subject.name, "rule": options.rule, "target": options.target, "device": device}
+    return about if subject.threshold is None else {**about, "threshold": subject.threshold}
 
 
 def _document(audit: Audit) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def _check_pictures(out: Path, indices: Sequence[int], overwrite: bool) -> None:
 def _parser() -> cli.Parser:
     parser = cli.Parser("audit", "Account for relevance, layer by layer: of single stamps, or over a split.")
     add = parser.add_argument
-    add("run", type=Path, metavar="RUN", help="folder of a trained run")
+    add("run", type=Path, metavar="RUN", help=opening.HELP)
     add("stamps", type=Path, metavar="STAMPS", help="stamp store, or .npy or .npz as for score")
     add("--index", type=cli.integer(0), nargs="+", metavar="I", help="single stamps, a ledger each")
     add(

@@ -10,14 +10,14 @@ from tqdm import tqdm
 
 from rotinv import cli
 from rotinv.cli import counted
+from rotinv.graphs import opening
+from rotinv.graphs.opening import only_runs
 from rotinv.lrp import attribution, composites, heatmaps, map_figures, map_files, targets, trust
 from rotinv.lrp.attribution import Explanation, Question
 from rotinv.lrp.methods import derivatives
 from rotinv.lrp.study import Study, study
-from rotinv.nn.contract import Kernels
-from rotinv.nn.devices import get_kernels
-from rotinv.runs import thresholds
-from rotinv.runs.model import Model, check_indices, open_models, open_stamps_for, unique_names
+from rotinv.lrp.subjects import Run, Subject
+from rotinv.runs.model import Model, check_indices
 from rotinv.runs.predictions import labelled_scores
 from rotinv.stamps.splits import Split, usable
 from rotinv.system.errors import UserError
@@ -32,25 +32,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     _check(options)
     question = Question(options.method, options.rule or Question.rule, options.target, options.layer)
-    folders = [options.run] + ([options.compare] if options.compare else [])
-    models = thresholds.at_fpr(folders, open_models(folders), options.at_fpr)
-    k = get_kernels(options.device, options.threads)
-    for model in models:
-        attribution.check(k, model, question)
-    split = open_stamps_for(models[0], options.stamps, options.split)
+    paths = [options.run] + ([options.compare] if options.compare else [])
+    subjects = opening.open_subjects(paths, options.device, options.threads, options.at_fpr)
+    split = subjects[0].open_stamps(options.stamps, options.split)
+    for subject in subjects[1:]:
+        subject.open_stamps(options.stamps, options.split)
+    for subject in subjects:
+        subject.check(question)
     listed: list[str] = []
     if options.disagreements:
-        indices, listed = _disagreements(k, models, split, options)
+        indices, listed = _disagreements(only_runs(subjects, "--disagreements"), split, options)
     else:
         indices = check_indices(split, list(dict.fromkeys(options.index)))
-    tables = _explain(k, models, split, indices, question, options) if len(indices) else []
+    cli.note(*(note for subject in subjects for note in subject.notes(split)))
+    tables = _explain(subjects, split, indices, question, options) if len(indices) else []
     print("\n".join([*listed, *tables]))  # after the files: who reads it with `head` still gets those
     return 0
 
 
 def _explain(
-    k: Kernels,
-    models: list[Model],
+    subjects: list[Subject],
     split: Split,
     indices: NDArray[np.int64],
     question: Question,
@@ -58,9 +59,9 @@ def _explain(
 ) -> list[str]:
     """Explain the stamps at `indices`, write the files that are asked for, and give the tables' lines."""
     pictures = _picture_names(options.out, indices, options.overwrite)
-    with _bar(None, "explaining", "stamps", len(models) * len(indices)) as bar:
-        found = study(k, models, split, indices, question, bar.update)
-    notes = _notes(k, models, found)
+    with _bar(None, "explaining", "stamps", len(subjects) * len(indices)) as bar:
+        found = study(subjects, split, indices, question, bar.update)
+    notes = _notes(found)
     if options.maps:
         found.save(options.maps, overwrite=options.overwrite)
         cli.note(f"{options.maps}: maps of {counted(len(indices), 'stamp')}, not scaled")
@@ -72,22 +73,24 @@ def _explain(
     return _tables(found, notes)
 
 
-def _notes(k: Kernels, models: list[Model], found: Study) -> list[list[str]]:
+def _notes(found: Study) -> list[list[str]]:
     """What is to be known of each network's maps before they are trusted, a line for each stamp, and a
     warning for each stamp whose map misleads. Only relevance and integrated gradients have an account; of
     maps by one pass of derivatives the deviations alone are told."""
-    notes: list[list[str]] = []
-    for of, (model, answer) in enumerate(zip(models, found.answers, strict=True)):
-        if found.question.method == "lrp":
+    method, notes = found.question.method, []
+    if method == "lrp":
+        for of, answer in enumerate(found.answers):
             trusts = [found.trust(i, of=of) for i in range(len(found))]
             _warn(answer, found, [one.doubts for one in trusts])
             notes.append([str(one) for one in trusts])
-        elif found.question.method == "integrated-gradients":
-            accounts = attribution.completeness(k, model, found.stamps, found.question, answer)
+        return notes
+    for run, answer in zip(only_runs(found.subjects, f"--method {method}"), found.answers, strict=True):
+        if method == "integrated-gradients":
+            accounts = attribution.completeness(run.k, run.model, found.stamps, found.question, answer)
             _warn(answer, found, [one.doubts for one in accounts])
             notes.append([str(one) for one in accounts])
-        elif found.question.method in derivatives.METHODS:
-            _warn_of_deviations(model, found, answer)
+        elif method in derivatives.METHODS:
+            _warn_of_deviations(run.model, found, answer)
     return notes
 
 
@@ -130,16 +133,15 @@ def _check(options: Namespace) -> None:
         require_matplotlib()
 
 
-def _disagreements(
-    k: Kernels, models: list[Model], split: Split, options: Namespace
-) -> tuple[NDArray[np.int64], list[str]]:
+def _disagreements(runs: list[Run], split: Split, options: Namespace) -> tuple[NDArray[np.int64], list[str]]:
     """The first --count stamps where the second model is right and the first wrong, and a list of all."""
     if split.label is None:
         raise UserError(f"{split.path}: has no labels, and --disagreements needs them: add an array 'label'")
     indices = usable(split, options.on_bad, progress=cli.progress_wanted())
-    with _bar(None, "scoring", "stamps", len(models) * len(indices)) as bar:
-        scores = labelled_scores(k, models, split, indices, bar.update)
-    one, other = unique_names(models)
+    with _bar(None, "scoring", "stamps", len(runs) * len(indices)) as bar:
+        models = [run.model for run in runs]
+        scores = labelled_scores(runs[0].k, models, split, indices, bar.update)
+    one, other = (run.name for run in runs)
     first, second = scores[one].probability, scores[other].probability
     label = scores[one].label
     limits = [0.5 if model.threshold is None else model.threshold for model in models]
@@ -203,7 +205,7 @@ def _parser() -> cli.Parser:
         "explain",
         "Show what a network's decisions rest on: maps of a stamp's four rotations, and their average.",
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a trained run")
+    parser.add_argument("run", type=Path, metavar="RUN", help=opening.HELP)
     parser.add_argument(
         "stamps", type=Path, metavar="STAMPS", help="stamp store, or .npy or .npz of (N,S,S,C) or (N,C,S,S)"
     )

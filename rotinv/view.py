@@ -6,11 +6,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from rotinv import cli
-from rotinv.lrp import composites
+from rotinv.graphs import opening
+from rotinv.lrp import composites, targets
 from rotinv.lrp.viewer import page
 from rotinv.lrp.viewer.fragments import whole_page
-from rotinv.nn.devices import get_kernels
-from rotinv.runs import model, thresholds
 from rotinv.system.files import refuse_existing, written_whole
 
 _DOZEN = 12
@@ -22,19 +21,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     refuse_existing(options.out, options.overwrite)
     for rule in options.rule:
         composites.named(rule)
-    models = thresholds.at_fpr(options.runs, model.open_models(options.runs), options.at_fpr)
-    split = model.open_stamps_for(models[0], options.stamps, options.split)
+    subjects = opening.open_subjects(options.runs, options.device, options.threads, options.at_fpr)
+    for subject in reversed(subjects):
+        split = subject.open_stamps(options.stamps, options.split)
+        cli.note(*subject.notes(split))
     indices = list(dict.fromkeys(options.index or range(min(_DOZEN, len(split)))))
-    total = len(indices) * len(models) * len(options.rule)
-    k = get_kernels(options.device, options.threads)
+    total = len(indices) * len(subjects) * len(options.rule)
     with tqdm(total=total, unit="maps", disable=not cli.progress_wanted(), leave=False) as bar:
         fragment = page.viewer_fragment(
-            k, models, split, indices, rule_names=options.rule, progress=bar.update
+            subjects, split, indices, rule_names=options.rule, target=options.target, progress=bar.update
         )
-    title = f"Relevance: {', '.join(model.unique_names(models))} on {options.stamps.name}"
+    title = f"Relevance: {', '.join(subject.name for subject in subjects)} on {options.stamps.name}"
     with written_whole(options.out, overwrite=options.overwrite) as temporary:
         temporary.write_text(whole_page(title, fragment), encoding="utf-8")
-    number = {"stamp": len(indices), "model": len(models), "rule": len(options.rule)}
+    number = {"stamp": len(indices), "model": len(subjects), "rule": len(options.rule)}
     counts = ", ".join(cli.counted(count, noun) for noun, count in number.items())
     cli.note(f"{options.out}: {counts}")
     return 0
@@ -43,12 +43,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> cli.Parser:
     parser = cli.Parser("view", "Make an HTML page on which to look at what decisions rest on, by LRP.")
     add = parser.add_argument
-    add("runs", nargs="+", type=Path, metavar="RUN", help="folders of trained runs")
+    add("runs", nargs="+", type=Path, metavar="RUN", help=f"one or more: {opening.HELP}")
     add("stamps", type=Path, metavar="STAMPS", help="stamp store, or .npy or .npz as for score")
     add("--out", type=Path, required=True, metavar="FILE.html", help="the page")
     add("--index", nargs="+", type=cli.integer(0), metavar="I", help=f"stamps (default: the first {_DOZEN})")
     add("--rule", nargs="+", default=list(page.RULES), help=f"one or more: {composites.HELP}")
     cli.add_at_fpr(parser)
+    add(
+        "--target",
+        type=targets.parse_target,
+        default="predicted",
+        help=f"{', '.join(targets.TARGETS)}, or a class by its number or name",
+    )
     cli.add_split(parser)
     cli.add_overwrite(parser)
     cli.add_device(parser)

@@ -10,7 +10,7 @@ import pytest
 from programs import call, make_run, toy_arrays
 
 import rotinv
-from rotinv.lrp import attribution, map_files, targets
+from rotinv.lrp import attribution, map_files, subjects, targets
 from rotinv.lrp.attribution import Question
 from rotinv.lrp.study import study
 from rotinv.nn.devices import get_kernels
@@ -86,7 +86,7 @@ def test_a_tie_has_the_map_of_the_class_that_is_named(tie, stamps):
     model, k = load_model(tie), get_kernels("cpu")
     split = open_stamps_for(model, stamps)
     maps = {
-        target: study(k, [model], split, np.arange(3), Question(target=target)).maps
+        target: study(subjects.runs(k, [model]), split, np.arange(3), Question(target=target)).maps
         for target in ("predicted", 0, 1)
     }
     np.testing.assert_array_equal(maps["predicted"], maps[1])
@@ -141,7 +141,9 @@ def test_maps_are_of_the_class_that_the_catalogue_gives(tmp_path, stamps, models
             split = open_stamps_for(model, stamps)
             for of in (0, 1):
                 chosen = np.flatnonzero(classes[index] == of)[:2]
-                expected = study(get_kernels("cpu"), [model], split, index[chosen], Question(target=of))
+                expected = study(
+                    subjects.runs(get_kernels("cpu"), [model]), split, index[chosen], Question(target=of)
+                )
                 np.testing.assert_array_equal(group["maps"][()][chosen], expected.maps)
     assert disagree > 0  # else nothing is tested
 
@@ -152,7 +154,9 @@ def test_a_map_of_another_class_says_whose_it_is(tmp_path, stamps):
     model = load_model(make_run(tmp_path / "run", "cap-mini", seed=1))
     split = open_stamps_for(model, stamps)
     for target in (0, 1):
-        (one,) = study(get_kernels("cpu"), [model], split, np.arange(3), Question(target=target)).answers
+        (one,) = study(
+            subjects.runs(get_kernels("cpu"), [model]), split, np.arange(3), Question(target=target)
+        ).answers
         for i in range(3):
             other = one.predicted[i] != target
             assert (f"maps of {('artifact', 'candidate')[target]}" in header(one, i, None)) == other
@@ -189,7 +193,9 @@ def test_every_map_is_of_the_class_at_the_threshold(tmp_path, stamps, where):
         np.testing.assert_array_equal(one.explained, own)
         np.testing.assert_array_equal(one.predicted, own)
         assert one.threshold == value
-        plain = study(get_kernels("cpu"), [model], opened, np.arange(24), Question()).answers[0]
+        plain = study(subjects.runs(get_kernels("cpu"), [model]), opened, np.arange(24), Question()).answers[
+            0
+        ]
         same = plain.explained == own
         np.testing.assert_array_equal(one.maps[same], plain.maps[same])
         assert not np.array_equal(one.maps[~same], plain.maps[~same]) or same.all()
@@ -211,7 +217,9 @@ def stamp(split, i):
 def test_unequal_answers_are_told_apart(tmp_path, stamps):
     """Names that are alike are numbered, and blocks joined, by the function that asks several networks."""
     model = load_model(make_run(tmp_path / "run", "cap-mini"))
-    x = study(get_kernels("cpu"), [model], open_stamps_for(model, stamps), np.arange(24), Question()).stamps
+    x = study(
+        subjects.runs(get_kernels("cpu"), [model]), open_stamps_for(model, stamps), np.arange(24), Question()
+    ).stamps
     x = np.concatenate([x] * 3)  # more than a block
     both = attribution.answers(get_kernels("cpu"), [model, model], x, Question())
     assert [one.name for one in both] == ["run-1", "run-2"]

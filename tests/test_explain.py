@@ -15,6 +15,7 @@ from programs import ENVIRONMENT, assert_refused, call, command, make_run, run, 
 from rotinv import explain, score
 from rotinv.lrp import attribution, composites, heatmaps, map_figures, trust
 from rotinv.lrp.study import study as ask
+from rotinv.lrp.subjects import runs
 from rotinv.nn.devices import get_kernels
 from rotinv.runs.model import load_model, open_models, open_stamps_for, stamps_as_read
 from rotinv.runs.predictions import score_stamps
@@ -64,7 +65,7 @@ def prepared(folder, path, indices=INDICES):
 def study(models, stamps, indices, layer=None):
     loaded = open_models(models)
     split = open_stamps_for(loaded[0], stamps)
-    return ask(get_kernels("cpu"), loaded, split, np.array(indices), attribution.Question(layer=layer))
+    return ask(runs(get_kernels("cpu"), loaded), split, np.array(indices), attribution.Question(layer=layer))
 
 
 def texts(figure):

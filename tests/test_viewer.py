@@ -17,6 +17,7 @@ from programs import assert_refused, call, make_run, toy_arrays
 from rotinv import explain
 from rotinv.lrp import composites
 from rotinv.lrp.ledger_report import COLUMNS
+from rotinv.lrp.subjects import runs
 from rotinv.lrp.viewer.page import viewer_fragment
 from rotinv.nn.devices import get_kernels
 from rotinv.runs.model import load_model, open_models, open_stamps_for
@@ -44,7 +45,7 @@ def fragment(folder):
     done = []
     kernels = get_kernels("cpu")
     html = viewer_fragment(
-        kernels, models, split, INDICES, rule_names=RULES, names=NAMES, progress=done.append
+        runs(kernels, models, NAMES), split, INDICES, rule_names=RULES, progress=done.append
     )
     assert sum(done) == len(INDICES) * len(RULES) * 2
     return html
@@ -182,7 +183,7 @@ def test_what_is_refused(folder, tmp_path):
     model = load_model(folder / "cap")
     split = open_stamps_for(model, folder / "stamps.npz")
     with pytest.raises(UserError, match="alpha3"):
-        viewer_fragment(get_kernels("cpu"), [model], split, [0], rule_names=["alpha2beta1", "alpha3"])
+        viewer_fragment(runs(get_kernels("cpu"), [model]), split, [0], rule_names=["alpha2beta1", "alpha3"])
 
 
 def test_the_programs_page(folder, tmp_path):

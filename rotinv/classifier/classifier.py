@@ -19,6 +19,7 @@ from rotinv.lrp import composites, sigma_bar
 from rotinv.lrp.attribution import Question
 from rotinv.lrp.ledger_report import Audit, audits
 from rotinv.lrp.study import Study, study
+from rotinv.lrp.subjects import runs
 from rotinv.metrics import ensembles
 from rotinv.metrics.classification_report import Evaluation
 from rotinv.metrics.rates import NOT_SCORED
@@ -209,7 +210,7 @@ class Classifier:
         question = Question(method, rule, target, None if layer is None else str(layer))
         split, indices = usable_stamps(self._models[0], stamps, normalised, "error")
         models = thresholds.at_fpr(self._folders, self._models, at_fpr)
-        return study(self._k, models, split, indices, question)
+        return study(runs(self._k, models), split, indices, question)
 
     def audit(
         self,

@@ -71,7 +71,7 @@ class _Builder:
         """Add a node of ONNX, whose inputs are there already."""
         helper = self._onnx.helper
         attributes = {one.name: helper.get_attribute_value(one) for one in node.attribute}
-        where = f"{self._path}: node {node.name or '(without a name)'}, operator {node.op_type}"
+        where = f"{self._path}: node {_called(node)}"
         live = {i: self._live[one].shape for i, one in enumerate(node.input) if one in self._live}
         fixed = {i: self._fixed[one] for i, one in enumerate(node.input) if one and i not in live}
         call = Call(node.op_type, where, attributes, live, fixed)
@@ -159,7 +159,7 @@ class _Builder:
                 raise call.refuse(f"gives {numbers.dtype}, not the elements of its input")
             if self._readers[output]:
                 layer = Moves(Inputs(tuple(shapes)), numbers.astype(np.int64) - 1, MOVES[node.op_type])
-                self._append(Made(layer, {}), names, output, call)
+                self._append(Made(layer, {}), names, output, _called(node))
 
     def _add_pass(self, call: Call, node: Any) -> None:
         """Operators that change nothing here: dropout, and casts among floating-point numbers."""
@@ -173,7 +173,7 @@ class _Builder:
         (shape,) = call.live.values()
         numbers = np.arange(math.prod(shape)).reshape(shape)
         made = Made(Moves(Inputs((shape,)), numbers, node.op_type.lower()), {})
-        self._append(made, [node.input[0]], node.output[0], call)
+        self._append(made, [node.input[0]], node.output[0], _called(node))
 
     def _add_layer(self, call: Call, node: Any) -> None:
         if len(node.output) > 1 and node.op_type == "BatchNormalization":
@@ -183,7 +183,7 @@ class _Builder:
         names = [name for place, name in enumerate(node.input) if place in call.live]
         if isinstance(made.layer, Sums) and made.layer.scales and self._fold(made, names[0], node):
             return
-        self._append(made, names, node.output[0], call)
+        self._append(made, names, node.output[0], _called(node))
 
     def _only_first(self, call: Call, node: Any) -> None:
         """Raise UserError if an output other than the first is read, as the places of MaxPool's winners."""
@@ -206,12 +206,11 @@ class _Builder:
         self._folded[node.op_type] += 1
         return True
 
-    def _append(self, made: Made, names: Sequence[str], output: str, call: Call) -> None:
+    def _append(self, made: Made, names: Sequence[str], output: str, node: str) -> None:
         joined = made.layer.inputs.join([self._live[name] for name in names])
         y, _ = made.layer.forward_signed(get_kernels("reference"), made.params, joined, True)
         self._live[output] = y
-        where = call.where.removeprefix(f"{self._path}: ")
-        self._nodes.append(Node("", where, made.layer, made.params, tuple(names), output, y.shape[1:]))
+        self._nodes.append(Node("", node, made.layer, made.params, tuple(names), output, y.shape[1:]))
 
     def _evaluate(self, call: Call, node: Any, given: Mapping[str, Any]) -> list[NDArray]:
         """What ONNX's own reference makes of arrays."""
@@ -238,6 +237,11 @@ def input_shape(path: str | Path, model: Any) -> tuple[int | None, ...]:
 def batch_of(path: str | Path, model: Any) -> int:
     """How many stamps a model reads at once: 1 where it takes any number."""
     return input_shape(path, model)[0] or 1
+
+
+def _called(node: Any) -> str:
+    """A node's name and operator."""
+    return f"{node.name or 'without a name'} ({node.op_type})"
 
 
 def _only_input(path: Path, model: Any) -> Any:

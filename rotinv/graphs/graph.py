@@ -33,6 +33,11 @@ class Node:
     output: str
     out_shape: Shape  # without the stamps' axis
 
+    @property
+    def learned(self) -> bool:
+        """Whether its parameters are weights, and not those of a mean or a sum."""
+        return isinstance(self.layer, Convolution | Dense) or getattr(self.layer, "scales", False)
+
 
 class Trail(NamedTuple):
     """The logits (1, classes), R of every value by its name, and the steps from the last layer to the

@@ -236,7 +236,7 @@ def answers(
             parts.append(part)
             if progress:
                 progress(len(part.maps))
-        found.append(_joined(parts, name))
+        found.append(joined(parts, name))
     return found
 
 
@@ -262,7 +262,7 @@ def completeness(
     )
 
 
-def _joined(parts: Sequence[Explanation], name: str) -> Explanation:
+def joined(parts: Sequence[Explanation], name: str) -> Explanation:
     """Blocks of stamps as one, under a name."""
     columns = ("logits", "probability", "explained", "maps")
     logits, p, explained, maps = (np.concatenate([getattr(part, what) for part in parts]) for what in columns)

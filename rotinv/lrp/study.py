@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 
 from rotinv.lrp import attribution, map_figures, map_files
 from rotinv.lrp.attribution import Explanation, Question
-from rotinv.lrp.ledger_report import audits
+from rotinv.lrp.subjects import Subject, answer
 from rotinv.lrp.trust import Trust
 from rotinv.metrics import ensembles
-from rotinv.nn.contract import Kernels
-from rotinv.runs.model import Model, stamps_as_read
 from rotinv.stamps.splits import Split
 from rotinv.system.errors import UserError
 from rotinv.system.messages import counted
@@ -36,17 +34,15 @@ class Study:
     indices : array (n,)
         Their numbers in it.
     stamps : array (n, h, h, c)
-        The stamps as the networks read them: cut, and each channel scaled to 0-1.
+        The stamps as the networks read them: those of runs cut, and each channel scaled to 0-1.
     channels : sequence of str
         The names of the c channels.
     question : Question
         The method, the rule and what is shared out.
     answers : sequence of Explanation
         A network each: its maps, logits and p(candidate).
-    models : sequence of Model
+    subjects : sequence of Subject
         The networks.
-    k : Kernels
-        The device that explains.
     """
 
     split: Split
@@ -55,8 +51,7 @@ class Study:
     channels: Sequence[str]
     question: Question
     answers: Sequence[Explanation]
-    models: Sequence[Model]
-    k: Kernels
+    subjects: Sequence[Subject]
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -104,7 +99,7 @@ class Study:
         if self.question.method != "lrp":
             raise UserError(f"maps of {self.question.method} have no ledger; only those of lrp do")
         stamp = self.stamps[range(len(self))[i], None]
-        return next(audits(self.k, self.models[of], stamp, self.question)).trust
+        return next(self.subjects[of].audits(stamp, self.question)).trust
 
     def plot(
         self, i: int = 0, ax: "Axes | None" = None, *, channel: str | None = None, of: int = 0
@@ -180,8 +175,7 @@ def _check_number(what: str, i: int, count: int) -> None:
 
 
 def study(
-    k: Kernels,
-    models: Sequence[Model],
+    subjects: Sequence[Subject],
     split: Split,
     indices: NDArray[np.int64],
     question: Question,
@@ -194,6 +188,6 @@ def study(
     Raises UserError for an unknown method, rule, target or layer, and if a pixel, a logit or a map is
     not finite.
     """
-    stamps = stamps_as_read(models[0], split, indices)
-    answers = attribution.answers(k, models, stamps, question, progress)
-    return Study(split, indices, stamps, models[0].config.channels, question, answers, models, k)
+    stamps = subjects[0].read(split, indices)
+    answers = [answer(subject, stamps, question, progress) for subject in subjects]
+    return Study(split, indices, stamps, subjects[0].channels, question, answers, subjects)

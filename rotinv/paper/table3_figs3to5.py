@@ -11,6 +11,7 @@ from rotinv.lrp.attribution import Question
 from rotinv.lrp.sigma_bar import How
 from rotinv.lrp.sigma_bar_tables import Group
 from rotinv.lrp.study import study
+from rotinv.lrp.subjects import runs
 from rotinv.lrp.viewer import page
 from rotinv.metrics import significance
 from rotinv.metrics.noncentral_t import DDOF, MOMENTS, Moments
@@ -105,8 +106,8 @@ def viewer(at: Place, count: int, tell: Progress) -> None:
         done += answers
         tell(done / total)
 
-    names = [model.name for model in models]
-    fragment = page.viewer_fragment(at.kernels(), models, split, indices, names=names, progress=advance)
+    subjects = runs(at.kernels(), models, [model.name for model in models])
+    fragment = page.viewer_fragment(subjects, split, indices, progress=advance)
     with written_whole(at.sheets / "viewer.html", overwrite=True) as temporary:
         temporary.write_text(fragment, encoding="utf-8")
 
@@ -127,7 +128,7 @@ def _disagreement(at: Place, sheet: str, heading: str, label: int) -> None:
         notes = [counts, f"There is no such {kind} here, and so no figure."]
         at.write_sheet(sheet, Sheet(heading, title, notes=notes))
         return
-    found_maps = study(at.kernels(), models, split, indices[mine[:1]], Question(rule=RULE))
+    found_maps = study(runs(at.kernels(), models), split, indices[mine[:1]], Question(rule=RULE))
     picture = at.sheets / f"{sheet}.png"
     picture.unlink(missing_ok=True)
     drawn = found_maps.page(0)

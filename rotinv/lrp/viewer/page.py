@@ -5,84 +5,82 @@ probabilities and the sums of maps are text, as `audit` and `explain` print them
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rotinv.lrp import attribution, composites
+from rotinv.lrp import attribution
 from rotinv.lrp.attribution import Explanation, Question
-from rotinv.lrp.ledger_report import COLUMNS, audits
+from rotinv.lrp.ledger_report import COLUMNS
+from rotinv.lrp.subjects import Subject
 from rotinv.lrp.viewer.fragments import Blobs, Document, packed, section
-from rotinv.nn.contract import Kernels
-from rotinv.runs.model import (
-    Model,
-    at_threshold,
-    channel_title,
-    check_indices,
-    stamps_as_read,
-    unique_names,
-)
+from rotinv.runs.model import at_threshold, channel_title, check_indices
 from rotinv.stamps.splits import Split
+from rotinv.system.errors import UserError
 
 RULES = ("alpha2beta1", "alpha1beta0", "epsilon")  # Eq. 4 as in the paper, its positive side alone, Eq. 3
 _FILES = ("theme.css", "viewer.css", "viewer_tools.js", "viewer.js")
 
 
 def viewer_fragment(
-    k: Kernels,
-    models: Sequence[Model],
+    subjects: Sequence[Subject],
     split: Split,
     indices: Sequence[int],
     *,
     rule_names: Sequence[str] = RULES,
-    names: Sequence[str] | None = None,
+    target: str | int = Question.target,
     progress: Callable[[int], object] | None = None,
 ) -> str:
     """A <section> for a page's body: what decisions on the stamps at `indices` rest on, by model and rule.
 
-    The models read the same stamps in the same way (subjects.open_models); `names` are shown for them, or
-    else their runs' names. `progress` is told 1 whenever a stamp is done by one model and one rule. Two
-    fragments may stand on one page. Raises UserError for an unknown rule or index, for stamps that are not
-    finite, and if a logit or a map is not finite.
+    The networks read the same stamps in the same way. `progress` is told 1 whenever a stamp is done by one
+    network and one rule. Two fragments may stand on one page. Raises UserError for an unknown rule, target or
+    index, for stamps that are not square or not finite, and if a logit or a map is not finite.
     """
-    rules = {rule: composites.named(rule) for rule in rule_names}
+    questions = [Question(rule=rule, target=target) for rule in dict.fromkeys(rule_names)]
+    for question in questions:
+        subjects[0].check(question)
     chosen = check_indices(split, indices)
-    pixels = stamps_as_read(models[0], split, chosen)
+    pixels = subjects[0].read(split, chosen)
+    if pixels.shape[1] != pixels.shape[2]:
+        raise UserError(
+            f"{split.path}: a page shows square stamps only, not {pixels.shape[1:3]}; see explain"
+        )
     labels = [None if split.label is None else int(split.label[i]) for i in chosen]
     blobs: Blobs = {}
     stamps = [_stamp(split, int(i), one, blobs) for i, one in zip(chosen, pixels, strict=True)]
-    answers: list[list[list[Document]]] = [[[] for _ in models] for _ in chosen]
-    for m, model in enumerate(models):
-        for rule in rules:
-            for i, answer in enumerate(_answers(k, model, pixels, labels, rule, blobs)):
+    answers: list[list[list[Document]]] = [[[] for _ in subjects] for _ in chosen]
+    for m, subject in enumerate(subjects):
+        for question in questions:
+            for i, answer in enumerate(_answers(subject, pixels, labels, question, blobs)):
                 answers[i][m].append(answer)
                 if progress:
                     progress(1)
     document = {
-        "channels": [channel_title(channel) for channel in models[0].config.channels],
-        "classes": models[0].config.classes.names,
+        "channels": [channel_title(channel) for channel in subjects[0].channels],
+        "classes": subjects[0].classes.names,
+        "p": subjects[0].classes.p,
         "columns": COLUMNS,
         "stamps": stamps,
-        "models": list(names or unique_names(models)),
-        "rules": [{"name": rule, "text": Question(rule=rule).text} for rule in rules],
+        "models": [subject.name for subject in subjects],
+        "rules": [{"name": question.rule, "text": question.text} for question in questions],
         "answers": answers,
     }
     return section("lrp-viewer", "Relevance of decisions", _FILES, document, blobs)
 
 
 def _answers(
-    k: Kernels,
-    model: Model,
-    pixels: NDArray[np.float32],
+    subject: Subject,
+    pixels: NDArray[Any],
     labels: Sequence[int | None],
-    rule: str,
+    question: Question,
     blobs: Blobs,
 ) -> Iterator[Document]:
     """What is shown of each stamp, by one model and one rule."""
-    question = Question(rule=rule)
-    trails = attribution.explain_layers(k, model, pixels, question)
+    trails = subject.explain_layers(pixels, question)
     maps = ((block, i) for block in trails for i in range(len(block[0].maps)))
-    ledgers = audits(k, model, pixels, question)
+    ledgers = subject.audits(pixels, question)
     for (block, i), label, audit in zip(maps, labels, ledgers, strict=True):
         predicted = int(block[0].predicted[i])
         yield {
@@ -123,7 +121,7 @@ def _sums(row: NDArray) -> list[str]:
     return [f"{value:.4g}" for value in (each if len(each) == 1 else [*each, each.sum()])]
 
 
-def _stamp(split: Split, index: int, pixels: NDArray[np.float32], blobs: Blobs) -> Document:
+def _stamp(split: Split, index: int, pixels: NDArray[Any], blobs: Blobs) -> Document:
     """A stamp (h, h, c) as the networks read it, and what is known of it."""
     label = None if split.label is None else split.classes.names[split.label[index]]
     known = {"index": index, "label": label, "title": attribution.title(split, index)}

@@ -1,5 +1,6 @@
 // What a viewer shows of its document, `data`, in its section, `root`, and what its reader does there.
 const ROTATIONS = ["0°", "90°", "180°", "270°", "average"];
+const TURNED = data.answers[0][0][0].layers.some((layer) => layer.shape[0] === 4);
 const MOST_BARS = 512; // of more units each bar shows several
 const HINT = "Point at a map, or go to it with Tab and move with the arrow keys, to read single values.";
 
@@ -36,6 +37,7 @@ const says = make("p", { class: "says" });
 const maps = make("div", { class: "row maps", tabindex: "0", role: "application" });
 const bar = make("canvas", { "aria-hidden": "true" });
 const ticks = make("div", { class: "ticks" });
+rotations.hidden = !TURNED;
 const scale = make("div", { class: "scale" }, bar, ticks);
 const note = make("p", { class: "note" });
 const readout = make("output", { "aria-live": "polite" });
@@ -108,7 +110,7 @@ function showVerdict() {
     make("strong", {}, data.stamps[picked.stamp].title),
     ` — ${data.models[picked.model]}: `,
     make("span", { "data-right": right }, predicted + judged),
-    `, p(candidate) = ${probability}`);
+    `, ${data.p} = ${probability}`);
 }
 
 function cell(name, sum) {
@@ -134,6 +136,7 @@ function describe(layer) {
   const where = pixels ? "R of the stamp's pixels" : `R at the output of ${layer.name}`;
   const what = layer.summed ? `${where}, summed over its ${layer.summed} channels` : where;
   const rotation = rotationNow(layer);
+  if (!TURNED) return what;
   if (layer.shape[0] !== 4) return `${what}; here the rotations are together`;
   if (rotation < AVERAGE) return `${what}, the stamp turned by ${ROTATIONS[rotation]}`;
   return `${what}: mean of the four rotations${isVector(layer) ? "" : ", turned back"}`;
