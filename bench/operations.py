@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rotinv.lrp import composites
+from rotinv.lrp.relevance import Trail, relevance
 from rotinv.nn import architectures
 from rotinv.nn.contract import Array, Kernels
 from rotinv.nn.layers import SCORE, Train
@@ -60,15 +61,15 @@ def _network(k: Kernels, arch: str, what: str, batch: int) -> Operation:
     def scoring() -> None:
         k.softmax.forward(network.forward(k, params, stamps))
 
-    def relevance() -> None:
-        relevance(k, network, params, stamps, composites.named(what))
+    def explaining() -> Trail:
+        return relevance(k, network, params, stamps, composites.named(what))
 
     each = list(_flops(k, network, params, stamps))
     if what == "training":
         return Operation(training, 3 * sum(each) - each[0])  # the stamps need no gradient
     if what == "scoring":
         return Operation(scoring, sum(each))
-    return Operation(relevance, 5 * sum(each))  # a forward pass, z+ and z-, and both sides redistributed
+    return Operation(explaining, 5 * sum(each))  # a forward pass, z+ and z-, and both sides redistributed
 
 
 def _flops(k: Kernels, network: Network, params: Array, stamps: Array) -> Iterator[float]:

@@ -42,6 +42,13 @@ def test_relevance_against_the_reference(maps, net, rule):
     assert deviation(trail.relevance[0], maps[f"{net} {rule}"]) < CANCELS.get(rule, TOLERANCE[net])
 
 
+@pytest.mark.parametrize("name", operations.RELEVANCE)
+def test_what_is_timed_is_a_relevance_pass(name):
+    trail = operations.operation(get_kernels("cpu"), f"{name} 2").run()
+    assert trail.relevance[0].shape == (2, 21, 21, 4)
+    assert np.abs(trail.relevance[0]).max() > 0
+
+
 @pytest.mark.parametrize("operation", operations.RELEVANCE)
 def test_time_beside_zennit(time_beside, operation, threads):
     time_beside(operation, threads, Peer("zennit", "zennit_lrp.py"))

@@ -1,4 +1,6 @@
-"""Bit for bit: turned stamps, stamps in other batches, other numbers of threads."""
+"""Bit for bit: turned stamps, stamps in other batches, other numbers of threads, layers in one."""
+
+from dataclasses import replace
 
 import numba
 import numpy as np
@@ -59,6 +61,26 @@ def test_a_stamp_scores_the_same_in_any_batch(k, stamps):
     order = np.random.default_rng(0).permutation(len(stamps))
     np.testing.assert_array_equal(scores(k, stamps[order]), together[order])
     np.testing.assert_array_equal(scores(k, stamps[3:20]), together[3:20])
+
+
+@pytest.mark.parametrize("arch", architectures.ARCHITECTURES)
+@pytest.mark.parametrize("size, channels, count", [(21, 4, 7), (13, 1, 3), (26, 3, 1)])
+def test_scoring_depth_first_has_the_bits_of_layer_by_layer(k, arch, size, channels, count, rng):
+    """Maps of 24x24, 16x16 and 29x29: tiles that fit, that reach beyond the map, an odd last row to pool."""
+    network = architectures.build(arch, size, channels)
+    params = k.asarray(network.initial("authors", 3))
+    x = k.asarray(rng.uniform(size=(count, size, size, channels)))
+    found, by_layers = (network.forward_rotations(one, params, x) for one in (k, replace(k, chain=None)))
+    for one, other in zip(found, by_layers, strict=True):
+        np.testing.assert_array_equal(k.to_host(one), k.to_host(other))
+    np.testing.assert_array_equal(k.to_host(network.forward(k, params, x)), k.to_host(found.logits))
+
+
+@pytest.mark.parametrize("arch", architectures.ARCHITECTURES)
+def test_the_cpu_scores_the_papers_networks_depth_first(arch):
+    k = get_kernels("cpu")
+    assert k.chain.takes(architectures.build(arch).form) == (arch != "cap-mini")
+    assert not k.chain.takes(architectures.build(arch, channels=5).form)
 
 
 @pytest.mark.parametrize("arch", architectures.ARCHITECTURES)

@@ -30,6 +30,14 @@ CONVOLUTIONS = [
     (2, 9, 10, 6, 4, 2),  # too many channels to scatter, no 3x3 taps
     (2, 9, 12, 5, 1, 1),  # padded by more than the taps reach
     (2, 12, 3, 5, 11, 5),
+    (
+        2,
+        14,
+        3,
+        17,
+        4,
+        2,
+    ),  # few channels by Winograd, outputs that fill no whole vectors
 ]
 SLOPES = [0.0, 0.01, 1.0]
 

@@ -6,7 +6,7 @@
 import numpy as np
 from numba import prange
 
-from rotinv.kernels.cpu import direct, double_sums, signed_sums, winograd, winograd_gradients
+from rotinv.kernels.cpu import depth_first, direct, double_sums, signed_sums, winograd, winograd_gradients
 from rotinv.kernels.cpu.activation import masked
 from rotinv.kernels.cpu.direct import activate
 from rotinv.kernels.cpu.elementwise import is_negative_anywhere, join_channels, product, split_signs
@@ -17,8 +17,9 @@ FEW = 8  # channels: the gradient of an x with no more of them is scattered, for
 
 
 def forward(x, w, b, pad, slope, pool):
-    convolve = winograd.convolve if winograd.suits(w) else direct.convolve
-    return convolve(x, w, b, pad, slope, pool, _shape(x, w, pad))
+    if depth_first.suits(w.shape):
+        return depth_first.convolve(x, w, b, pad, slope, pool)
+    return direct.convolve(x, w, b, pad, slope, pool, _shape(x, w, pad))
 
 
 def epilogue_backward(dy, y, index, slope, shape):
@@ -31,7 +32,7 @@ def epilogue_backward(dy, y, index, slope, shape):
 
 
 def backward(x, w, y, index, dy, pad, slope, dw, db, wanted):
-    if winograd.suits(w):
+    if winograd.suits(w.shape):
         return winograd_gradients.backward(x, w, y, index, dy, pad, slope, dw, db, wanted)
     if index is not None or wanted:
         dy = y = epilogue_backward(dy, y, index, slope, _shape(x, w, pad))
@@ -45,8 +46,7 @@ def _backward_input(dz, w, pad, shape):
     if w.shape[2] <= FEW:
         return direct.scatter(dz, w, pad, shape)
     flipped = _flipped(w)
-    convolve = winograd.convolve if winograd.suits(flipped) else direct.convolve
-    return convolve(dz, flipped, np.float32(0), len(w) - 1 - pad, 1.0, 1, shape)[0]
+    return direct.convolve(dz, flipped, np.float32(0), len(w) - 1 - pad, 1.0, 1, shape)[0]
 
 
 def _flipped(w):
@@ -103,8 +103,8 @@ def _brackets(c_pos, c_neg, both, c, pad, shape, times=None):
         r = direct.scatter(c_pos, both, pad, shape, beside=c_neg)
     else:
         flipped, none, side = _flipped(both), np.float32(0), len(both) - 1 - pad
-        if winograd.suits(flipped[..., :c]):
-            return winograd.convolve(c_pos, flipped, none, side, 1.0, 1, shape, c_neg, times)[0]
+        if winograd.suits(flipped[..., :c].shape):
+            return depth_first.convolve(c_pos, flipped, none, side, 1.0, 1, c_neg, times)[0]
         r = direct.convolve(join_channels(c_pos, c_neg), flipped, none, side, 1.0, 1, shape)[0]
     return r if times is None else product(times, r)
 

@@ -106,7 +106,7 @@ def _turned(x, direction):
 
 
 @inline
-def _source(k, i, j, last):
+def turned_from(k, i, j, last):
     """The pixel of x that lies at (i, j) after k counter-clockwise quarter turns (as numpy.rot90)."""
     if k == 0:
         return i, j
@@ -125,7 +125,7 @@ def _turn(x, n, h, channels, stride, direction, y):
         k = image // n
         for i in range(h):
             for j in range(h):
-                si, sj = _source(direction * k % 4, i, j, h - 1)
+                si, sj = turned_from(direction * k % 4, i, j, h - 1)
                 source = (((k * stride + image % n) * h + si) * h + sj) * channels
                 target = ((image * h + i) * h + j) * channels
                 for c in range(0, channels, LANES):
@@ -140,9 +140,9 @@ def _sum_turned(dy, dx):
     for image in prange(n):
         for i in range(h):
             for j in range(h):
-                i1, j1 = _source(3, i, j, h - 1)
-                i2, j2 = _source(2, i, j, h - 1)
-                i3, j3 = _source(1, i, j, h - 1)
+                i1, j1 = turned_from(3, i, j, h - 1)
+                i2, j2 = turned_from(2, i, j, h - 1)
+                i3, j3 = turned_from(1, i, j, h - 1)
                 for c in range(dx.shape[3]):
                     even = dy[image, i, j, c] + dy[2 * n + image, i2, j2, c]
                     odd = dy[n + image, i1, j1, c] + dy[3 * n + image, i3, j3, c]

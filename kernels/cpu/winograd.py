@@ -23,13 +23,13 @@ Tiles at the edge read zeros beyond it and write only pixels that exist, so ever
 error is about ten times that of a direct sum, 3e-6 of a map's RMS, because of the fifth powers of the points
 +-2.
 
-winograd_gradients.py has the gradients.
+depth_first.py runs it, over one layer or several. winograd_gradients.py has the gradients, and
+winograd_few.py the like for maps of few channels.
 """
 
 import numpy as np
 from numba import prange
 
-from rotinv.kernels.cpu import memory
 from rotinv.kernels.cpu.direct import activate
 from rotinv.kernels.cpu.jit import inline, kernel
 from rotinv.kernels.cpu.memory import ask_for, ask_to_write
@@ -59,40 +59,19 @@ B_T = np.array([
     [0, -2, 4, 5 / 2, -5, -1 / 2, 1, 0],
     [0, -1, 0, 21 / 4, 0, -21 / 4, 0, 1],
 ])  # fmt: skip
-_POINTS = np.array([0, 1, -1, 2, -2, 1 / 2, -1 / 2])
-_SCALES = np.array([1, -2 / 9, -2 / 9, 1 / 90, 1 / 90, 32 / 45, 32 / 45])
-G = np.vstack([_SCALES[:, None] * _POINTS[:, None] ** range(3), [[0, 0, 1]]])
-A = np.vstack([_POINTS[:, None] ** range(6), [[0, 0, 0, 0, 0, 1]]])
+POINTS = np.array([0, 1, -1, 2, -2, 1 / 2, -1 / 2])
+SCALES = np.array([1, -2 / 9, -2 / 9, 1 / 90, 1 / 90, 32 / 45, 32 / 45])
+G = np.vstack([SCALES[:, None] * POINTS[:, None] ** range(3), [[0, 0, 1]]])
+A = np.vstack([POINTS[:, None] ** range(6), [[0, 0, 0, 0, 0, 1]]])
 
-_map_b = make_linear_map(B_T)  # 8 -> 8
+map_b = make_linear_map(B_T)  # 8 -> 8
 _map_g = make_linear_map(G)  # 3 -> 8
 _map_a_t = make_linear_map(A.T)  # 8 -> 6
 
 
-def suits(w):
-    """Whether Winograd pays: 3x3 taps, and channels enough to fill vectors."""
-    return w.shape[:2] == (3, 3) and min(w.shape[2:]) >= 16
-
-
-def convolve(x, w, b, pad, slope, pool, shape, beside=None, times=None):
-    """As direct.convolve, for 3x3 weights.
-
-    `beside`, shaped as x, has further channels; their weights follow those of x's channels in w. Without
-    pooling, y may be multiplied by an array `times`.
-    """
-    n, p, q = len(x), shape[1] // pool, shape[2] // pool
-    c, o = w.shape[2:]
-    o_pad = -(-o // PANEL) * PANEL
-    u = np.empty(PLANES * c * o_pad, np.float32)
-    transform_weights(np.ascontiguousarray(w).reshape(-1), c, o, u)
-    bias = np.zeros(o_pad, np.float32)
-    bias[:o] = b
-    y = memory.empty((n, p, q, o))
-    index = np.empty((n, p, q, o) if pool == 2 else 0, np.uint8)
-    beside, times = (np.empty(0, np.float32) if a is None else a.reshape(-1) for a in (beside, times))
-    _convolve(x.reshape(-1), beside, *x.shape, c, u, bias, pad, np.float32(slope), pool,
-              times, y.reshape(-1), index.reshape(-1), shape[1], shape[2], o)  # fmt: skip
-    return y, index if pool == 2 else None
+def suits(shape):
+    """Whether this pays for weights of a shape: 3x3 taps, and channels enough to fill vectors."""
+    return shape[:2] == (3, 3) and min(shape[2:]) >= 16
 
 
 @inline
@@ -113,6 +92,16 @@ def store8(a, at, step, v):
     store(a, at + 5 * step, v[5])
     store(a, at + 6 * step, v[6])
     store(a, at + 7 * step, v[7])
+
+
+@inline
+def store6(a, at, step, v):
+    store(a, at, v[0])
+    store(a, at + step, v[1])
+    store(a, at + 2 * step, v[2])
+    store(a, at + 3 * step, v[3])
+    store(a, at + 4 * step, v[4])
+    store(a, at + 5 * step, v[5])
 
 
 @inline
@@ -165,40 +154,53 @@ def transform_input(x, start, h, w, c, i0, j0, half, v, v0, plane):
                     load_part(x, at + 5 * step, n5), load_part(x, at + 6 * step, n6),
                     load_part(x, at + 7 * step, n7),
                 )  # fmt: skip
-                store8(half, j * LANES, 8 * LANES, _map_b(column))
+                store8(half, j * LANES, 8 * LANES, map_b(column))
             else:
                 zero = splat(np.float32(0))
                 store8(half, j * LANES, 8 * LANES, (zero, zero, zero, zero, zero, zero, zero, zero))
         for i in range(8):
-            row = _map_b(load8(half, i * 8 * LANES, LANES))
+            row = map_b(load8(half, i * 8 * LANES, LANES))
             store8(v, v0 + k + i * 8 * plane, plane, row)
 
 
-@kernel
-def _convolve(x, beside, n, h, w, c_x, c, u, bias, pad, slope, pool, times, y, index, p_z, q_z, o):
+@inline
+def plane(c_pad):
+    """Floats from one plane of a group's V or M to the next.
+
+    Sixteen more than it holds, or the 64 planes would share a few sets of the cache.
+    """
+    return GROUP * c_pad + 16
+
+
+@inline
+def convolve_tiles(x, x_first, beside, h, w, c_x, c, u, u0, bias, b0, pad, leak, pool, times,
+                   y, y_first, index, p_z, q_z, o, begin, end, total, v, m, half):  # fmt: skip
+    """Write the pixels of y of the tiles from `begin` to `end`, a group after another.
+
+    Tiles are counted over maps, `total` in all; those of the first map read x's map x_first and write y's map
+    y_first.
+    `beside` (empty for none) has further channels: c_x are x's, c all. Without pooling, y is multiplied by
+    `times` if that is not empty. `index` may be empty: then the winners are not kept.
+    """
     c_pad, o_pad = (c + LANES - 1) // LANES * LANES, (o + PANEL - 1) // PANEL * PANEL
     across, tiles = (q_z + 5) // 6, (p_z + 5) // 6 * ((q_z + 5) // 6)
-    # Sixteen more floats, or the 64 planes would share a few sets of the cache;
-    # the last vector of `beside` may end in them.
-    v_plane, m_plane = GROUP * c_pad + 16, GROUP * o_pad + 16
-    leak, rows = splat(slope), 6 // pool
-    for group in prange((n * tiles + GROUP - 1) // GROUP):
-        v, m = np.empty(PLANES * v_plane, np.float32), np.empty(PLANES * m_plane, np.float32)
-        half = np.empty(64 * LANES, np.float32)
-        count = min(GROUP, n * tiles - group * GROUP)
+    v_plane, m_plane = plane(c_pad), plane(o_pad)
+    p_y, q_y, rows = p_z // pool, q_z // pool, 6 // pool
+    for first in range(begin, end, GROUP):
+        count = min(GROUP, end - first)
         for t in range(count):
-            image, tile = (group * GROUP + t) // tiles, (group * GROUP + t) % tiles
+            image, tile = (first + t) // tiles, (first + t) % tiles
             i0, j0 = tile // across * 6 - pad, tile % across * 6 - pad
-            start = image * h * w * c_x
+            start = (x_first + image) * h * w * c_x
             transform_input(x, start, h, w, c_x, i0, j0, half, v, t * c_pad, v_plane)
             if beside.size:  # from within x's last vector into the next tile's row, which is written after it
                 transform_input(beside, start, h, w, c_x, i0, j0, half, v, t * c_pad + c_x, v_plane)
-        last = group * GROUP + count - 1
-        coming, latest = last + 1, min(last + GROUP, n * tiles - 1)
-        x_begin = row_of(coming, tiles, across, 6, -pad, h) * w * c_x
-        x_end = row_of(latest, tiles, across, 6, 8 - pad, h) * w * c_x
-        y_begin = row_of(group * GROUP, tiles, across, rows, 0, p_z // pool) * (q_z // pool) * o
-        y_end = row_of(last, tiles, across, rows, rows, p_z // pool) * (q_z // pool) * o
+        last = first + count - 1
+        coming, latest = last + 1, min(last + GROUP, total - 1)
+        x_begin = (x_first * h + row_of(coming, tiles, across, 6, -pad, h)) * w * c_x
+        x_end = (x_first * h + row_of(latest, tiles, across, 6, 8 - pad, h)) * w * c_x
+        y_begin = (y_first * p_y + row_of(first, tiles, across, rows, 0, p_y)) * q_y * o
+        y_end = (y_first * p_y + row_of(last, tiles, across, rows, rows, p_y)) * q_y * o
         for e in range(PLANES):
             ask_for(x, x_begin, x_end, 4, e, PLANES)
             if beside.size:
@@ -209,26 +211,22 @@ def _convolve(x, beside, n, h, w, c_x, c, u, bias, pad, slope, pool, times, y, i
             for panel in range(0, o_pad, PANEL):
                 for t in range(0, count, ROWS):  # rows beyond count are computed and never read
                     tile_tall(v, e * v_plane + t * c_pad, c_pad, 1, 0, c, 1,
-                              u, (e * o_pad + panel) * c, 0, PANEL,
+                              u, u0 + (e * o_pad + panel) * c, 0, PANEL,
                               m, e * m_plane + t * o_pad + panel, o_pad, False)  # fmt: skip
         for t in range(count):
-            image, tile = (group * GROUP + t) // tiles, (group * GROUP + t) % tiles
+            image, tile = y_first + (first + t) // tiles, (first + t) % tiles
             p, q = tile // across * 6, tile % across * 6
             for k in range(0, o, LANES):
                 for j in range(8):
                     at = t * o_pad + k + j * m_plane
-                    column = _map_a_t(load8(m, at, 8 * m_plane))
-                    for i in range(6):
-                        store(half, (i * 8 + j) * LANES, column[i])
+                    store6(half, j * LANES, 8 * LANES, _map_a_t(load8(m, at, 8 * m_plane)))
+                at = ((image * p_y + p // pool) * q_y + q // pool) * o + k
+                p_count, q_count = min(rows, p_y - p // pool), min(rows, q_y - q // pool)
                 if pool == 1:
-                    at = ((image * p_z + p) * q_z + q) * o + k
-                    _write(half, load(bias, k), leak, times, y, at,
-                           min(6, p_z - p), min(6, q_z - q), q_z, o, o - k)  # fmt: skip
+                    _write(half, load(bias, b0 + k), leak, times, y, at, p_count, q_count, q_y, o, o - k)
                 else:
-                    p_y, q_y = p_z // 2, q_z // 2
-                    at = ((image * p_y + p // 2) * q_y + q // 2) * o + k
-                    _write_pooled(half, load(bias, k), leak, y, index, at,
-                                  min(3, p_y - p // 2), min(3, q_y - q // 2), q_y, o, o - k)  # fmt: skip
+                    _write_pooled(half, load(bias, b0 + k), leak, y, index, at, p_count, q_count, q_y, o,
+                                  o - k)  # fmt: skip
 
 
 @inline
@@ -236,30 +234,55 @@ def _write(half, b, leak, times, y, at, p_count, q_count, q_y, o, count):
     """Write rows of A^T M A, of which `half` has the columns: with bias and activation, and multiplied by
     `times`."""
     for i in range(p_count):
-        row = _map_a_t(load8(half, i * 8 * LANES, LANES))
-        for j in range(q_count):
-            to, value = at + (i * q_y + j) * o, activate(row[j] + b, leak)
-            if times.size:
-                value = value * load_part(times, to, count)
-            if o % LANES == 0:
-                store(y, to, value)
-            else:
-                store_part(y, to, value, count)
+        row, to = _map_a_t(load8(half, i * 8 * LANES, LANES)), at + i * q_y * o
+        y0, y1, y2 = activate(row[0] + b, leak), activate(row[1] + b, leak), activate(row[2] + b, leak)
+        y3, y4, y5 = activate(row[3] + b, leak), activate(row[4] + b, leak), activate(row[5] + b, leak)
+        if q_count == 6 and count >= LANES and not times.size:
+            store6(y, to, o, (y0, y1, y2, y3, y4, y5))
+        else:
+            _put(y, to, y0, times, count)
+            _put(y, to + o, y1, times, count if q_count > 1 else 0)
+            _put(y, to + 2 * o, y2, times, count if q_count > 2 else 0)
+            _put(y, to + 3 * o, y3, times, count if q_count > 3 else 0)
+            _put(y, to + 4 * o, y4, times, count if q_count > 4 else 0)
+            _put(y, to + 5 * o, y5, times, count if q_count > 5 else 0)
+
+
+@inline
+def _put(y, at, value, times, count):
+    """Write the first `count` lanes of a vector, multiplied by `times` if that is not empty."""
+    if times.size:
+        value = value * load_part(times, at, count)
+    store_part(y, at, value, count)
 
 
 @inline
 def _write_pooled(half, b, leak, y, index, at, p_count, q_count, q_y, o, count):
-    """As _write, but two rows at a time: the maximum of each 2x2 window of activated values, the first one on
-    a tie."""
+    """As _write, but two rows at a time, and of each 2x2 window the maximum."""
     for i in range(p_count):
         top = _map_a_t(load8(half, 2 * i * 8 * LANES, LANES))
         low = _map_a_t(load8(half, (2 * i + 1) * 8 * LANES, LANES))
-        for j in range(q_count):
-            best, winner = activate(top[2 * j] + b, leak), splat(np.float32(0))
-            for place in range(1, 4):
-                value = top[2 * j + 1] if place == 1 else low[2 * j + place - 2]
-                value = activate(value + b, leak)
-                winner = where_wins(value, best, splat(np.float32(place)), winner)
-                best = where_wins(value, best, value, best)
-            store_part(y, at + (i * q_y + j) * o, best, count)
-            store_bytes(index, at + (i * q_y + j) * o, winner, count)
+        to = at + i * q_y * o
+        if q_count > 0:  # a tile of one column only, an odd last one, has no window
+            _put_largest(y, index, to, (top[0], top[1], low[0], low[1]), b, leak, count)
+        if q_count > 1:
+            _put_largest(y, index, to + o, (top[2], top[3], low[2], low[3]), b, leak, count)
+        if q_count > 2:
+            _put_largest(y, index, to + 2 * o, (top[4], top[5], low[4], low[5]), b, leak, count)
+
+
+@inline
+def _put_largest(y, index, at, window, b, leak, count):
+    """Write the largest of four activated values, and which one it is; the first one on a tie."""
+    best, winner = activate(window[0] + b, leak), splat(np.float32(0))
+    best, winner = _larger(activate(window[1] + b, leak), np.float32(1), best, winner)
+    best, winner = _larger(activate(window[2] + b, leak), np.float32(2), best, winner)
+    best, winner = _larger(activate(window[3] + b, leak), np.float32(3), best, winner)
+    store_part(y, at, best, count)
+    if index.size:
+        store_bytes(index, at, winner, count)
+
+
+@inline
+def _larger(value, place, best, winner):
+    return where_wins(value, best, value, best), where_wins(value, best, splat(place), winner)

@@ -59,6 +59,7 @@ def get_kernels(device: str, threads: int | None = None, precision: str | None =
     if device == "cpu":
         _set_threads(threads)
     dtype = np.dtype(np.float64 if device == "reference" else np.float32)
+    families = _checked(_families(device), dtype)
     return Kernels(
         device=device,
         dtype=dtype,
@@ -71,8 +72,9 @@ def get_kernels(device: str, threads: int | None = None, precision: str | None =
         repeated=lambda function: function,
         batch=200,
         streams=False,
+        chain=importlib.import_module("rotinv.kernels.cpu.chain") if device == "cpu" else None,
         source=source,
-        **_checked(_families(device), dtype),
+        **families,
     )
 
 

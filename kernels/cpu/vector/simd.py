@@ -128,6 +128,20 @@ def store_part(typingctx, array, index, vector, count):
 
 
 @intrinsic
+def store_low(typingctx, array, index, vector):
+    """array[index : index + 4] = the first four lanes of vector."""
+
+    def codegen(context, builder, signature, args):
+        four = ir.Constant(ir.VectorType(INT32, 4), [0, 1, 2, 3])
+        low = builder.shuffle_vector(args[2], ir.Constant(VECTOR, ir.Undefined), four)
+        address = pointer(context, builder, array, *args[:2], to=ir.VectorType(FLOAT, 4))
+        builder.store(low, address, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, f32v), codegen
+
+
+@intrinsic
 def store_bytes(typingctx, array, index, vector, count):
     """array[index : index + count], of uint8, = the first lanes of vector, which are whole numbers from 0 to
     255."""
@@ -168,6 +182,16 @@ prefetch_to_write = _make_prefetch(write=True, cache=1)
 def splat(typingctx, scalar):
     """The scalar in every lane."""
     return f32v(_f32), lambda context, builder, signature, args: splatted(builder, args[0])
+
+
+@intrinsic
+def load_splat(typingctx, array, index):
+    """array[index] in every lane."""
+
+    def codegen(context, builder, signature, args):
+        return splatted(builder, builder.load(pointer(context, builder, array, *args)))
+
+    return f32v(array, types.intp), codegen
 
 
 @intrinsic
