@@ -22,7 +22,8 @@ EXACT = ("contributions", "redistribute")  # for relevance, float32 always
 
 
 @pytest.mark.parametrize(
-    "operation, precision", [*BOTH, ("deephits training", "tf32"), ("cap scoring uploaded", "tf32")]
+    "operation, precision",
+    [*BOTH, ("deephits training", "tf32"), ("cap scoring uploaded", "tf32"), ("cap scoring", "fp16")],
 )
 def test_time_beside_pytorch(time_on_gpu, operation, precision):
     time_on_gpu(operation, precision, Peer("torch", "pytorch_cuda.py"))

@@ -122,7 +122,7 @@ def add_at_fpr(parser: Parser) -> None:
 
 
 def add_precision(parser: Parser, choices: Sequence[str] = PRECISIONS) -> None:
-    """The option of programs that train or score; maps of relevance are float32 always."""
+    """The option of programs that train or score: maps of relevance are float32, trainings never fp16."""
     parser.add_argument(
         "--precision",
         choices=choices,

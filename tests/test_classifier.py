@@ -285,7 +285,8 @@ LOADS = {
     "threads below 1": (dict(threads=-1), "threads -1: .* from 1 to"),
     "no threads": (dict(threads=0), "threads 0: .* from 1 to"),
     "threads in words": (dict(threads="all"), "threads 'all': .* from 1 to"),
-    "precision": (dict(precision="fp16"), "precision 'fp16' is not known.*tf32, fp32"),
+    "precision": (dict(precision="fp8"), "precision 'fp8' is not known.*tf32, fp32, fp16"),
+    "precision of cuda": (dict(precision="fp16"), "device cpu computes in fp32 only"),
 }
 
 
@@ -334,6 +335,7 @@ def test_a_store_is_trained_on_and_progress_goes_to_the_log(notebook, folder, tm
 
 
 FIT = {
+    "halves": (dict(precision="fp16"), "fp16: is for scoring"),
     "no labels": (dict(), "labels"),
     "architecture": (dict(label=np.arange(12) % 2, arch="resnet"), "resnet"),
     "schedule": (dict(label=np.arange(12) % 2, schedule="slow"), "quick, paper"),

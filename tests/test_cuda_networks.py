@@ -16,6 +16,8 @@ from rotinv.lrp.relevance import relevance
 from rotinv.nn import architectures, devices
 from rotinv.nn.devices import get_kernels
 from rotinv.nn.layers import Train
+from rotinv.paper import material
+from rotinv.paper.place import Place
 from rotinv.runs import model, predictions, training, trials
 from rotinv.runs.batches import Batches
 from rotinv.runs.protocol import QUICK, Progress
@@ -240,3 +242,14 @@ def test_trials_at_once_stop_together():
     with pytest.raises(ValueError, match="diverged"):
         trials.run_side_by_side([waits, fails, waits], True, lambda: False)
     assert trials.run_side_by_side([waits, lambda stopped: True], True, lambda: True) == [False, True]
+
+
+def test_a_trial_of_the_paper_runs_on_it(gpu, tmp_path):
+    """Trained in tf32 and scored in halves: what `reproduce --scale paper-gpu` does eighteen times."""
+    store = toy_store(tmp_path, 60)
+    schedule = replace(QUICK, batch=4, iterations=2, extend_by=0, validate_every=1)
+    at = Place(tmp_path / "paper", store, device="cuda", precision="fp16")
+    told = []
+    material.train_trial(at, schedule, "cap", 1, told.append)
+    material.score_trial(at, "cap", 1, told.append)
+    assert told[-1] == 1 and at.scores("cap", 1).exists()

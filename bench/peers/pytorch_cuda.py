@@ -1,7 +1,8 @@
 """The worker that times PyTorch on a GPU: eager, captured as one graph, or compiled with graphs, whichever is
 fastest.
 
-tf32 is allowed if the second argument is tf32. "ceiling …" are the card's own limits, measured with PyTorch.
+tf32 is allowed if the second argument is tf32; with fp16 the network and the stamps are in halves. "ceiling
+…" are the card's own limits, measured with PyTorch.
 """
 
 import sys
@@ -15,9 +16,9 @@ from torch.nn import functional as F
 BATCH, SCORED, REPEATS, SIDE = 50, 2000, 20, 8192
 
 
-def operation(net, forward, what, memory_format):
+def operation(net, forward, what, memory_format, dtype):
     count = BATCH if what == "training" else SCORED
-    host = torch.rand(count, 4, 21, 21).contiguous(memory_format=memory_format)
+    host = torch.rand(count, 4, 21, 21).to(dtype).contiguous(memory_format=memory_format)
     stamps, label = host.cuda(), (torch.arange(count) % 2).cuda()
     optimiser = torch.optim.SGD(net.parameters(), lr=0.01)
 
@@ -61,14 +62,14 @@ def graphed(run):
     return graph.replay
 
 
-def fastest(arch, what):
+def fastest(arch, what, dtype):
     """(name, operation) of the fastest way, found by a short trial of each.
 
     Only channels-last is compiled, since a compilation takes up to a minute.
     """
     found = []
     for layout in (torch.contiguous_format, torch.channels_last):
-        net = Net(arch).cuda().to(memory_format=layout)
+        net = Net(arch).cuda().to(dtype).to(memory_format=layout)
         ways = {"eager": lambda run: run}
         if what in ("training", "scoring"):  # an upload is of new stamps each time
             ways["one graph"] = graphed
@@ -77,7 +78,7 @@ def fastest(arch, what):
         for name, way in ways.items():
             forward = torch.compile(net, mode="reduce-overhead") if name.startswith("compile") else net
             try:
-                run = several(way(operation(net, forward, what, layout)))
+                run = several(way(operation(net, forward, what, layout, dtype)))
                 times = []
                 for _ in range(5):
                     started = time.perf_counter()
@@ -106,5 +107,5 @@ if __name__ == "__main__":
     if first == "ceiling":
         serve(version, *ceiling(what), REPEATS)
     else:
-        name, run = fastest(first, what)
+        name, run = fastest(first, what, torch.float16 if precision == "fp16" else torch.float32)
         serve(f"{version} {name}", run, 0, REPEATS)

@@ -43,7 +43,7 @@ def simulate(at: Place, made: dict[str, Any], workers: int, tell: Tell) -> None:
 
 def train_trial(at: Place, schedule: Schedule, arch: str, trial: int, tell: Tell) -> None:
     """Train a trial to the protocol's end, from where it was; its number is its seed."""
-    folder, k = at.run(arch, trial), at.kernels(None)
+    folder, k = at.run(arch, trial), at.kernels(None if at.precision == "fp16" else at.precision)
     with StampStore(at.data) as store:
         config = trials.new_config(store, arch, schedule=schedule, seed=trial, on_bad=at.on_bad)
         data = trials.check(store, config)
@@ -79,7 +79,7 @@ def share_done(at: Place, arch: str, trial: int) -> float:
 
 def score_trial(at: Place, arch: str, trial: int, tell: Tell) -> None:
     """Score the test stamps with a trial's best weights."""
-    folder, k = at.run(arch, trial), at.kernels(None)
+    folder, k = at.run(arch, trial), at.kernels(at.precision)
     model = load_model(folder)
     split = open_stamps_for(model, at.data, "test")
     indices = usable(split, at.on_bad)

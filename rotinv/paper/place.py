@@ -26,6 +26,7 @@ class Place:
     device: str = "cpu"
     threads: int = 1
     caution: str = ""  # what every picture and table of trained networks must say of itself
+    precision: str | None = None  # of trainings and scores
 
     @property
     def sheets(self) -> Path:

@@ -20,7 +20,7 @@ def place(folder: str | Path, of: Settings, threads: int) -> Place:
     """Where the files are, and what the steps share."""
     folder = Path(folder)
     data = Path(of.data) if of.data else folder / "survey.h5"
-    return Place(folder, data, of.on_bad, of.device, threads, caution(of.schedule))
+    return Place(folder, data, of.on_bad, of.device, threads, caution(of.schedule), of.precision)
 
 
 def steps(folder: str | Path, of: Settings, workers: int, threads: int) -> list[Step]:
@@ -156,7 +156,11 @@ class _Steps:
         )
 
     def _settings(self, **values: Any) -> dict[str, Any]:
-        return {"version": self.of.version, "on_bad": self.of.on_bad, "device": self.of.device, **values}
+        computing = {
+            "device": self.of.device,
+            **({"precision": self.of.precision} if self.of.precision else {}),
+        }
+        return {"version": self.of.version, "on_bad": self.of.on_bad, **computing, **values}
 
     def _name(self, what: str, arch: str, trial: int) -> str:
         return f"{what} {arch}-{trial}"

@@ -60,6 +60,14 @@ SCALES = {
         viewed=12,
         draws=1_000,
     ),
+    "paper-gpu": Scale(  # as many iterations as the paper's least, in the time that a card may be had for
+        {"train": 200_000, "validate": 10_000, "test": 20_000},
+        Schedule(halve_every=25_000, iterations=100_000, extend_by=0, validate_every=10_000),
+        trials=6,
+        explained=5_000,
+        viewed=12,
+        draws=1_000,
+    ),
     "paper": Scale(
         {"train": 1_220_000, "validate": 100_000, "test": 100_000},
         PAPER,
@@ -86,9 +94,17 @@ class Settings:
     on_bad: str
     device: str
     version: str = __version__
+    precision: str | None = None  # of trainings and scores; None is the device's own
 
 
-def settings(scale: str, trials: int | None, data: str | Path | None, on_bad: str, device: str) -> Settings:
+def settings(
+    scale: str,
+    trials: int | None,
+    data: str | Path | None,
+    on_bad: str,
+    device: str,
+    precision: str | None = None,
+) -> Settings:
     """The settings of a new reproduction."""
     data = None if data is None else Path(data)
     sizes = SCALES[scale]
@@ -104,6 +120,7 @@ def settings(scale: str, trials: int | None, data: str | Path | None, on_bad: st
         sizes.draws,
         on_bad,
         device,
+        precision=precision,
     )
 
 

@@ -1,0 +1,54 @@
+"""The script for a card's first minute (bench/gpu), as far as it runs without one."""
+
+import importlib.util
+import re
+import subprocess
+
+import pytest
+from cuda_emulation.device import emulated
+from programs import ROOT
+from test_cuda import needs_emulator, needs_nvrtc
+
+from rotinv.kernels.cuda import launch, nvrtc
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "bench" / "gpu" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@needs_emulator
+def test_it_finds_scoring_right_and_tells_what_is_wrong(monkeypatch):
+    first = script("first")
+    assert first.wrong(emulated("tf32"), "tf32", "cap", 2) == []
+    monkeypatch.setitem(first.TOLERANCE, "tf32", 1e-7)
+    (said,) = first.wrong(emulated("tf32"), "tf32", "cap", 2)
+    assert said.startswith("the error is")
+
+
+@needs_nvrtc
+def test_the_kernels_that_measure_rates_compile(monkeypatch):
+    text = script("first").rates_source()
+    monkeypatch.setattr(
+        launch, "declarations", lambda family: dict.fromkeys(re.findall(r"rate_\w+", text), BOUND)
+    )
+    rows = nvrtc.compiled("rates", text, "sm_90")
+    assert len(rows) == 6 and all(row.spilled == 0 for row in rows)
+
+
+BOUND = launch.Declaration("rates", 192, [])
+
+
+@pytest.mark.parametrize("name", ["on_gpu", "carry", "paper"])
+def test_the_scripts_are_bash(name):
+    done = subprocess.run(["bash", "-n", ROOT / "bench" / "gpu" / f"{name}.sh"], capture_output=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_a_gpu_it_says_so(tmp_path):
+    done = subprocess.run(
+        ["bash", ROOT / "bench" / "gpu" / "on_gpu.sh", tmp_path / "out"], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "--device cuda" in done.stderr
