@@ -8,6 +8,7 @@ import functools
 import importlib.util
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,6 +60,16 @@ def families(architecture: str) -> list[str]:
 
 def compiled(family: str, text: str, architecture: str) -> list[Resources]:
     """What the compiler says of each kernel of a source. Raises CompileError with its log."""
+    return _resources(family, _compile(family, text, architecture)[0])
+
+
+def cubin(family: str, text: str, architecture: str) -> bytes:
+    """A source compiled for an architecture, as sass.py reads it. Raises CompileError with the log."""
+    return _compile(family, text, architecture)[1]
+
+
+def _compile(family: str, text: str, architecture: str) -> tuple[str, bytes]:
+    """The compiler's log, and what it made."""
     nvrtc = library()
     if nvrtc is None:
         raise ImportError("NVRTC is not installed: pip install 'rotinv[cuda-check]'")
@@ -66,14 +77,20 @@ def compiled(family: str, text: str, architecture: str) -> list[Resources]:
     nvrtc.nvrtcCreateProgram(ctypes.byref(program), text.encode(), f"{family}.cu".encode(), 0, None, None)
     options = [f"--gpu-architecture={architecture}".encode(), *(option.encode() for option in OPTIONS)]
     status = nvrtc.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
-    size = ctypes.c_size_t()
-    nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
-    log = ctypes.create_string_buffer(size.value)
-    nvrtc.nvrtcGetProgramLog(program, log)
+    log = _read(nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog, program).rstrip(b"\0").decode()
+    made = b"" if status else _read(nvrtc.nvrtcGetCUBINSize, nvrtc.nvrtcGetCUBIN, program)
     nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
     if status:
-        raise CompileError(f"{family}.cu for {architecture}:\n{log.value.decode()}")
-    return _resources(family, log.value.decode())
+        raise CompileError(f"{family}.cu for {architecture}:\n{log}")
+    return log, made
+
+
+def _read(size_of: Callable[..., int], get: Callable[..., int], program: ctypes.c_void_p) -> bytes:
+    size = ctypes.c_size_t()
+    size_of(program, ctypes.byref(size))
+    found = ctypes.create_string_buffer(size.value)
+    get(program, found)
+    return found.raw
 
 
 def _resources(family: str, log: str) -> list[Resources]:
