@@ -106,6 +106,8 @@ CASES = {
     "conv2d_backward_input_tf32_32": convolution("backward_input", 9, 5, 12, 3, 1),
     "conv2d_gradients_tf32_64": convolution("gradients", 7, 8, 36, 3, 1),
     "conv2d_gradients_tf32_32": convolution("gradients", 8, 5, 7, 4, 0),
+    "conv2d_gradients_whole_64": convolution("gradients", 12, 64, 64, 3, 1),
+    "conv2d_gradients_whole_32": convolution("gradients", 12, 32, 64, 3, 1),
     "conv2d_gradients_64": convolution("gradients", 7, 8, 36, 3, 1),
     "conv2d_gradients_32": convolution("gradients", 8, 5, 7, 4, 0),
     "conv2d_gradients_sum": convolution("gradients", 15, 4, 32, 3, 1),
@@ -172,6 +174,11 @@ CHAIN = {
 PRECISION = {"fp32": TOLERANCE[np.dtype(np.float32)], "tf32": 2e-3}
 
 
+def precision_of(name):
+    """The precision of a kernel's products."""
+    return "tf32" if "_tf32" in name or "_whole" in name else "fp32"
+
+
 def results(name, k, seed=3):
     """What a case gives, on the host."""
     return [np.array(k.to_host(found)) for found in _as_list(CASES[name](k, np.random.default_rng(seed)))]
@@ -184,7 +191,7 @@ def test_every_kernel_has_a_case():
 @needs_emulator
 @pytest.mark.parametrize("name", CASES)
 def test_a_kernel_against_the_reference_in_every_order_of_threads(name):
-    precision = "tf32" if "_tf32" in name else "fp32"
+    precision = precision_of(name)
     exact = results(name, get_kernels("reference"))
     device = EmulatedDevice(precision)
     same = []

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from cuda_emulation.device import ORDERS, EmulatedDevice, EmulationError, built
 from programs import ENVIRONMENT, ROOT
-from test_cuda import CASES, PRECISION, needs_emulator, results
+from test_cuda import CASES, PRECISION, needs_emulator, precision_of, results
 
 from rotinv.kernels.cuda import launch
 from rotinv.nn.devices import cuda_kernels, get_kernels
@@ -93,7 +93,7 @@ def is_noticed(defect, flags=()):
     family, text, other, name = (DEFECTS | OVERFLOW)[defect]
     source = launch.source(family)
     assert source.count(text) >= 1
-    precision = "tf32" if "_tf32" in name else "fp32"
+    precision = precision_of(name)
     device = EmulatedDevice(precision, changed={family: source.replace(text, other)}, flags=flags)
     built(family, device.changed[family], flags)  # that it compiles is not what is noticed
     exact, found = results(name, get_kernels("reference")), []
@@ -141,7 +141,7 @@ sys.path.insert(0, "tests")
 import test_cuda_defects as t
 flags = ("-fsanitize={kind}",)
 for name in {names}:
-    device = t.EmulatedDevice("tf32" if "_tf32" in name else "fp32", flags=flags)
+    device = t.EmulatedDevice(t.precision_of(name), flags=flags)
     t.results(name, t.cuda_kernels("cuda-emulated", device))
 for defect in {defects}:
     t.is_noticed(defect, flags)

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from programs import ENVIRONMENT, ROOT, toy_store
-from test_cuda import CASES, PRECISION, results
+from test_cuda import CASES, PRECISION, precision_of, results
 from test_cuda_networks import SHAPES, trained
 from test_network import check_authors_cap
 
@@ -33,7 +33,7 @@ def gpu():
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_kernel_against_the_reference_on_fresh_numbers(gpu, name):
-    precision = "tf32" if "_tf32" in name else "fp32"
+    precision = precision_of(name)
     k, seed = gpu[precision], np.random.SeedSequence().entropy
     exact, found, again = (results(name, device, seed) for device in (get_kernels("reference"), k, k))
     for one, two, expected in zip(found, again, exact, strict=True):

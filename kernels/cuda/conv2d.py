@@ -13,6 +13,9 @@ _ROWS, _DEPTH, _TAPS, _SUMMED = 128, 16, 64, 32  # of a block: see tiles.cuh, gr
 # For dw the pixels are divided among so many blocks, by the blocks' columns: about as many as run at once
 # on an H200, but the same number on every GPU, so that the bits are the same.
 _BLOCKS = {64: 512, 32: 768}
+# Gradients with all taps in one block: by the channels of x, its threads and bytes of shared memory.
+_WHOLE = {64: (384, 182272), 32: (192, 129024)}
+_WHOLE_MAP, _WHOLE_BLOCKS = (12, 12), 100  # as above, the same number on every GPU
 
 
 def forward(on, x, w, b, pad, slope, pool):
@@ -56,6 +59,8 @@ def backward_input(on, dz, w, pad, shape):
 
 
 def backward_params(on, x, dz, pad, dw, db):
+    if _fits_whole(on, x, dz, pad, dw):
+        return _whole_params(on, x, dz, dw, db)
     height, width, c = x.shape[1:]
     n, p, q, o = dz.shape
     size, rows = len(dw), _counted(n * p * q)
@@ -68,8 +73,35 @@ def backward_params(on, x, dz, pad, dw, db):
     name = f"conv2d_gradients{_suffix(on.of_products)}_{columns}"
     sizes = rows, rows_of_split, height, width, c, size, p, q, o
     on.launch(name, (*tiles, splits), 128, x, dz, partial, pad, *sizes)
-    blocks = -(-(dw.size + o) // _SUMMED)
-    on.launch("conv2d_gradients_sum", blocks, THREADS, partial, dw, db, splits, dw.size, o)
+    _add_splits(on, partial, dw, db)
+
+
+def _fits_whole(on, x, dz, pad, dw):
+    """Whether the gradients have a kernel with all taps in one block (conv2d_gradients_whole.cu)."""
+    c = x.shape[3]
+    return (
+        on.of_products == "tf32"
+        and c in _WHOLE
+        and on.most_shared >= _WHOLE[c][1]
+        and x.shape[1:3] == dz.shape[1:3] == _WHOLE_MAP
+        and (pad, dw.shape) == (1, (3, 3, c, 64))
+    )
+
+
+def _whole_params(on, x, dz, dw, db):
+    n, c = len(x), x.shape[3]
+    threads, shared = _WHOLE[c]
+    blocks = min(_WHOLE_BLOCKS, n)
+    partial = on.empty((blocks, 9 * c + 1, 64))
+    on.launch(f"conv2d_gradients_whole_{c}", blocks, threads, x, dz, partial, n, shared=shared)
+    _add_splits(on, partial, dw, db)
+
+
+def _add_splits(on, partial, dw, db):
+    """Write dw and db, the sums of (splits, k + 1, o) over the splits."""
+    blocks = -(-(dw.size + db.size) // _SUMMED)
+    sizes = len(partial), dw.size, db.size
+    on.launch("conv2d_gradients_sum", blocks, THREADS, partial, dw, db, *sizes)
 
 
 def contributions(on, x, w, b, pad):
