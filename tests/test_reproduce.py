@@ -144,6 +144,21 @@ def test_the_differences_over_stamps_and_trials(fabricated):
     assert list(sheets.read(fabricated.sheet("differences")).data) == ["deephits v cap"]
 
 
+def test_the_claims_of_accuracy_and_fnr(fabricated):
+    table2_fig2.table_2(fabricated, 6, told)
+    differences.differences(fabricated, 6, 100, told)
+    found = {name: sheets.read(fabricated.sheet(name)) for name in ("table2", "differences")}
+    better = claims._accuracy(found, "deephits", "cap", "")
+    assert better.verdict == claims.AGREES and better.here.endswith(" detectable")
+    fewer = claims._fnr(found["differences"])
+    assert fewer.verdict == claims.AGREES and fewer.text.startswith("CAPE misses fewer")
+    table2_fig2.table_2(fabricated, 1, told)
+    differences.differences(fabricated, 1, 20, told)
+    found = {name: sheets.read(fabricated.sheet(name)) for name in ("table2", "differences")}
+    assert claims._accuracy(found, "deephits", "cap", "").verdict == claims.OPEN
+    assert claims._fnr(found["differences"]).text.startswith("CAP misses fewer")
+
+
 def test_the_zoomed_axis_holds_what_is_drawn_of_it():
     """A rate of 0, which has no place on a logarithmic axis, does not hide the rest."""
     axes = Figure().subplots()
@@ -302,7 +317,7 @@ def test_only_and_status(store, tmp_path, monkeypatch, capsys):
     assert reproduce.main(["--status", "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
     assert re.search(r"table1 +done in", printed) and re.search(r"train cap-3 +to do", printed)
-    assert "2 of 31 steps done" in printed
+    assert "2 of 32 steps done" in printed
 
 
 def test_it_is_begun_anew_when_told_to(store, tmp_path, monkeypatch):
@@ -515,7 +530,7 @@ def test_again_it_does_nothing_and_without_a_figure_that_alone(whole, store, mon
     tiny(monkeypatch)
     assert reproduced(store, whole) == 0
     printed = capsys.readouterr().err
-    assert "31 of 31 steps are done already" in printed and "] train" not in printed
+    assert "32 of 32 steps are done already" in printed and "] train" not in printed
     before = (whole / "sheets" / "fig2.png").read_bytes()
     (whole / "sheets" / "fig2.png").unlink()
     assert reproduced(store, whole, "--only", "fig2") == 0
