@@ -46,7 +46,7 @@ def draw_scores(
     """
     _lines(ax, most_first, between, "between", shares=True)
     _lines(ax, least_first, between, "", shares=True)
-    done = "put back into noise" if insert else "replaced by noise"
+    done = "put back into the blurred stamp" if insert else "replaced by noise"
     order = "thick: the most relevant first, thin: the least"
     ax.set(xlabel=f"share of the regions {done}; {order}", ylabel=f"mean {score}")
     return ax

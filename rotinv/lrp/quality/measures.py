@@ -83,7 +83,7 @@ def aopc(task: Task) -> Outcome:
 
 
 def insertion(task: Task) -> Outcome:
-    """The area under the score while regions are put back into noise, and between the two orders."""
+    """The area under the score while regions return to the blurred stamp, and between the orders."""
     return _areas(task, insert=True)
 
 

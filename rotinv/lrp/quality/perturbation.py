@@ -8,11 +8,12 @@ that was predicted for x^(0),
 
 A map that names the right regions makes f fall fast.
 
-Deletion and insertion (Petsiuk et al. 2018): the area under f against the share of regions that are
-replaced (deletion), or put back into noise (insertion). With the most relevant regions first the area of a
-good map is small in deletion and large in insertion; with the least relevant first it is the other way
-round, and the area between the two curves is large (Tomsett et al. 2020; Blücher et al. 2024). Petsiuk et
-al. delete to grey and insert into a blurred image; here the other image is noise, the same as for AOPC.
+Deletion and insertion (Petsiuk et al. 2018): the area under f against the share of regions that are replaced
+by noise (deletion), or put back into the blurred stamp (insertion). With the most relevant regions first the
+area of a good map is small in deletion and large in insertion; with the least relevant first it is the other
+way round, and the area between the two curves is large (Tomsett et al. 2020; Blücher et al. 2024). Petsiuk et
+al. delete to grey. Were both images the same, deletion with the least relevant first would be insertion with
+the most relevant first, read backwards.
 
 A stamp's noise is the same image for every map, so that maps can be compared stamp by stamp; with several
 draws of the noise, each stamp's scores are averaged first.
@@ -24,6 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from rotinv.lrp import heatmaps
 from rotinv.lrp.quality.ways import RANDOM, UNSIGNED, Score, Way, maps_of, predicted, score_function
@@ -103,6 +105,13 @@ def noise(
 ) -> NDArray[np.float32]:
     """The pixels that take the stamps' place, uniform on [0, 1): a function of (seed, index, draw)."""
     return np.stack([_rng(seed, _NOISE, index, draw).random(shape, np.float32) for index in indices])
+
+
+def blurred(stamps: NDArray) -> NDArray:
+    """Stamps (n, h, h, c), each channel by a Gaussian of a quarter of its side: insertion's start."""
+    across = stamps.shape[1] / 4
+    found = ndimage.gaussian_filter(stamps, (0, across, across, 0), mode="nearest")
+    return np.asarray(found, stamps.dtype)
 
 
 def scores(
@@ -191,7 +200,7 @@ def insertion_or_deletion(
 
     def one(score: Score, x: NDArray, order: NDArray, regions: NDArray, replacement: NDArray) -> Curves:
         classes = predicted(np.asarray(score(x), np.float64))
-        start, other = (replacement, x) if insert else (x, replacement)
+        start, other = (blurred(x), x) if insert else (x, replacement)
         both = (
             scores(score, start, other, now, regions, how.steps, classes) for now in (order, order[:, ::-1])
         )
