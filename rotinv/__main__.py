@@ -20,6 +20,7 @@ PROGRAMS = {
     "invariance": "measure how far the maps of a stamp's four rotations disagree",
     "perturb": "measure how good the maps are, by replacing what they point at",
     "simulate": "make a simulated survey",
+    "card": "write a network's model card",
     "import_weights": "make a run of weights trained elsewhere",
     "export": "write a network for other programs: ONNX, safetensors, PyTorch",
     "survey.check": "hold a simulated survey against the real one",

@@ -387,7 +387,7 @@ def test_killed_at_any_moment_nothing_is_lost_or_twice(cluster, run, folder, tmp
         kafka_cluster.produce(address, "alerts", [*share, bad])
         before = count(tmp_path / "out")
         with streaming(run, config, log=tmp_path / "log") as process:
-            wait_for(lambda before=before: count(tmp_path / "out") > before, 90)
+            wait_for(lambda before=before: count(tmp_path / "out") > before, 300)
             time.sleep(rng.uniform(0, 0.3))
             process.kill()
     done = subprocess.run(command("stream", run, "--config", config, "--until-end"), env=ENVIRONMENT,
