@@ -17,6 +17,7 @@ ROOT = HERE.parent
 sys.path.insert(0, str(ROOT))
 
 import rotinv  # noqa: E402  (this checkout's)
+from rotinv.lrp.viewer.by_hand import by_hand_page  # noqa: E402
 
 project = "rotinv"
 author = "The rotinv developers"
@@ -41,6 +42,10 @@ html_title = f"rotinv {release}"
 html_show_copyright = False
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+# The course's page on which every number can be changed: one file, which stands in the site as it is.
+html_extra_path = [str(ROOT / "build" / "pages")]
+(ROOT / "build" / "pages").mkdir(parents=True, exist_ok=True)
+(ROOT / "build" / "pages" / "by_hand.html").write_text(by_hand_page(), encoding="utf-8")
 html_math_renderer = "mathml"  # not MathJax, which another site would have to bring
 
 myst_enable_extensions = ["dollarmath", "attrs_inline"]

@@ -48,7 +48,7 @@ def draw_scores(
     _lines(ax, least_first, between, "", shares=True)
     done = "put back into the blurred stamp" if insert else "replaced by noise"
     order = "thick: the most relevant first, thin: the least"
-    ax.set(xlabel=f"share of the regions {done}; {order}", ylabel=f"mean {score}")
+    ax.set(xlabel=f"share of the regions {done}\n{order}", ylabel=f"mean {score}")
     return ax
 
 

@@ -1,0 +1,324 @@
+// The network of docs/lrp.md, in fractions: every number can be changed, and everything follows.
+
+// ---- Fractions: [numerator, denominator] of BigInt, in lowest terms, the denominator above 0 ----
+
+function lowest(n, d) {
+  let [a, b] = [n < 0n ? -n : n, d < 0n ? -d : d];
+  while (b) [a, b] = [b, a % b];
+  const sign = d < 0n ? -1n : 1n;
+  return [sign * n / a, sign * d / a];
+}
+const ZERO = [0n, 1n];
+const ONE = [1n, 1n];
+const add = (...terms) => terms.reduce(([n, d], [m, e]) => lowest(n * e + m * d, d * e), ZERO);
+const times = (...factors) => factors.reduce(([n, d], [m, e]) => lowest(n * m, d * e), ONE);
+const minus = ([n, d]) => [-n, d];
+const over = ([n, d], [m, e]) => lowest(n * e, d * m);
+const isZero = ([n]) => n === 0n;
+const positive = (f) => (f[0] > 0n ? f : ZERO);
+const negative = (f) => (f[0] < 0n ? f : ZERO);
+const size = ([n, d]) => [n < 0n ? -n : n, d];
+const read = (text) => { const [n, d = "1"] = text.split("/"); return lowest(BigInt(n), BigInt(d)); };
+const written = ([n, d]) => (d === 1n ? `${n}` : `${n}/${d}`);
+
+/** A fraction as a floating-point number, right to the last digits also where both parts are huge. */
+function decimal([n, d]) {
+  const digits = Math.max(`${n}`.length, `${d}`.length) - 300;
+  if (digits <= 0) return Number(n) / Number(d);
+  const scale = 10n ** BigInt(digits);
+  return Number(n / scale) / Number(d / scale);
+}
+
+// ---- A rule: c+ and c- of a unit, and what they leave out of R (rotinv/lrp/rules.py) ----
+
+/** One share for both sides: Eqs. 2 and 3, and gamma. */
+function joint(pos, neg, r, gamma, eps) {
+  const above = add(pos, neg)[0] >= 0n;
+  const more = add(ONE, gamma);
+  const [forPos, forNeg] = above ? [more, ONE] : [ONE, more];
+  const signed = above ? eps : minus(eps);
+  const below = add(times(forPos, pos), times(forNeg, neg), signed);
+  const u = isZero(below) ? ZERO : over(r, below);
+  return { pos: times(forPos, u), neg: times(forNeg, u), stabiliser: times(signed, u), one_sided: ZERO,
+    dead: isZero(below) ? r : ZERO };
+}
+
+/** A share for each side: Eq. 4 and z+. */
+function apart(pos, neg, r, alpha, beta) {
+  const [forPos, forNeg] = [isZero(pos) ? ZERO : alpha, isZero(neg) ? ZERO : minus(beta)];
+  const oneSided = isZero(pos) !== isZero(neg);
+  const left = times(add(ONE, minus(forPos), minus(forNeg)), r);
+  return { pos: isZero(pos) ? ZERO : over(times(forPos, r), pos),
+    neg: isZero(neg) ? ZERO : over(times(forNeg, r), neg),
+    stabiliser: ZERO, one_sided: oneSided ? left : ZERO, dead: isZero(pos) && isZero(neg) ? r : ZERO };
+}
+
+const RULES = {
+  zero: { text: "rule 0 (Eq. 2)", knob: null, bias: true, share: (p, n, r) => joint(p, n, r, ZERO, ZERO) },
+  epsilon: { text: "epsilon (Eq. 3)", knob: "eps", bias: true,
+    share: (p, n, r) => joint(p, n, r, ZERO, now.eps) },
+  "alpha-beta": { text: "alpha-beta (Eq. 4)", knob: "alpha", bias: true,
+    share: (p, n, r) => apart(p, n, r, now.alpha, add(now.alpha, minus(ONE))) },
+  gamma: { text: "gamma", knob: "gamma", bias: true, share: (p, n, r) => joint(p, n, r, now.gamma, ZERO) },
+  zplus: { text: "z+", knob: null, bias: false, share: (p, n, r) => apart(p, n, r, ONE, ZERO) },
+};
+const LINES = ["bias_positive", "bias_negative", "stabiliser", "one_sided", "dead"];
+
+/** R of the inputs of a layer, the part that went along each weight, and the lines of its ledger. */
+function descend(inputs, weights, biases, received, rule) {
+  const lines = Object.fromEntries(LINES.map((name) => [name, ZERO]));
+  const parts = weights.map((row) => row.map(() => ZERO));
+  received.forEach((r, j) => {
+    const z = inputs.map((x, i) => times(x, weights[i][j]));
+    const b = rule.bias ? biases[j] : ZERO;
+    const taken = rule.share(add(...z.map(positive), positive(b)), add(...z.map(negative), negative(b)), r);
+    const gets = (f) => add(times(positive(f), taken.pos), times(negative(f), taken.neg));
+    z.forEach((product, i) => { parts[i][j] = gets(product); });
+    lines[b[0] > 0n ? "bias_positive" : "bias_negative"] = add(
+      lines[b[0] > 0n ? "bias_positive" : "bias_negative"], gets(b));
+    for (const name of LINES.slice(2)) lines[name] = add(lines[name], taken[name]);
+  });
+  return { below: parts.map((row) => add(...row)), parts, lines };
+}
+
+// ---- Other libraries: how a unit's relevance is shared, and the term that differs ----
+
+const tiny = (power) => [1n, 10n ** BigInt(power)];
+const sum = (list) => add(...list);
+const ratio = (a, b) => (isZero(b) ? ZERO : over(a, b));
+const signed = (z, eps) => (z[0] >= 0n ? add(z, eps) : add(z, minus(eps)));
+
+/** What each of z, the products of one unit, gets of r; null for a rule that a library does not have. */
+const LIBRARIES = [
+  ["zennit 1.0.0", {
+    zero: ["z / (z_j <mark>± 10⁻⁶</mark>)",
+      (z, b, r) => z.map((p) => over(times(p, r), signed(sum([...z, b]), tiny(6))))],
+    epsilon: ["the same", (z, b, r) => z.map((p) => ratio(times(p, r), signed(sum([...z, b]), now.eps)))],
+    "alpha-beta": ["α z⁺ / (z⁺_j <mark>+ 10⁻⁶</mark>) − β z⁻ / (z⁻_j <mark>− 10⁻⁶</mark>)",
+      (z, b, r) => byEq4(z, b, b, r, now.alpha, tiny(6))],
+    gamma: ["(z + γ z⁺) / (z_j + γ z⁺_j <mark>± 10⁻⁶</mark>)", (z, b, r) => byGamma(z, b, r, tiny(6))],
+    zplus: ["z⁺ / (sum of z⁺ <mark>+ b⁺ + 10⁻⁶</mark>)", (z, b, r) => byEq4(z, b, b, r, ONE, tiny(6))],
+  }],
+  ["captum 0.9.0", {
+    zero: ["z / (z_j <mark>± 10⁻⁹</mark>)",
+      (z, b, r) => z.map((p) => over(times(p, r), signed(sum([...z, b]), tiny(9))))],
+    epsilon: ["the same", (z, b, r) => z.map((p) => ratio(times(p, r), signed(sum([...z, b]), now.eps)))],
+    gamma: ["(z + γ x w⁺) / (sum of those <mark>+ b</mark> ± 10⁻⁹)", (z, b, r, clamped) => {
+      const more = z.map((p, i) => add(p, times(now.gamma, clamped[i])));
+      return more.map((p) => over(times(p, r), signed(sum([...more, b]), tiny(9))));
+    }],
+    "alpha-beta": ["x w⁺ / (sum of x w⁺ <mark>+ b</mark> ± 10⁻⁹); alpha 1 only", (z, b, r, clamped) => (
+      written(now.alpha) === "1"
+        ? clamped.map((p) => over(times(p, r), signed(sum([...clamped, b]), tiny(9)))) : null)],
+  }],
+  ["autolrp 0.2.0", {
+    zero: ["z / sum of z · <mark>|sum| / (|sum| + |b|)</mark>", (z, b, r) => keepingBias(z, b, r,
+      (kept) => z.map((p) => ratio(times(p, kept), sum(z))))],
+    epsilon: ["z / (sum of z ± eps) · <mark>|sum| / (|sum| + |b|)</mark>", (z, b, r) => keepingBias(z, b, r,
+      (kept) => z.map((p) => ratio(times(p, kept), signed(sum(z), now.eps))))],
+    "alpha-beta": ["α z⁺ / sum of z⁺ − β z⁻ / sum of z⁻, · <mark>|sum| / (|sum| + |b|)</mark>",
+      (z, b, r) => keepingBias(z, b, r, (kept) => byEq4(z, ZERO, ZERO, kept, now.alpha, ZERO))],
+    zplus: ["z⁺ / sum of z⁺ · <mark>|sum| / (|sum| + |b|)</mark>",
+      (z, b, r) => keepingBias(z, b, r, (kept) => byEq4(z, ZERO, ZERO, kept, ONE, ZERO))],
+  }],
+  ["iNNvestigate 2.1.2", {
+    zero: ["z / (z_j <mark>± 10⁻⁷</mark>)",
+      (z, b, r) => z.map((p) => over(times(p, r), signed(sum([...z, b]), tiny(7))))],
+    epsilon: ["the same", (z, b, r) => z.map((p) => ratio(times(p, r), signed(sum([...z, b]), now.eps)))],
+    "alpha-beta": ["α z⁺ / (sum of z⁺ <mark>+ b</mark>) − β z⁻ / (sum of z⁻ <mark>+ b</mark>), ± 10⁻⁷",
+      (z, b, r) => bothBiases(z, b, r)],
+  }],
+];
+
+function byEq4(z, bPos, bNeg, r, alpha, eps) {
+  const pos = add(...z.map(positive), positive(bPos), eps);
+  const neg = add(...z.map(negative), negative(bNeg), minus(eps));
+  const beta = add(alpha, minus(ONE));
+  return z.map((p) => add(ratio(times(alpha, positive(p), r), pos),
+    minus(ratio(times(beta, negative(p), r), neg))));
+}
+
+function byGamma(z, b, r, eps) {
+  const above = sum([...z, b])[0] >= 0n;
+  const more = (f) => add(f, times(now.gamma, above ? positive(f) : negative(f)));
+  const all = sum([...z, b].map(more));
+  return z.map((p) => over(times(more(p), r), add(all, above ? eps : minus(eps))));
+}
+
+function keepingBias(z, b, r, share) {
+  const whole = size(sum(z));
+  return share(ratio(times(whole, r), add(whole, size(b))));
+}
+
+function bothBiases(z, b, r) {
+  const sides = [[positive, now.alpha], [negative, minus(add(now.alpha, minus(ONE)))]];
+  const each = sides.map(([side, weight]) => {
+    const below = signed(add(...z.map(side), b), tiny(7));
+    return z.map((p) => times(weight, over(times(side(p), r), below)));
+  });
+  return z.map((_, i) => add(each[0][i], each[1][i]));
+}
+
+/** R of a layer's inputs by a library; null if it does not have the rule. */
+function byLibrary(how, inputs, weights, biases, received) {
+  const each = received.map((r, j) => {
+    const z = inputs.map((x, i) => times(x, weights[i][j]));
+    return how(z, biases[j], r, inputs.map((x, i) => times(x, positive(weights[i][j]))));
+  });
+  return each.includes(null) ? null : inputs.map((_, i) => add(...each.map((parts) => parts[i])));
+}
+
+// ---- What can be changed ----
+
+const SLIDERS = { inputs: ["x_1", "x_2"], "hidden layer": ["w_11", "w_21", "w_12", "w_22", "b_1", "b_2"],
+  output: ["v_1", "v_2", "c"] };
+const RANGES = { eps: [0, 4, 0.25], alpha: [1, 4, 0.5], gamma: [0, 4, 0.25] };
+const now = Object.fromEntries(Object.entries(data.start).map(([name, text]) => [name, read(text)]));
+let picked = "zero";
+
+function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+function slider(name) {
+  const [min, max, step] = RANGES[name] ?? [-8, 8, 0.5];
+  const input = make("input", { type: "range", min, max, step, name, "aria-label": name });
+  const told = make("output", {});
+  const put = () => { input.value = decimal(now[name]); told.textContent = written(now[name]); };
+  input.addEventListener("input", () => { now[name] = read(`${Math.round(input.value * 4)}/4`); put(); show(); });
+  put();
+  const row = make("label", { class: "slider" }, name, input, told);
+  return { row, put };
+}
+
+const sliders = {};
+const groups = Object.entries(SLIDERS).map(([title, names]) => make("fieldset", {}, make("legend", {}, title),
+  ...names.map((name) => (sliders[name] = slider(name)).row)));
+const knobs = Object.keys(RANGES).map((name) => (sliders[name] = slider(name)).row);
+const rules = Object.entries(RULES).map(([name, { text }]) => {
+  const input = make("input", { type: "radio", name: "rule", value: name });
+  input.checked = name === picked;
+  input.addEventListener("change", () => { picked = name; show(); });
+  return make("label", {}, input, ` ${text}`);
+});
+const again = make("button", { type: "button" }, "As in the course");
+again.addEventListener("click", () => {
+  for (const [name, text] of Object.entries(data.start)) now[name] = read(text);
+  for (const one of Object.values(sliders)) one.put();
+  show();
+});
+const shown = make("div", { class: "shown" });
+root.append(make("div", { class: "desk" },
+  make("div", {}, make("fieldset", { class: "rule" }, make("legend", {}, "rule"), ...rules, ...knobs),
+    ...groups, again), shown));
+
+// ---- What is shown ----
+
+/** The forward pass and the relevance of the numbers as they are. */
+function computed() {
+  const x = [now.x_1, now.x_2];
+  const w = [[now.w_11, now.w_12], [now.w_21, now.w_22]];
+  const b = [now.b_1, now.b_2];
+  const v = [[now.v_1], [now.v_2]];
+  const z = [0, 1].map((j) => add(times(x[0], w[0][j]), times(x[1], w[1][j]), b[j]));
+  const a = z.map(positive);
+  const y = add(times(a[0], now.v_1), times(a[1], now.v_2), now.c);
+  const top = descend(a, v, [now.c], [y], RULES[picked]);
+  const low = descend(x, w, b, top.below, RULES[picked]);
+  return { x, w, b, v, z, a, y, top, low };
+}
+
+function number(f, name) {
+  const value = decimal(f);
+  const text = Math.abs(value) >= 1e6 ? value.toExponential(4) : `${Number(value.toFixed(6))}`;
+  const cell = make("td", { class: f[0] > 0n ? "plus" : f[0] < 0n ? "minus" : "" }, text);
+  if (name) Object.assign(cell.dataset, { name, fraction: written(f), value });
+  const exact = written(f);
+  if (f[1] !== 1n && exact.length < 24) cell.append(" ", make("small", {}, `= ${exact}`));
+  return cell;
+}
+
+function table(heads, rows, label) {
+  const head = make("tr", {}, ...heads.map((text) => make("th", { scope: "col" }, text)));
+  const body = rows.map(([name, ...cells]) => make("tr", {}, make("th", { scope: "row" }, name), ...cells));
+  const all = make("table", { "aria-label": label }, make("thead", {}, head), make("tbody", {}, ...body));
+  return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, all);
+}
+
+function products({ x, w, b, v, z, a, y }) {
+  const unit = (j) => [`unit ${j + 1}`, ...[0, 1].map((i) => number(times(x[i], w[i][j]), `z_${i + 1}${j + 1}`)),
+    number(b[j]), number(z[j], `z_${j + 1}`), number(a[j], `a_${j + 1}`)];
+  const last = ["output", ...[0, 1].map((i) => number(times(a[i], v[i][0]), `s_${i + 1}`)), number(now.c),
+    number(y, "y"), number(y)];
+  return table(["", "first product", "second product", "bias", "sum", "ReLU"], [unit(0), unit(1), last], "Products");
+}
+
+function ledger({ y, top, low }) {
+  const row = (name, key, received, { below, lines }) => [name, number(received, `received_${key}`),
+    number(below[0], `R_${key}1`), number(below[1], `R_${key}2`),
+    ...LINES.map((line) => number(lines[line], `${line}_${key}`)),
+    number(add(received, ...[...below, ...Object.values(lines)].map(minus)), `closing_${key}`)];
+  const heads = ["", "received", "R of 1", "R of 2", ...LINES.map((line) => line.replace("_", " ")), "left"];
+  return table(heads, [row("output", "a", y, top), row("hidden layer", "x", add(...top.below), low)], "Ledger");
+}
+
+function others({ x, w, b, v, a, y, low }) {
+  const rows = [["the equation", ...low.below.map((f) => number(f)), make("td", {})]];
+  for (const [name, byRule] of LIBRARIES) {
+    const [text, how] = byRule[picked] ?? ["has no such rule", () => null];
+    const above = byLibrary(how, a, v, [now.c], [y]);
+    const below = above && byLibrary(how, x, w, b, above);
+    const term = make("td", {});
+    term.innerHTML = text;
+    rows.push([name, ...[0, 1].map((i) => (below ? number(below[i], `${name.split(" ")[0]}_${i + 1}`)
+      : make("td", {}, "–"))), term]);
+  }
+  return table(["", "R of x_1", "R of x_2", "what a product gets of R"], rows, "Other libraries");
+}
+
+/** The network; a line is as wide as the relevance that goes along it, red above 0 and blue below. */
+function picture({ x, z, a, y, top, low }) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const places = { x: [[60, 50], [60, 170]], a: [[280, 50], [280, 170]], y: [[500, 110]] };
+  const draw = (tag, attributes, text = "") => {
+    const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+    element.textContent = text;
+    svg.append(element);
+  };
+  const along = [...low.parts.flat(), ...top.parts.flat()].map((f) => Math.abs(decimal(f)));
+  const most = Math.max(...along) || 1;
+  const line = ([x1, y1], [x2, y2], part) => draw("line", { x1, y1, x2, y2,
+    class: part[0] > 0n ? "plus" : part[0] < 0n ? "minus" : "none",
+    "stroke-width": 1 + 9 * Math.abs(decimal(part)) / most });
+  low.parts.forEach((row, i) => row.forEach((part, j) => line(places.x[i], places.a[j], part)));
+  top.parts.forEach((row, i) => line(places.a[i], places.y[0], row[0]));
+  const node = ([cx, cy], name, value, r) => {
+    draw("circle", { cx, cy, r: 26 });
+    draw("text", { x: cx, y: cy + 4 }, `${name} ${written(value)}`);
+    draw("text", { x: cx, y: cy + 44 }, `R ${Number(decimal(r).toPrecision(4))}`);
+  };
+  x.forEach((value, i) => node(places.x[i], `x${i + 1}`, value, low.below[i]));
+  a.forEach((value, i) => node(places.a[i], `a${i + 1}`, value, top.below[i]));
+  node(places.y[0], "y", y, y);
+  svg.setAttribute("viewBox", "0 0 560 225");
+  svg.setAttribute("role", "img");
+  svg.setAttribute("aria-label", "The network, with the relevance that goes along each weight");
+  return svg;
+}
+
+function show() {
+  for (const name of Object.keys(RANGES)) sliders[name].row.hidden = RULES[picked].knob !== name;
+  const found = computed();
+  const heading = (text) => make("h2", {}, text);
+  const note = (text) => make("p", {}, text);
+  shown.replaceChildren(picture(found), heading("Products"), products(found), heading("Relevance and ledger"),
+    note("What a layer received is what its inputs get and what the lines beside them take; nothing is left."),
+    ledger(found), heading("The same by other libraries"),
+    note("Of the whole network, for the same rule; the term that differs is marked."), others(found));
+}
+
+show();
