@@ -16,6 +16,7 @@ from programs import assert_refused, call, make_run, toy_arrays
 from rotinv.catalogue import dask_worker
 from rotinv.catalogue.scorer import Threshold
 from rotinv.nn.devices import get_kernels
+from rotinv.runs.model import load_model
 
 pytest.importorskip("distributed")
 
@@ -128,7 +129,8 @@ def test_wrong_addresses_are_refused_in_one_line(toy, tmp_path):
 @pytest.mark.parametrize(("asked", "share", "taken"), [(None, 1, 1), (None, 999, None), (1, 2, 1)])
 def test_a_worker_takes_its_share_of_the_cores(toy, asked, share, taken):
     """Workers of one machine must not each take all of its cores; a pool has no more than there are."""
-    plugin = dask_worker.Plugin("cpu", asked, "fp32", [], Threshold(), None, [toy[1]], "test")
+    run, stamps = toy
+    plugin = dask_worker.Plugin("cpu", asked, "fp32", [load_model(run)], Threshold(), None, [stamps], "test")
     plugin.setup(SimpleNamespace(state=SimpleNamespace(nthreads=share)))
     try:
         assert numba.get_num_threads() == (taken or numba.config.NUMBA_NUM_THREADS)
