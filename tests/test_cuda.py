@@ -3,12 +3,11 @@
 import hashlib
 import json
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import TOLERANCE
-from cuda_emulation.device import ORDERS, EmulatedDevice, EmulationError, why_not
+from cuda_emulation.device import ORDERS, EmulatedDevice, EmulationError, cache_folder, why_not
 
 from rotinv.kernels.cuda import launch, nvrtc
 from rotinv.nn.devices import cuda_kernels, get_kernels
@@ -245,10 +244,9 @@ def resources(family, architecture):
     """What NVRTC says, kept in a file, for the compiler is slow."""
     text = launch.source(family)
     key = hashlib.sha256("\0".join([text, architecture, *nvrtc.OPTIONS]).encode()).hexdigest()[:24]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rotinv" / "nvrtc"
+    cache = cache_folder("nvrtc")
     path = cache / f"{family}-{architecture}-{key}.json"
     if not path.exists():
-        cache.mkdir(parents=True, exist_ok=True)
         unfinished = cache / f".{path.name}.{os.getpid()}"
         unfinished.write_text(json.dumps(nvrtc.compiled(family, text, architecture)))
         unfinished.replace(path)

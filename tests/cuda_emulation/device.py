@@ -15,6 +15,7 @@ import numpy as np
 from rotinv.kernels.cuda import launch
 from rotinv.nn.contract import Kernels
 from rotinv.nn.devices import cuda_kernels
+from rotinv.system import scratch
 
 HERE = Path(__file__).resolve().parent
 ORDERS = ("forward", "reverse", "random", "first warp", "last warp")  # fibers.h tells what they are
@@ -150,6 +151,15 @@ def emulated(precision: str = "fp32", order: str = "forward", **more: Any) -> Ke
     return cuda_kernels("cuda-emulated", EmulatedDevice(precision, order, **more))
 
 
+def cache_folder(name: str) -> Path:
+    """A folder for what is compiled and kept: in the user's cache, or, where that cannot be written, in a
+    temporary one of this process."""
+    usual = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    parent = Path(usual).expanduser() / "rotinv" if scratch.writable(usual) else scratch.folder()
+    (parent / name).mkdir(parents=True, exist_ok=True)
+    return parent / name
+
+
 def built(family: str, text: str, flags: Sequence[str] = ()) -> Path:
     """The shared library of a family's source, compiled once for each of its states."""
     program = "\n".join([f'#line 1 "{family}.cu"', text, *_trampolines(family)])
@@ -160,10 +170,9 @@ def built(family: str, text: str, flags: Sequence[str] = ()) -> Path:
         *flags,
     ]
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rotinv" / "cuda-emulation"
+    cache = cache_folder("cuda-emulation")
     path = cache / f"{family}-{key}.so"
     if not path.exists():
-        cache.mkdir(parents=True, exist_ok=True)
         unfinished = cache / f".{path.name}.{os.getpid()}"
         command = ["g++", *FLAGS, *flags, "-include", str(HERE / "shim.h"), "-x", "c++", "-"]
         done = subprocess.run(
