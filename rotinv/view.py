@@ -29,7 +29,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     total = len(indices) * len(subjects) * len(options.rule)
     with tqdm(total=total, unit="maps", disable=not cli.progress_wanted(), leave=False) as bar:
         fragment = page.viewer_fragment(
-            subjects, split, indices, rule_names=options.rule, target=options.target, progress=bar.update
+            subjects,
+            split,
+            indices,
+            rule_names=options.rule,
+            target=options.target,
+            editable=options.editable,
+            progress=bar.update,
         )
     title = f"Relevance: {', '.join(subject.name for subject in subjects)} on {options.stamps.name}"
     with written_whole(options.out, overwrite=options.overwrite) as temporary:
@@ -54,6 +60,11 @@ def _parser() -> cli.Parser:
         type=targets.parse_target,
         default="predicted",
         help=f"{', '.join(targets.TARGETS)}, or a class by its number or name",
+    )
+    add(
+        "--editable",
+        action="store_true",
+        help="pixels can be painted; the page computes score and map anew (with CAP's weights: 1.4 MB more)",
     )
     cli.add_split(parser)
     cli.add_overwrite(parser)

@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from rotinv.lrp import attribution
 from rotinv.lrp.attribution import Explanation, Question
 from rotinv.lrp.ledger_report import COLUMNS
-from rotinv.lrp.subjects import Subject
+from rotinv.lrp.subjects import Run, Subject
+from rotinv.lrp.viewer import editing
 from rotinv.lrp.viewer.fragments import Blobs, Document, packed, section
 from rotinv.runs.model import at_threshold, channel_title, check_indices
 from rotinv.stamps.splits import Split
 from rotinv.system.errors import UserError
 
 RULES = ("alpha2beta1", "alpha1beta0", "epsilon")  # Eq. 4 as in the paper, its positive side alone, Eq. 3
-_FILES = ("theme.css", "viewer.css", "viewer_tools.js", "viewer.js")
+_FILES = ("theme.css", "viewer.css", "viewer_tools.js", "engine.js", "editing.js", "viewer.js")
 
 
 def viewer_fragment(
@@ -30,13 +31,16 @@ def viewer_fragment(
     *,
     rule_names: Sequence[str] = RULES,
     target: str | int = Question.target,
+    editable: bool = False,
     progress: Callable[[int], object] | None = None,
 ) -> str:
     """A <section> for a page's body: what decisions on the stamps at `indices` rest on, by model and rule.
 
-    The networks read the same stamps in the same way. `progress` is told 1 whenever a stamp is done by one
-    network and one rule. Two fragments may stand on one page. Raises UserError for an unknown rule, target or
-    index, for stamps that are not square or not finite, and if a logit or a map is not finite.
+    The networks read the same stamps in the same way. `progress` is told 1 whenever a stamp is done by
+    one network and one rule. Two fragments may stand on one page. An `editable` page brings the networks'
+    weights, and computes score and map anew when a stamp is changed. Raises UserError for an unknown
+    rule, target or index, for what an editable page cannot compute, for stamps that are not square or not
+    finite, and if a logit or a map is not finite.
     """
     questions = [Question(rule=rule, target=target) for rule in dict.fromkeys(rule_names)]
     for question in questions:
@@ -47,6 +51,7 @@ def viewer_fragment(
         raise UserError(
             f"{split.path}: a page shows square stamps only, not {pixels.shape[1:3]}; see explain"
         )
+    changes = _editing(subjects, questions, pixels) if editable else None
     labels = [None if split.label is None else int(split.label[i]) for i in chosen]
     blobs: Blobs = {}
     stamps = [_stamp(split, int(i), one, blobs) for i, one in zip(chosen, pixels, strict=True)]
@@ -66,8 +71,24 @@ def viewer_fragment(
         "models": [subject.name for subject in subjects],
         "rules": [{"name": question.rule, "text": question.text} for question in questions],
         "answers": answers,
+        "editing": changes,
     }
     return section("lrp-viewer", "Relevance of decisions", _FILES, document, blobs)
+
+
+def _editing(subjects: Sequence[Subject], questions: Sequence[Question], pixels: NDArray[Any]) -> Document:
+    """What an editable page computes with: weights, rules, and the stamps' pixels as they are."""
+    if any(question.target != Question.target for question in questions):
+        raise UserError("--editable: the page explains the predicted class only; leave --target out")
+    if any(not isinstance(subject, Run) or subject.threshold is not None for subject in subjects):
+        raise UserError("--editable: is of trained runs at the threshold 0.5")
+    models = [subject.model for subject in subjects if isinstance(subject, Run)]
+    return {
+        "models": [editing.weights(model) for model in models],
+        "rules": [editing.rule_numbers(question.rule) for question in questions],
+        "pixels": [editing.as_text(one) for one in pixels],
+        "candidate": subjects[0].classes.candidate,
+    }
 
 
 def _answers(

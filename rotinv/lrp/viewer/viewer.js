@@ -55,14 +55,16 @@ root.append(
       choices("model", "Model", data.models),
       choices("rule", "Rule", data.rules.map((rule) => rule.name)),
       make("label", { class: "layer" }, make("span", {}, "Layer"), layers),
-      rotations),
+      rotations, ...(data.editing ? [editingTools(() => picked.stamp, () => pick("stamp", picked.stamp))] : [])),
     make("div", { class: "look" }, verdict, seen, says, maps, trust, scale, readout, note)),
   caption,
   make("div", { class: "ledger", tabindex: "0", role: "region", "aria-label": "Ledger" }, table));
 
 // ---- What is shown ----
 
-const answered = () => data.answers[picked.stamp][picked.model][picked.rule];
+const kept = () => data.answers[picked.stamp][picked.model][picked.rule];
+const answered = () => (edits.has(picked.stamp)
+  ? answerAnew(picked.stamp, picked.model, picked.rule, kept()) : kept());
 const layerNow = () => answered().layers.find((layer) => layer.name === picked.layer);
 const isVector = (layer) => layer.shape.length === 2;
 const ownChannels = (layer) => !isVector(layer) && !layer.summed;
@@ -125,7 +127,7 @@ function showStamp(quarters) {
   seen.style.setProperty("--columns", data.channels.length);
   seen.replaceChildren(...data.channels.map((name, c) => {
     const { canvas, figure } = cell(name);
-    paintStamp(canvas, turned(plane(data.stamps[picked.stamp], 0, c), quarters));
+    paintStamp(canvas, turned(plane(stampAt(picked.stamp), 0, c), quarters));
     return figure;
   }));
 }
@@ -214,6 +216,11 @@ function showTrust() {
 
 function showLedger() {
   const { ledger, output } = answered();
+  if (edits.has(picked.stamp)) {
+    caption.textContent = "The stamp is changed: its score and its map are computed here, its ledger is not.";
+    rows.replaceChildren();
+    return;
+  }
   const whole = output === "0" ? "the relevance at the output is 0, so that nothing is shared out"
     : `in percent of ${output}, the sum of |R| at the output`;
   caption.textContent = `Ledger of ${data.models[picked.model]}, ${data.rules[picked.rule].name}: where R `
@@ -258,7 +265,7 @@ function told(layer) {
   if (vector) return `${unitName(layer, cursor)}: ${r(unitsAt(layer, rotation))}`;
   const place = `row ${Math.floor(cursor / width)}, column ${cursor % width}`;
   if (layer.summed) return `${place}: ${r(mapAt(layer, rotation, 0).values)}`;
-  const stamp = data.stamps[picked.stamp];
+  const stamp = stampAt(picked.stamp);
   const each = data.channels.map((name, c) => {
     const pixel = turned(plane(stamp, 0, c), rotation % AVERAGE).values[cursor];
     return `${name} ${format(pixel, stamp.largest)}, ${r(mapAt(layer, rotation, c).values)}`;
@@ -294,6 +301,24 @@ function move(event) {
   showCursor();
 }
 
+/** Change the stamp at a place of the rotation that is shown, if the page can compute its answer. */
+function edit(place) {
+  if (!data.editing || place === null) return;
+  const [side] = data.stamps[picked.stamp].shape;
+  const own = Float64Array.from({ length: side * side }, (_, i) => i);
+  change(picked.stamp, turned({ side, values: own }, rotationNow(layerNow()) % AVERAGE).values[place]);
+  pick("stamp", picked.stamp);
+}
+
+seen.addEventListener("click", (event) => {
+  const frame = event.target.closest(".frame");
+  if (!frame) return;
+  const [side] = data.stamps[picked.stamp].shape;
+  const box = frame.getBoundingClientRect();
+  const along = (share) => Math.max(0, Math.min(side - 1, Math.floor(share * side)));
+  edit(along((event.clientY - box.top) / box.height) * side + along((event.clientX - box.left) / box.width));
+});
+maps.addEventListener("keydown", (event) => { if (event.key === "Enter" && ownChannels(layerNow())) edit(cursor); });
 maps.addEventListener("pointermove", point);
 maps.addEventListener("pointerdown", point);
 maps.addEventListener("keydown", move);
