@@ -243,3 +243,51 @@ def test_rules_by_layer_and_by_kind(kept):
     by_hand = "gamma; convolution 1=zbox; dense=epsilon"
     np.testing.assert_array_equal(net.explain(kept["stamps"], rule=by_hand).maps, first)
     assert composites.named("dense=epsilon").own("dense 3") == composites.named("epsilon").dense
+
+
+# ---- What rotinv itself exports ----
+
+
+def in_single_precision(views):
+    """Weights as training leaves them, and as an export keeps them."""
+    for arrays in views:
+        for array in arrays.values():
+            array[...] = np.float32(array)
+
+
+@pytest.mark.parametrize(
+    "arch, size, crop, tolerance",
+    [
+        ("cap-mini", 13, None, 1e-10),
+        ("cap", 13, 13, 1e-10),
+        ("deephits", 21, None, 1e-6),  # ONNX keeps the slope, 0.01, in single precision
+    ],
+)
+def test_a_run_that_is_exported_has_the_maps_of_the_run(tmp_path, arch, size, crop, tolerance):
+    """Those of its own reference; the pixels are scaled, and cut, within the graph."""
+    folder = make_run(tmp_path / "run", arch, size=size, crop=crop, change=in_single_precision)
+    stamps = tmp_path / "stamps.npy"
+    side = size + (8 if crop else 0)
+    np.save(stamps, np.random.default_rng(0).normal(100, 5, (2, side, side, 1)).astype(np.float32))
+    done = call("export", folder, "--format", "onnx", "--out", tmp_path / "net.onnx")
+    assert done.returncode == 0, done.stderr
+    for rule in ("alpha2beta1", "epsilon:eps=0.01", "epsilon-gamma-box", "wsquare"):
+        own, other = tmp_path / f"own-{rule}.h5", tmp_path / f"other-{rule}.h5"
+        options = "--index", 0, 1, "--rule", rule, "--device", "reference"
+        assert call("explain", folder, stamps, *options, "--layer", "input", "--maps", own).returncode == 0
+        done = call("explain", tmp_path / "net.onnx", stamps, *options, "--maps", other)
+        assert done.returncode == 0, done.stderr
+        with h5py.File(own) as one, h5py.File(other) as two:
+            expected, found = one["models/run/maps"][()], two["models/net/maps"][()]
+            logits = one["models/run/logits"][()]
+            np.testing.assert_allclose(two["models/net/logits"], logits, rtol=0, atol=tolerance)
+            assert two["models/net"].attrs["channels"].tolist() == ["difference"]
+        limit = tolerance * abs(expected).max()
+        np.testing.assert_allclose(found, expected, rtol=0, atol=limit, err_msg=rule)
+    told = call("audit", tmp_path / "net.onnx", stamps, "--index", 0).stdout
+    assert "p(candidate)" in told
+
+
+def test_values_that_are_not_there(stamps, tmp_path):
+    path = named(tmp_path, stamps, audit_from="nowhere")
+    assert_refused(call("audit", path, stamps), "named.onnx", "audit_from 'nowhere'", "no such value")

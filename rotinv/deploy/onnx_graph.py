@@ -80,6 +80,8 @@ def build(models: Sequence[Model], names: Sequence[str], about: dict[str, str]) 
     )
     opset = onnx.helper.make_opsetid("", OPSET)
     model = onnx.helper.make_model(made, opset_imports=[opset], ir_version=IR_VERSION, producer_name="rotinv")
+    if len(each) == 1:  # rotinv audit explains what lies between these values
+        about = {**about, "audit_from": ready, "audit_to": each[0]}
     onnx.helper.set_model_props(model, about)
     onnx.checker.check_model(model, full_check=True)
     return model

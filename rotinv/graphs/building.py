@@ -25,6 +25,7 @@ from rotinv.nn.devices import get_kernels
 from rotinv.nn.layers import Shape
 from rotinv.nn.network import numbered
 from rotinv.system.errors import UserError, require_extra
+from rotinv.system.files import first_line
 from rotinv.system.messages import counted
 
 
@@ -34,11 +35,16 @@ def build_graph(path: str | Path, model: Any, shape: Shape) -> Graph:
     Raises UserError, naming the file and the node, for an operator that has no relevance pass, for a network
     of several inputs or outputs, and for stamps that it does not read.
     """
-    builder = _Builder(Path(path), model)
-    builder.add_input(shape)
-    for node in builder.needed:
-        builder.add(node)
-    return builder.finished()
+    try:
+        builder = _Builder(Path(path), model)
+        builder.add_input(shape)
+        for node in builder.needed:
+            builder.add(node)
+        return builder.finished()
+    except UserError:
+        raise
+    except (LookupError, ValueError, TypeError, ArithmeticError, MemoryError) as error:  # what damage does
+        raise UserError(f"{path}: its parts do not fit together ({first_line(error)})") from error
 
 
 class _Builder:
@@ -218,8 +224,7 @@ class _Builder:
         try:
             return [np.asarray(one) for one in evaluator(node, opsets=self._opsets).run(None, dict(given))]
         except Exception as error:  # each operator has its own
-            text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise call.refuse(f"cannot be computed ({text})") from error
+            raise call.refuse(f"cannot be computed ({first_line(error)})") from error
 
 
 def input_shape(path: str | Path, model: Any) -> tuple[int | None, ...]:

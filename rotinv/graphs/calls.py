@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.graphs.layers import GraphLayer, Indices, Inputs
+from rotinv.graphs.windows import floats
 from rotinv.nn.layers import Params, Shape
 from rotinv.system.errors import UserError
 
@@ -46,7 +47,7 @@ class Made(NamedTuple):
 
 
 def constants(w: Any) -> Params:
-    return {"w": np.atleast_1d(np.float64(w)), "b": np.zeros(1)}
+    return {"w": np.atleast_1d(floats(w)), "b": np.zeros(1)}
 
 
 def numbers(shape: Shape) -> Indices:

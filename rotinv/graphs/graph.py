@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.graphs.layers import Convolution, Dense, GraphLayer
+from rotinv.graphs.windows import floats
 from rotinv.lrp import targets
 from rotinv.lrp.composites import Composite
 from rotinv.lrp.relevance import Step
@@ -132,7 +133,7 @@ class Graph:
         """Every value by its name, and what each layer saved, by its output's. z is summed as z+ + z-, or as
         one where a rule divides by it, and where there is none."""
         k = get_kernels("reference")
-        values = {self.input: np.repeat(np.float64(stamp)[None], self.batch, axis=0)}
+        values = {self.input: np.repeat(floats(stamp)[None], self.batch, axis=0)}
         saved = {}
         for node in self.nodes:
             a = node.layer.inputs.join([values[name] for name in node.inputs])

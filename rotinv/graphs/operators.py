@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 from rotinv.graphs import pooling
 from rotinv.graphs.calls import Call, Made, constants, numbers
 from rotinv.graphs.layers import Activation, Convolution, Dense, Inputs, Sums
+from rotinv.graphs.windows import floats
 
 
 def convolution(call: Call) -> Made:
     """Conv: w (o, c / groups, i, j)."""
-    inputs, w = call.only(0), np.float64(call.fixed[1])
+    inputs, w = call.only(0), floats(call.fixed[1])
     if w.ndim != 4:
         raise call.refuse(f"convolves over {w.ndim - 2} axes; only images (n, c, h, w) are audited")
     windows = pooling.windows_of(call, inputs.shapes[0], (int(w.shape[2]), int(w.shape[3])))
-    b = np.float64(call.fixed.get(2, np.zeros(len(w)))).reshape(-1, 1, 1)
+    b = floats(call.fixed.get(2, np.zeros(len(w)))).reshape(-1, 1, 1)
     return Made(Convolution(inputs, windows, int(call.attributes.get("group", 1))), {"w": w, "b": b})
 
 
@@ -31,15 +32,15 @@ def gemm(call: Call) -> Made:
     inputs, about = call.only(0), call.attributes
     if about.get("transA"):
         raise call.refuse("its input is transposed, so that stamps would be mixed")
-    w = np.float64(call.fixed[1])
+    w = floats(call.fixed[1])
     w = about.get("alpha", 1.0) * (w.T if about.get("transB") else w)
-    b = about.get("beta", 1.0) * np.float64(call.fixed.get(2, 0.0))
+    b = about.get("beta", 1.0) * floats(call.fixed.get(2, 0.0))
     return _dense(call, inputs, w, b)
 
 
 def matmul(call: Call) -> Made:
     """MatMul by a constant matrix."""
-    w = np.float64(call.fixed.get(1, np.zeros(0)))
+    w = floats(call.fixed.get(1, np.zeros(0)))
     inputs = call.only(0)
     if w.ndim != 2:
         raise call.refuse("multiplies by other than one constant matrix, which has no relevance pass")
@@ -68,7 +69,7 @@ def clip(call: Call) -> Made:
 def add(call: Call) -> Made:
     """Add and Sum: of branches, or of a constant, which is a bias."""
     if len(call.live) == 1:
-        return scaled(call, 1.0, sum(np.float64(one) for one in call.fixed.values()))
+        return scaled(call, 1.0, sum(floats(one) for one in call.fixed.values()))
     if call.fixed:
         raise call.refuse("adds several branches and a constant at once")
     return _branches(call, np.ones(len(call.live)))
@@ -79,8 +80,8 @@ def subtract(call: Call) -> Made:
     if len(call.live) == 2:
         return _branches(call, np.array([1.0, -1.0]))
     if 0 in call.live:
-        return scaled(call, 1.0, -np.float64(call.fixed[1]))
-    return scaled(call, -1.0, np.float64(call.fixed[0]))
+        return scaled(call, 1.0, -floats(call.fixed[1]))
+    return scaled(call, -1.0, floats(call.fixed[0]))
 
 
 def multiply(call: Call) -> Made:
@@ -88,13 +89,13 @@ def multiply(call: Call) -> Made:
     if len(call.live) != 1:
         raise call.refuse("a product of two parts of the network has no relevance pass")
     (by,) = call.fixed.values()
-    return scaled(call, np.float64(by), 0.0)
+    return scaled(call, floats(by), 0.0)
 
 
 def divide(call: Call) -> Made:
     """Div by a constant."""
     call.only(0)
-    return scaled(call, 1 / np.float64(call.fixed[1]), 0.0)
+    return scaled(call, 1 / floats(call.fixed[1]), 0.0)
 
 
 def batch_normalisation(call: Call) -> Made:
@@ -102,7 +103,7 @@ def batch_normalisation(call: Call) -> Made:
     if call.attributes.get("training_mode"):
         raise call.refuse("normalises by the batch itself; export the network after model.eval()")
     inputs = call.only(0)
-    gain, shift, mean, variance = (np.float64(call.fixed[place]) for place in range(1, 5))
+    gain, shift, mean, variance = (floats(call.fixed[place]) for place in range(1, 5))
     w = gain / np.sqrt(variance + call.attributes.get("epsilon", 1e-5))
     channels = (-1, *[1] * (len(inputs.shapes[0]) - 2))
     return scaled(call, w.reshape(channels), (shift - mean * w).reshape(channels))
@@ -113,7 +114,7 @@ def scaled(call: Call, w: Any, b: Any) -> Made:
     inputs = Inputs(tuple(call.live.values()))
     shape = np.broadcast_shapes(inputs.shapes[0], np.shape(w), np.shape(b))
     index = np.broadcast_to(numbers(inputs.shapes[0]), shape)[..., None]
-    params = {"w": np.float64(w)[..., None], "b": np.asarray(b, np.float64)}
+    params = {"w": floats(w)[..., None], "b": np.asarray(b, np.float64)}
     return Made(Sums(inputs, index, "scaling", scales=True), params)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from rotinv.graphs.calls import Call, Made, constants, numbers
 from rotinv.graphs.layers import Indices, Inputs, Largest, Sums
-from rotinv.graphs.windows import Pair, Windows
+from rotinv.graphs.windows import Pair, Windows, floats
 from rotinv.nn.layers import Shape
 
 
@@ -66,7 +66,7 @@ def reduce_max(call: Call) -> Made:
 
 
 def _mean(inputs: Inputs, index: Indices, count: Any) -> Made:
-    return Made(Sums(inputs, index, "average pooling"), constants(1 / np.float64(count)))
+    return Made(Sums(inputs, index, "average pooling"), constants(1 / floats(count)))
 
 
 def _reduced(call: Call) -> tuple[Inputs, Indices]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rotinv.system.errors import UserError, require_extra
+from rotinv.system.files import first_line
 
 OLDEST_OPSET = 7  # before it, operators took what are inputs now as attributes, and broadcast otherwise
 _ENDING = ".onnx"
@@ -39,7 +40,7 @@ def read_onnx(path: str | Path) -> Any:
     except UserError:
         raise
     except Exception as error:  # protobuf, the checker and NumPy each have their own
-        raise UserError(f"{path}: is damaged, or is no ONNX file ({_first_line(error)})") from error
+        raise UserError(f"{path}: is damaged, or is no ONNX file ({first_line(error)})") from error
 
 
 def opset_of(model: Any) -> int:
@@ -95,7 +96,3 @@ def _tensors(graph: Any) -> Iterator[Any]:
             yield from [attribute.t, *attribute.tensors]
             for inner in [attribute.g, *attribute.graphs]:
                 yield from _tensors(inner)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from rotinv.graphs import images
 from rotinv.graphs.building import build_graph, input_shape
 from rotinv.graphs.graph import Graph, Trail
+from rotinv.graphs.parts import audited_part
 from rotinv.graphs.reading import metadata_of, read_onnx
+from rotinv.graphs.windows import floats
 from rotinv.lrp import attribution, composites, ledger, targets
 from rotinv.lrp.attribution import Explanation, Question
 from rotinv.lrp.ledger import LINES, Entry
@@ -49,10 +51,12 @@ class GraphSubject:
         """Read the file. Raises UserError as read_onnx and build_graph do."""
         self.path = Path(path)
         self.name = name or self.path.stem
-        self._model = read_onnx(path)
-        self._metadata = metadata_of(self._model)
-        self.wanted = input_shape(path, self._model)[1:]
+        model = read_onnx(path)
+        self._metadata = metadata_of(model)
+        self.wanted = input_shape(path, model)[1:]
+        self._model, self._prepare = audited_part(path, model)
         self._graph: Graph | None = None
+        self._shape: tuple[int, ...] = ()  # of the stamps that the graph is built for
         if None not in self.wanted:
             self.fit(tuple(extent for extent in self.wanted if extent))
 
@@ -65,8 +69,9 @@ class GraphSubject:
 
     def fit(self, shape: tuple[int, ...]) -> None:
         """Build the layers for stamps of a shape (c, h, w)."""
-        if self._graph is None or self._graph.in_shape != shape:
-            self._graph = build_graph(self.path, self._model, shape)
+        if self._shape != shape:
+            prepared = self._prepare(np.zeros(shape)).shape if self._prepare else shape
+            self._graph, self._shape = build_graph(self.path, self._model, prepared), shape
 
     @property
     def classes(self) -> Classes:
@@ -91,7 +96,9 @@ class GraphSubject:
 
     def notes(self, split: Split) -> list[str]:
         told = [f"{self.name}: {note}" for note in self.graph.notes]
-        if split.pixels.dtype.kind in "iu":
+        if self._prepare:
+            told.append(f"{self.name}: stamps are prepared in the network; what it reads then is explained")
+        elif split.pixels.dtype.kind in "iu":
             told.append(
                 f"{split.path}: pixels are whole numbers ({split.pixels.dtype}) and are taken as they are; a "
                 "network that was trained on 0 to 1 needs them divided"
@@ -100,10 +107,13 @@ class GraphSubject:
 
     def read(self, split: Split, indices: NDArray[np.int64]) -> NDArray[np.float64]:
         arrays = isinstance(split.pixels, np.ndarray)  # else a store's, which it gathers itself
-        stamps = np.float64(split.pixels[indices] if arrays else split.raw(indices))
+        stamps = floats(split.pixels[indices] if arrays else split.raw(indices))
         bad = indices[~np.isfinite(stamps).reshape(len(stamps), -1).all(axis=1)]
         if len(bad):
             raise UserError(f"{split.path}: stamp {bad[0]} has NaN or infinite pixels")
+        if self._prepare:
+            each = [self._prepare(stamp.transpose(2, 0, 1)).transpose(1, 2, 0) for stamp in stamps]
+            stamps = np.stack(each).astype(np.float64)
         return np.ascontiguousarray(stamps)
 
     def check(self, question: Question) -> None:

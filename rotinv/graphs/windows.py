@@ -8,9 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Pair = tuple[int, int]  # down and across
+
+
+def floats(values: ArrayLike) -> NDArray[np.float64]:
+    """Numbers as float64; an array of one stays an array."""
+    return np.asarray(values, np.float64)
 
 
 @dataclass(frozen=True)
