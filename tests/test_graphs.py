@@ -351,6 +351,35 @@ def test_a_fixed_number_of_stamps(tmp_path, rng):
     assert not found[1:].any()
 
 
+def test_padding_as_it_was_before_opset_11(tmp_path, rng):
+    pads = {"pads": [0, 0, 1, 0, 0, 0, 0, 2], "mode": "constant", "value": 0.0}
+    nodes = [
+        helper.make_node("Pad", ["x"], ["p"], **pads),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("MatMul", ["f", "w"], ["y"]),
+    ]
+    x, w = rng.normal(size=(1, 3, 3)), rng.normal(size=(20, 3))
+    graph = opened(saved(tmp_path, nodes, (1, 3, 3), opset=9, weights={"w": w}), (1, 3, 3))
+    padded = np.pad(x, [(0, 0), (1, 0), (0, 2)])
+    np.testing.assert_allclose(graph.logits(x), padded.ravel() @ w)
+    assert_accounted(graph, x, "flat")
+
+
+def test_a_scaling_without_a_bias_hands_everything_down(tmp_path, rng):
+    """As a division by 255 does, also by rules that double a unit with one side; a bias takes its part."""
+    w = rng.normal(size=(9, 3))
+    tail = [helper.make_node("Flatten", ["s"], ["f"]), helper.make_node("MatMul", ["f", "w"], ["y"])]
+    x = rng.normal(size=(1, 3, 3))
+    for operator, constant, takes in (("Div", 255.0, False), ("Add", 0.5, True)):
+        nodes = [helper.make_node(operator, ["x", "c"], ["s"]), *tail]
+        weights = {"c": np.array(constant), "w": w}
+        graph = opened(saved(tmp_path, nodes, (1, 3, 3), weights=weights), (1, 3, 3))
+        entry = entries_of(graph, graph.relevance(x, composites.named("alpha2beta1")))[-1]
+        assert entry.layer == "scaling"
+        assert (entry.lines["bias_positive"][0] != 0) == takes
+        assert takes or entry.passed[0] == pytest.approx(entry.received[0])
+
+
 # ---- What is refused ----
 
 

@@ -160,6 +160,10 @@ class _Builder:
             given |= _pads_with_zeros(call, node, given)
         elif node.op_type == "Concat" and any(np.any(one) for one in call.fixed.values()):
             raise call.refuse("joins parts of the network with constants")
+        if node.op_type == "Pad" and "pads" in call.attributes:  # before opset 11
+            given["pads"] = np.array(call.attributes["pads"])
+            mode = call.attributes.get("mode", b"constant")
+            node = self._onnx.helper.make_node("Pad", [*names, "pads"], list(node.output), mode=mode)
         for output, numbers in zip(node.output, self._evaluate(call, node, given), strict=False):
             if numbers.dtype.kind != "i":
                 raise call.refuse(f"gives {numbers.dtype}, not the elements of its input")
@@ -206,7 +210,10 @@ class _Builder:
         params = scaled_params(before, made, len(out_shape(made)))
         if params is None:
             return False
-        self._nodes[place] = replace(before, params=params, output=node.output[0])
+        layer = before.layer
+        if isinstance(layer, Sums):
+            layer = replace(layer, biased=bool(np.any(params["b"])))
+        self._nodes[place] = replace(before, layer=layer, params=params, output=node.output[0])
         w, b = made.params["w"][..., 0], made.params["b"]
         self._live[node.output[0]] = self._live.pop(name) * w + b
         self._folded[node.op_type] += 1
@@ -222,7 +229,8 @@ class _Builder:
         """What ONNX's own reference makes of arrays."""
         evaluator = require_extra("onnx.reference", "onnx", call.where).ReferenceEvaluator
         try:
-            return [np.asarray(one) for one in evaluator(node, opsets=self._opsets).run(None, dict(given))]
+            opsets = self._opsets | ({"": 13} if node.op_type == "Pad" else {})
+            return [np.asarray(one) for one in evaluator(node, opsets=opsets).run(None, dict(given))]
         except Exception as error:  # each operator has its own
             raise call.refuse(f"cannot be computed ({first_line(error)})") from error
 

@@ -171,17 +171,18 @@ class Sums(Linear):
     """Sums of m elements each: z_o = b_o + sum_m a[index_om] w_om.
 
     `index` is (…, m), the axes before the last being the output's; w and b broadcast to (…, m) and (…).
-    A sum of branches, and a mean, have no rule of their own choice: they share by Eq. 2, in proportion to
-    what they sum, or in equal parts under rules that do not look at their input.
+    A sum of branches, a mean, and a scaling without a bias have no rule of their own choice: they share by
+    Eq. 2, in proportion to what they sum, or in equal parts under rules that do not look at their input.
     """
 
     inputs: Inputs
     index: Indices
     name: str  # type: ignore[misc]
-    scales: bool = False  # whether w and b are learned, as of BatchNormalization, and go by the rule
+    scales: bool = False  # whether it is w a + b of learned w and b, as BatchNormalization is
+    biased: bool = False  # whether b is not 0
 
     def rule(self, rule: Rule) -> Rule:
-        return rule if self.scales or rule.mean == "equal" else PROPORTIONAL
+        return rule if self.biased or rule.mean == "equal" else PROPORTIONAL
 
     def contributions(
         self, k: Kernels, a: NDArray, w: NDArray, b: NDArray, exact_z: bool

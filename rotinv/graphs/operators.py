@@ -115,7 +115,7 @@ def scaled(call: Call, w: Any, b: Any) -> Made:
     shape = np.broadcast_shapes(inputs.shapes[0], np.shape(w), np.shape(b))
     index = np.broadcast_to(numbers(inputs.shapes[0]), shape)[..., None]
     params = {"w": floats(w)[..., None], "b": np.asarray(b, np.float64)}
-    return Made(Sums(inputs, index, "scaling", scales=True), params)
+    return Made(Sums(inputs, index, "scaling", scales=True, biased=bool(np.any(params["b"]))), params)
 
 
 def _branches(call: Call, signs: NDArray) -> Made:
