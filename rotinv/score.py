@@ -33,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     calibrator = calibrated.find(folders, models) if options.calibrated else None
     choice = Choice(options.explain, threshold.value) if options.explain else None
     profiles = tuple(read_profile(path) for path in options.profile)
-    source = sources.open_source(models[0], paths, options.split, profiles)
+    readers = 0 if options.dask else options.readers
+    source = sources.open_source(models[0], paths, options.split, profiles, readers)
     on_bad = options.on_bad or ("flag" if "object_id" in source.known else "error")
     source.check(on_bad)
     k = get_kernels(options.device, options.threads, options.precision)
@@ -176,6 +177,13 @@ def _parser() -> cli.Parser:
         "--on-bad",
         choices=("error", "drop", "flag"),
         help="NaN or infinite pixels: flag gives the stamp no score, NaN (default: error; of alerts: flag)",
+    )
+    parser.add_argument(
+        "--readers",
+        type=cli.integer(0, 1024),
+        metavar="N",
+        help="processes that read alerts (Avro) ahead of the kernels (default: one for every four cores, of "
+        "20,000 alerts or more; 0: a thread of this process)",
     )
     parser.add_argument(
         "--dask",

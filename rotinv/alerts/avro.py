@@ -55,7 +55,8 @@ class AvroFile:
                 schema, codec, marker = _read_header(file)
                 self._is_plain = codec == b"null"
                 self._header = _blocks_header(codec, marker)
-                self._schema = understood(schema, tuple(profiles))
+                self._understood_by = schema, tuple(profiles)
+                self._schema = understood(*self._understood_by)
             except NoSurvey as error:
                 raise refusal(path, error) from error
             except NotUnderstood as error:
@@ -66,6 +67,15 @@ class AvroFile:
             self._blocks = self._find_blocks(file, marker)
         if not self._schema.reading.sure:
             check_recognised(path, self._schema.reading, self._first_records())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which understands the schema anew."""
+        return {key: value for key, value in vars(self).items() if key not in ("_avro", "_schema")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._avro = require_extra("fastavro", "alerts", self.path)
+        self._schema = understood(*self._understood_by)
 
     def __len__(self) -> int:
         return self._blocks[-1].first

@@ -16,10 +16,11 @@ from rotinv.alerts.profiles import Profile
 from rotinv.alerts.stamp import Packet
 from rotinv.alerts.surveys import SURVEYS
 from rotinv.stamps.alert_columns import ALERT_COLUMNS, MEASURES
-from rotinv.stamps.splits import BLOCK
 from rotinv.stamps.store import CHANNELS
 from rotinv.system.errors import MissingLibrary, UserError
 
+BLOCK = 500  # alerts read at a time: few, so that kernels wait less for the first and readers for the last
+RawBlock = tuple[int, NDArray[np.float32], NDArray[np.uint32], dict[str, NDArray]]  # see raw_blocks
 SUFFIXES = (".avro", ".fits", ".fit", ".fits.gz", ".fits.fz", ".parquet")
 _GZIP = b"\x1f\x8b"
 _APPLE_DOUBLE = b"\x00\x05\x16\x07"  # what a Mac writes beside a file on a foreign disk, as ._NAME
@@ -81,14 +82,17 @@ class Alerts:
         """What could not be read, so far."""
         return [*self.unreadable, *(text for file in self.files for text in file.problems)]
 
+    def numbers(self, start: int, stop: int) -> range:
+        """The numbers of the files that hold the alerts from `start` up to `stop`."""
+        last = bisect.bisect_left(self._ends, min(stop, len(self)))
+        return range(bisect.bisect_right(self._ends, start), last + 1)
+
     def packets(self, start: int, stop: int) -> Iterator[Packet]:
         """The alerts from `start` up to `stop`, counted through all files."""
-        number = bisect.bisect_right(self._ends, start)
-        while start < min(stop, len(self)):
+        for number in self.numbers(start, stop):
             file, end = self.files[number], self._ends[number]
             first = end - len(file)
-            yield from file.packets(start - first, min(stop, end) - first)
-            start, number = end, number + 1
+            yield from file.packets(max(start - first, 0), min(stop, end) - first)
 
 
 def find_files(paths: Sequence[str | Path]) -> list[Path]:
@@ -191,9 +195,7 @@ def _start(path: Path) -> bytes:
         raise UserError(f"{path}: {'no such file' if not path.exists() else error.strerror}") from error
 
 
-def raw_blocks(
-    files: Alerts, start: int, stop: int, size: int
-) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.uint32], dict[str, NDArray]]]:
+def raw_blocks(files: Alerts, start: int, stop: int, size: int) -> Iterator[RawBlock]:
     """For blocks of alerts: the first one's number, raw stamps (n, size, size, 4), flags, and ALERT_COLUMNS
     with the SNR."""
     found = files.packets(start, stop)

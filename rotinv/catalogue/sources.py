@@ -15,9 +15,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from rotinv.alerts.files import Alerts, find_files, raw_blocks
+from rotinv.alerts.files import Alerts, find_files
 from rotinv.alerts.profiles import Profile
 from rotinv.alerts.stamp import BIT
+from rotinv.catalogue.readers import default_readers, read_ahead
 from rotinv.runs.model import Model, open_stamps_for
 from rotinv.stamps.alert_columns import ALERT_COLUMNS
 from rotinv.stamps.pixels import prepare
@@ -65,11 +66,16 @@ class Source(Protocol):
 
 
 def open_source(
-    model: Model, paths: Sequence[str | Path], split: str | None = None, profiles: Sequence[Profile] = ()
+    model: Model,
+    paths: Sequence[str | Path],
+    split: str | None = None,
+    profiles: Sequence[Profile] = (),
+    readers: int | None = 0,
 ) -> Source:
     """The stamps of one store or array, or of files of alerts, for a network.
 
-    `profiles` describe surveys that rotinv does not know.
+    `profiles` describe surveys that rotinv does not know. `readers` are processes that read alerts ahead;
+    None: as many as suit the machine and the alerts.
 
     Raises UserError if they cannot be read, if they are not like those the network was trained on, and for a
     store among other files.
@@ -84,7 +90,7 @@ def open_source(
         return StampSource(model, open_stamps_for(model, files[0], split))
     if split is not None:
         raise UserError(f"{files[0]}: alerts have no splits; leave --split {split} out")
-    return AlertSource(model, Alerts(find_files(files), profiles))
+    return AlertSource(model, Alerts(find_files(files), profiles), readers)
 
 
 def is_store(path: str | Path) -> bool:
@@ -135,8 +141,9 @@ class AlertSource:
     known: tuple[str, ...] = (*ALERT_COLUMNS, "snr")
     normalisation = "none"
 
-    def __init__(self, model: Model, files: Alerts) -> None:
+    def __init__(self, model: Model, files: Alerts, readers: int | None = 0) -> None:
         self._files, self._size = files, model.config.size
+        self._readers = default_readers(len(files)) if readers is None else readers
         self.paths = files.paths
         self._taken = channels_of_alerts(files.paths[0], model)
 
@@ -158,9 +165,11 @@ class AlertSource:
 
     def blocks(self, start: int, stop: int) -> Iterator[Block]:
         """The stamps from `start` up to `stop`, a block at a time."""
-        for first, raw, flags, known in raw_blocks(self._files, start, stop, self._size):
-            index = np.arange(first, first + len(raw))
-            yield block_of(index, raw[..., self._taken], self.normalisation, self._size, flags, known)
+        found = read_ahead(self._files, start, stop, self._size, self._readers)
+        with contextlib.closing(found) as blocks:
+            for first, raw, flags, known in blocks:
+                index = np.arange(first, first + len(raw))
+                yield block_of(index, raw[..., self._taken], self.normalisation, self._size, flags, known)
 
 
 def channels_of_alerts(where: object, model: Model) -> list[int]:
