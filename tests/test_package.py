@@ -192,7 +192,7 @@ def test_the_sdist_has_the_sources_and_the_documents(sdist):
     package = {path.relative_to(ROOT).as_posix() for path in sources().values()}
     documents = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.*")}
     documents = {name for name in documents if not name.startswith(BUILT_PAGES)}
-    examples = {path.relative_to(ROOT).as_posix() for path in (ROOT / "examples").glob("*.py")}
+    examples = {path.relative_to(ROOT).as_posix() for path in (ROOT / "examples").rglob("*.py")}
     top = {
         "README.md",
         "CHANGELOG.md",
@@ -202,7 +202,7 @@ def test_the_sdist_has_the_sources_and_the_documents(sdist):
         "pyproject.toml",
         "setup.cfg",
     }
-    assert len(documents) >= 4 and len(examples) == 3
+    assert len(documents) >= 4 and len(examples) == 5
     made = {name for name in found if name == "PKG-INFO" or name.startswith("rotinv.egg-info/")}
     assert set(found) - made == package | documents | examples | top
 

@@ -155,6 +155,18 @@ def test_other_framings(cluster, run, tmp_path, framing):
     assert np.isfinite(rows["probability"]).all()
 
 
+def test_a_batch_of_messages_that_are_no_alerts(cluster, run, folder, tmp_path):
+    """A piece without rows says that its offsets are done."""
+    _, address = cluster
+    kafka_cluster.produce(address, "alerts", [framed(b"junk")] * 4)
+    config = configure(tmp_path, address, schemas=folder)
+    done = call("stream", run, "--config", config, "--until-end")
+    assert done.returncode == 0, done.stderr
+    assert len(rows_of(tmp_path / "out")["index"]) == 0
+    assert len(list((tmp_path / "out").glob("*/*/*.parquet"))) == 4
+    assert len(list((tmp_path / "out" / "poisoned").glob("*.message"))) == 4
+
+
 def decoder(folder, framing="confluent", bare=None):
     return Decoder(framing, Schemas(str(folder), ()), bare)
 

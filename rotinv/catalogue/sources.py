@@ -230,7 +230,7 @@ def block_of(
 ) -> Block:
     """Prepare raw stamps. Channels without values and constant channels are flagged."""
     stamps, constant = prepare(raw, normalisation, size)
-    flat = stamps.reshape(len(stamps), -1, stamps.shape[3])
+    flat = stamps.reshape(len(stamps), stamps.shape[1] * stamps.shape[2], stamps.shape[3])
     scorable: NDArray[np.bool_] = np.asarray(np.isfinite(flat).all(axis=(1, 2)))
     flags = flags | np.where(scorable, 0, BIT["not_scored"]).astype(np.uint32)
     if constant:

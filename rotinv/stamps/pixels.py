@@ -40,7 +40,9 @@ def normalise(raw: NDArray[Any]) -> tuple[Stamps, int]:
     """
     pixels = np.ascontiguousarray(raw, dtype=np.float32)
     count, channels = pixels.shape[0], pixels.shape[-1]
-    flat = pixels.reshape(count, -1, channels)
+    flat = pixels.reshape(
+        count, pixels.shape[1] * pixels.shape[2], channels
+    )  # -1 cannot be told of no stamps
     scaled = np.empty_like(flat)
     constant = _scale(flat, scaled)
     return scaled.reshape(pixels.shape), int(constant)
