@@ -2,10 +2,12 @@
 
 import ast
 import graphlib
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from programs import ENVIRONMENT
 
 from rotinv.__main__ import PROGRAMS
 
@@ -140,6 +142,28 @@ def test_a_path_may_be_a_text():
                         assert "Path" not in wanted or "str | Path" in wanted, f"{name}.{node.name}"
                         found += "Path" in wanted
     assert found > 40
+
+
+WITHOUT_EXTRAS = """
+import sys
+
+class Absent:
+    def find_spec(self, name, *rest):
+        if name.partition(".")[0] in {extras}:
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Absent())
+"""
+
+
+def test_every_program_starts_without_any_extra():
+    """What an extra brings is imported where it is used, and its absence told in one line there."""
+    extras = ["distributed", "dask", "fastavro", "astropy", "pyarrow", "onnx", "onnxruntime", "matplotlib"]
+    extras += ["confluent_kafka", "lsst", "torch", "pandas", "cupy", "safetensors"]
+    imports = [f"import {name}" for name in sorted(PROGRAM_MODULES)]
+    code = "\n".join([WITHOUT_EXTRAS.format(extras=extras), *imports])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
 
 
 def test_programs_are_never_imported():

@@ -7,6 +7,7 @@ is in the result once, however often it was made. Shards that an interrupted run
 
 import contextlib
 import hashlib
+import importlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.alerts.profiles import Profile
-from rotinv.catalogue import dask_worker
 from rotinv.catalogue.scorer import Scorer
 from rotinv.catalogue.shards import SHARD_FILES, Rows, is_whole_shard, read_shard
 from rotinv.catalogue.sources import Source
@@ -52,6 +52,7 @@ class Cluster:
         """Raises UserError if the extra is not installed, if the address is unusable, or if the shards'
         folder, OUT.shards, has other files in it."""
         self._dask = require_extra("distributed", "dask", f"--dask {plan.address}")
+        self._worker = importlib.import_module("rotinv.catalogue.dask_worker")  # which imports that library
         dask_cluster.processes(plan.address)
         self._plan, self._scorer, self._source = plan, scorer, source
         self._folder = out.resolve().with_name(f"{out.name}.shards")
@@ -90,7 +91,7 @@ class Cluster:
             if not is_whole_shard(path, self._about)
         ]
         done = {str(path) for path in paths} - {task[2] for task in tasks}
-        finished = self._run(dask_worker.score_shard, tasks)
+        finished = self._run(self._worker.score_shard, tasks)
         for (start, stop), path in zip(shards, paths, strict=True):
             while str(path) not in done:
                 done.add(next(finished))
@@ -108,7 +109,7 @@ class Cluster:
 
         blocks = [indices[start : start + _EXPLAINED] for start in range(0, len(indices), _EXPLAINED)]
         paths = [str(self._folder / f"maps-{number:08}.h5") for number in range(len(blocks))]
-        finished, done = self._run(dask_worker.explain_shard, list(zip(blocks, paths, strict=True))), set()
+        finished, done = self._run(self._worker.explain_shard, list(zip(blocks, paths, strict=True))), set()
         for block, path in zip(blocks, paths, strict=True):
             while path not in done:
                 done.add(next(finished))
@@ -119,7 +120,7 @@ class Cluster:
         """The networks, as a plugin for the workers."""
 
         plan = self._plan
-        return dask_worker.Plugin(
+        return self._worker.Plugin(
             plan.device,
             plan.threads or dask_cluster.threads_each(plan.address),
             plan.precision,
