@@ -9,6 +9,7 @@ from conftest import DEVICES, EMULATED, assert_close, kernels_of
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import signal, special
 
+from rotinv.kernels.cpu import elementwise
 from rotinv.nn.contract import FAMILIES, Kernels
 from rotinv.nn.devices import get_kernels
 
@@ -78,6 +79,18 @@ def test_signatures_are_the_contracts(device, family):
     for name, function in contract.items():
         wanted = list(inspect.signature(function).parameters)[1:]
         assert list(inspect.signature(getattr(module, name)).parameters) == wanted, name
+
+
+@pytest.mark.parametrize("size", [1, 15, 33, 40_001])
+def test_a_negative_is_found_anywhere(size):
+    x = np.zeros(size, np.float32)
+    x[::2], x[1::3], x[::7] = -0.0, np.inf, np.nan
+    assert not elementwise.is_negative_anywhere(x)
+    for place in {0, size // 2, size - 1}:
+        for value in (-1e-45, -np.inf):
+            again = x.copy()
+            again[place] = value
+            assert elementwise.is_negative_anywhere(again)
 
 
 @pytest.mark.parametrize("slope", SLOPES)

@@ -4,6 +4,7 @@ import numpy as np
 from numba import prange
 
 from rotinv.kernels.cpu.jit import kernel
+from rotinv.kernels.cpu.vector.simd import LANES, load_part, splat, store, where_positive
 
 _CHUNK = 1 << 15  # elements
 
@@ -35,13 +36,18 @@ def split_signs(a):
 @kernel
 def _any_negative(x):
     chunks = (x.size + _CHUNK - 1) // _CHUNK
-    found = np.zeros(chunks, np.bool_)
+    least = np.empty(chunks * LANES, np.float32)
     for chunk in prange(chunks):
-        negative = np.int32(0)  # 32 bits as x has, in a local variable: so LLVM vectorises the loop
-        for i in range(chunk * _CHUNK, min(x.size, (chunk + 1) * _CHUNK)):
-            negative = np.int32(negative | np.int32(x[i] < 0))
-        found[chunk] = negative != 0
-    return found.any()
+        end = min(x.size, (chunk + 1) * _CHUNK)
+        one = two = splat(np.float32(0))  # the least of each lane; a NaN is passed over
+        for i in range(chunk * _CHUNK, end, 2 * LANES):
+            a, b = load_part(x, i, end - i), load_part(x, i + LANES, end - i - LANES)
+            one, two = where_positive(one - a, a, one), where_positive(two - b, b, two)
+        store(least, chunk * LANES, where_positive(one - two, two, one))
+    for value in least:
+        if value < 0:
+            return True
+    return False
 
 
 @kernel
