@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rotinv.metrics import ensembles
 from rotinv.metrics.scores import ClassScores, Scores, SurveyScores
 from rotinv.nn.contract import Array, Kernels
-from rotinv.nn.network import Network
+from rotinv.nn.network import Network, Rotations
 from rotinv.runs.model import Model, check_finite, unique_names
 from rotinv.stamps.classes import TWO
 from rotinv.stamps.pixels import prepare
@@ -20,6 +20,7 @@ from rotinv.stamps.splits import BLOCK, Split
 from rotinv.system.errors import UserError
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 def blocks_as_read(
@@ -107,15 +108,18 @@ def class_probabilities(k: Kernels, network: Network, params: Array, stamps: NDA
     Raises UserError if any is not a number: the weights are not those of a network that learned.
     """
 
-    def forward(batch: NDArray[np.float32]) -> NDArray:
+    def begin(batch: NDArray[np.float32]) -> tuple[Array, Array]:
         logits = network.forward(k, params, k.asarray(batch))
-        p = _probabilities(k, logits)
+        return logits, k.softmax.forward(logits)
+
+    def finish(batch: NDArray[np.float32], begun: tuple[Array, Array]) -> NDArray:
+        logits, p = begun[0], k.to_host(begun[1])
         if k.in_float32 and (over := _overflowed(k, logits)).any():
             p[over] = class_probabilities(k.in_float32, network, params, batch[over])
         return p
 
     none = np.zeros((0, *network.out_shapes[-1]), k.dtype)
-    return _checked(np.concatenate([none, *_batches(stamps, k.batch, forward)]))
+    return _checked(np.concatenate([none, *_batches(stamps, k.batch, begin, finish)]))
 
 
 def score_stamps(
@@ -143,11 +147,15 @@ def score_rotations(
     Raises UserError as class_probabilities does, whose bits the probabilities are.
     """
 
-    def forward(batch: NDArray[np.float32]) -> RotationScores:
-        logits, each, units = network.forward_rotations(k, params, k.asarray(batch))
+    def begin(batch: NDArray[np.float32]) -> tuple[Rotations, Array]:
+        found = network.forward_rotations(k, params, k.asarray(batch))
+        return found, k.softmax.forward(found.logits)
+
+    def finish(batch: NDArray[np.float32], begun: tuple[Rotations, Array]) -> RotationScores:
+        (logits, each, units), p = begun
         z = k.to_host(each)
         margin = z[:, :, candidate] - np.delete(z, candidate, axis=2).max(axis=2)
-        found = RotationScores(_probabilities(k, logits), margin, k.to_host(units))
+        found = RotationScores(k.to_host(p), margin, k.to_host(units))
         if k.in_float32 and (over := _overflowed(k, logits, each)).any():
             again = score_rotations(k.in_float32, network, params, batch[over], candidate)
             found.probabilities[over], found.margins[:, over], found.units[over] = again
@@ -155,7 +163,7 @@ def score_rotations(
 
     (classes,), width = network.out_shapes[-1], network.out_shapes[-2][-1]
     none = RotationScores(*(np.zeros(shape, k.dtype) for shape in ((0, classes), (4, 0), (0, width))))
-    parts = list(_batches(stamps, k.batch, forward)) or [none]
+    parts = list(_batches(stamps, k.batch, begin, finish)) or [none]
     return RotationScores(
         _checked(np.concatenate([part.probabilities for part in parts])),
         np.concatenate([part.margins for part in parts], axis=1),
@@ -189,30 +197,35 @@ def _overflowed(k: Kernels, *logits: Array) -> NDArray[np.bool_]:
     return ~np.logical_and.reduce([each.all(axis=0) if each.ndim > 1 else each for each in finite])
 
 
-def _probabilities(k: Kernels, logits: Array) -> NDArray:
-    return k.to_host(k.softmax.forward(logits))
+def _batches(
+    stamps: NDArray[np.float32], batch: int, begin: Callable[[NDArray], T], finish: Callable[[NDArray, T], U]
+) -> Iterator[U]:
+    """What `finish` makes of each batch and of what `begin` gives for it. A stamp's score does not depend on
+    those that it is scored with.
 
-
-def _batches(stamps: NDArray[np.float32], batch: int, score: Callable[[NDArray], T]) -> Iterator[T]:
-    """What `score` gives for each batch. A stamp's score does not depend on those that it is scored with.
-
-    A batch that the device has no memory for is halved, and so are those after it; MemoryError where not
-    even one stamp fits.
+    A batch is begun before the one before it is finished: a GPU computes while the host copies the next
+    stamps. A batch that the device has no memory for is halved, and so are those after it; MemoryError where
+    not even one stamp fits.
     """
-    start = 0
+    start, waiting = 0, None
     while start < len(stamps):
-        result = _unless_too_large(score, stamps[start : start + batch])
-        if result is None:
-            batch = min(batch, len(stamps) - start) // 2
-        else:
-            yield result
-            start += batch
+        part = stamps[start : start + batch]
+        begun = _unless_too_large(begin, part, last_try=waiting is None)
+        if waiting is not None:
+            yield finish(*waiting)
+        if begun is not None:
+            start += len(part)
+        elif waiting is None:  # else the batch before may have had the memory
+            batch = len(part) // 2
+        waiting = None if begun is None else (part, begun)
+    if waiting is not None:
+        yield finish(*waiting)
 
 
-def _unless_too_large(score: Callable[[NDArray], T], stamps: NDArray[np.float32]) -> T | None:
+def _unless_too_large(begin: Callable[[NDArray], T], stamps: NDArray[np.float32], last_try: bool) -> T | None:
     try:
-        return score(stamps)
+        return begin(stamps)
     except MemoryError:
-        if len(stamps) == 1:
+        if last_try and len(stamps) == 1:
             raise
         return None
