@@ -7,6 +7,7 @@ import multiprocessing
 import pickle
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,6 +77,7 @@ def test_examples_do_what_they_say(example, folder, monkeypatch, tmp_path):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "cap-1").symlink_to(folder / "runs" / "cap-1")
     (tmp_path / "survey.h5").symlink_to(folder / "survey.h5")
+    (tmp_path / "lenet.onnx").symlink_to(Path(__file__).parent / "networks" / "lenet.onnx")
     told = []
     failed, tried = doctest.DocTestRunner().run(example, out=told.append)
     assert tried and not failed, "".join(told)

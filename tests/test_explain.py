@@ -380,6 +380,7 @@ def test_weights_that_are_not_numbers_are_told(stamps, tmp_path, value, word):
 
 
 def test_maps_that_deviate_from_the_reference_are_told(models, stamps, capsys, monkeypatch):
+    monkeypatch.setattr(trust, "LARGEST_DEVIATION", 1)
     explained(models[1], stamps, "--compare", models[0], "--index", *INDICES)
     assert "rounding" not in capsys.readouterr().err
     monkeypatch.setattr(trust, "LARGEST_DEVIATION", 0)

@@ -98,5 +98,12 @@ def load_onnx(path: str | Path) -> OnnxNetwork:
 
     Raises UserError for a file that is no network, and, naming the node, for an operator that has no
     relevance pass.
+
+    Examples
+    --------
+    >>> import rotinv
+    >>> net = rotinv.load_onnx("lenet.onnx")
+    >>> net.name, len(net.classes.names)
+    ('lenet', 10)
     """
     return OnnxNetwork(path)

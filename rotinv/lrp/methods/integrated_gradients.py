@@ -56,7 +56,7 @@ def _at(
     k: Kernels, network: Network, params: Array, x: Array, target: targets.Target
 ) -> tuple[list[Array], list[Array]]:
     """What the layers read at one place of the way, then the logits; and the derivatives by them."""
-    inputs, tape = derivatives.record(k, network, params, x, exact_z=False)
+    inputs, tape = derivatives.record(k, network, params, x, exact_z=True)
     d = targets.gradient(k, inputs[-1], target)
     return inputs, derivatives.descend(k, network, params, tape, d)
 
