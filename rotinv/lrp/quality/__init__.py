@@ -1,8 +1,6 @@
-"""How good maps are, measured on a trained network::
+"""How good maps are, measured on a trained network.
 
-ways.py             the maps that are compared: methods, and rules of LRP
-perturbation.py     regions of the stamps are replaced by noise: AOPC, deletion and insertion
-randomisation.py    the weights are replaced by noise, layer by layer: MPRT, smooth and efficient MPRT
-similarity.py       how alike two maps are (Spearman, SSIM), and how complex one is (entropy)
-measures.py         each measure's table, curves and picture, for the program perturb; figures.py draws
+The maps that are compared are in ways.py. Regions of the stamps are replaced by noise (AOPC, deletion and
+insertion, perturbation.py), or the weights, layer by layer (MPRT, randomisation.py). similarity.py tells how
+alike two maps are and how complex one is; measures.py makes perturb's tables, curves and pictures.
 """
