@@ -174,12 +174,12 @@ def _parser() -> cli.Parser:
     add(
         "--scale",
         choices=scales.SCALES,
-        help="smoke: minutes, to see that it works; quick: about 90 minutes on two cores; claim: 12 hours, "
-        "to decide which network is better; paper-gpu: 100,000 iterations on 200,000 stamps; paper: the "
-        "paper's sizes and schedule (default: quick)",
+        help="smoke: minutes, to see that it works; quick: an hour or more on two cores; tenth: 10,000 "
+        "iterations on 100,000 stamps; claim: 12 hours, to decide which network is better; paper-gpu: "
+        "100,000 iterations on 200,000 stamps; paper: the paper's sizes and schedule (default: quick)",
     )
     add("--data", type=Path, metavar="FILE", help="stamp store to take instead of a simulated survey")
-    text = "of each network (default: 6; smoke: 2; claim: 4)"
+    text = "of each network (default: 6; smoke: 2; tenth, claim: 4)"
     add("--trials", type=cli.integer(1, scales.MOST_TRIALS), help=text)
     add("--only", nargs="+", choices=plan.CHOICES, metavar="NAME", help=f"of {', '.join(plan.CHOICES)}")
     add("--status", action="store_true", help="tell what is done, and do nothing")

@@ -52,6 +52,14 @@ SCALES = {
         viewed=12,
         draws=1_000,
     ),
+    "tenth": Scale(  # a tenth of the paper's least: what of its claims is seen by then?
+        {"train": 100_000, "validate": 4_000, "test": 100_000},
+        Schedule(halve_every=2_500, iterations=10_000, extend_by=0, validate_every=1_000),
+        trials=4,
+        explained=5_000,
+        viewed=12,
+        draws=1_000,
+    ),
     "claim": Scale(  # as long as the paper trained at least: is CAP better than Deep-HiTS?
         {"train": 400_000, "validate": 20_000, "test": 100_000},
         Schedule(halve_every=25_000, iterations=100_000, extend_by=0, validate_every=5_000),
