@@ -172,6 +172,8 @@ def _points(one: Scores, options: argparse.Namespace) -> list[OperatingPoint]:
     try:
         points = operating.at_fprs(one.label, one.probability, fprs, _night(options))
         return points + operating.at_best(one.label, one.probability, options.best, _night(options))
+    except UserError:
+        raise
     except ValueError as error:
         raise UserError(f"--prevalence: {error}") from error
 

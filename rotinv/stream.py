@@ -18,6 +18,7 @@ from rotinv.nn.devices import get_kernels
 from rotinv.runs import calibrated
 from rotinv.runs.model import open_models
 from rotinv.system.errors import UserError
+from rotinv.system.files import read_errors
 from rotinv.system.signals import stop_requested
 
 
@@ -58,10 +59,8 @@ def _decoder(config: StreamConfig) -> Decoder:
     given = config.input
     schemas, bare = Schemas(given.schemas or ".", config.profiles), None
     if given.schema:
-        try:
+        with read_errors(given.schema):
             bare = Path(given.schema).read_bytes()
-        except OSError as error:
-            raise UserError(f"{given.schema}: {error.strerror}") from error
         try:
             schemas.of_text(bare)
         except LookupError as error:

@@ -1,9 +1,12 @@
 """Files of alerts: ranges, folders, damaged files, and files that are not alerts."""
 
+import errno
 import gzip
 import io
+import os
 import shutil
 import tarfile
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -19,13 +22,15 @@ from alert_packets import (
     sky,
     write_avro,
     write_fits_images,
+    write_parquet,
     ztf,
 )
 from programs import assert_refused, call
 
+from rotinv.alerts import cutouts as cutout_reader
 from rotinv.alerts.files import Alerts, find_files
 from rotinv.alerts.stamp import stamp_of
-from rotinv.system.errors import UserError
+from rotinv.system.errors import MissingLibrary, UserError
 
 
 def test_any_range_of_many_files_is_the_same_alerts(tmp_path):
@@ -169,3 +174,46 @@ def test_a_file_named_twice_is_refused(tmp_path):
     for paths in ([tmp_path / "a.avro", path], [tmp_path], [tmp_path / "link.avro", path]):
         with pytest.raises(UserError, match="twice"):
             find_files(paths)
+
+
+def test_a_folder_that_may_not_be_read_is_told(tmp_path, monkeypatch):
+    """The alerts in it would be missing without a word."""
+    (tmp_path / "sub").mkdir()
+    write_avro(tmp_path / "a.avro", ZTF, [ztf("A", 1, sky(63))])
+    listed = Path.iterdir
+
+    def refused(path):
+        if path.name == "sub":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    with pytest.raises(UserError, match=r"sub: cannot be read \(Permission denied\)"):
+        find_files([tmp_path])
+    (tmp_path / "sub").rename(tmp_path / ".sub")
+    assert find_files([tmp_path]) == [tmp_path / "a.avro"]
+
+
+def test_a_link_to_a_folder_is_passed_over(tmp_path):
+    """Often it is called latest, and leads to a folder that is there already."""
+    (tmp_path / "night").mkdir()
+    write_avro(tmp_path / "night" / "a.avro", ZTF, [ztf("A", 1, sky(63))])
+    (tmp_path / "latest").symlink_to("night")
+    assert find_files([tmp_path]) == [tmp_path / "night" / "a.avro"]
+    assert find_files([tmp_path / "latest"]) == [tmp_path / "latest" / "a.avro"]
+
+
+@pytest.mark.parametrize("kind", ["avro", "parquet"])
+def test_a_library_that_is_not_here_is_no_fault_of_the_alerts(tmp_path, monkeypatch, kind):
+    def missing(*_):
+        raise MissingLibrary("a FITS cut-out: needs astropy")
+
+    cutouts = np.stack([sky(63, i) for i in range(3)])
+    if kind == "avro":
+        write_avro(tmp_path / "a.avro", ZTF, [ztf("A", i, cutouts[i]) for i in range(3)])
+    else:
+        write_parquet(tmp_path / "a.parquet", cutouts, np.ones((3, 63, 63)), np.arange(3))
+    files = Alerts(find_files([tmp_path]))
+    monkeypatch.setattr(cutout_reader, "_images", missing)
+    with pytest.raises(MissingLibrary, match="astropy"):
+        list(files.packets(0, 3))

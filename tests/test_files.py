@@ -1,18 +1,25 @@
 """Files that are whole or absent: what a killed process leaves, and two that write the same file."""
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from programs import ENVIRONMENT, assert_refused, call, make_run, toy_arrays
 
-from rotinv.runs import checkpoints
+from rotinv.alerts.profile_files import read_profile
+from rotinv.deploy import onnx_files, safetensors_files, torch_files
+from rotinv.metrics import scores
+from rotinv.paper import sheets
+from rotinv.runs import checkpoints, history
 from rotinv.runs.folder import check_folder_free
 from rotinv.runs.model import load_model
+from rotinv.stamps import label_lists, unpickling
 from rotinv.survey import parts
 from rotinv.system import files, hdf5
 from rotinv.system.errors import UserError
@@ -155,3 +162,39 @@ def test_a_flipped_bit_in_a_checkpoint_is_noticed(tmp_path):
 def test_a_pid_is_in_a_temporary_files_name(tmp_path):
     with files.written_whole(tmp_path / "out") as temporary:
         assert temporary.name.startswith(f".out.{os.getpid()}.") and files.is_temporary(temporary)
+
+
+READERS = [
+    history.read,
+    label_lists.read_labels,
+    onnx_files.read,
+    read_profile,
+    safetensors_files.read,
+    sheets.read,
+    torch_files.read,
+    scores.read,
+    unpickling.refuse_other_files,
+]
+
+
+@pytest.mark.parametrize("read", READERS, ids=lambda read: read.__module__.rpartition(".")[2])
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch, read):
+    def refusing(given):
+        def method(path, *arguments, **options):
+            if path.name == "mine.csv":
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return given(path, *arguments, **options)
+
+        return method
+
+    (tmp_path / "mine.csv").write_text("a,b\n1,2\n")
+    for name in ("open", "read_bytes", "read_text"):
+        monkeypatch.setattr(Path, name, refusing(getattr(Path, name)))
+    with pytest.raises(UserError, match=r"mine\.csv: cannot be read \(Permission denied\)$"):
+        read(tmp_path / "mine.csv")
+
+
+@pytest.mark.parametrize("read", READERS, ids=lambda read: read.__module__.rpartition(".")[2])
+def test_a_file_that_is_not_there_is_told(tmp_path, read):
+    with pytest.raises(UserError, match=r"none\.csv: no such file$"):
+        read(tmp_path / "none.csv")

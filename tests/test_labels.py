@@ -105,7 +105,7 @@ def test_a_wrong_list_is_refused_in_one_line(tmp_path, what):
 
 
 def test_a_list_that_is_not_there_is_told(tmp_path):
-    with pytest.raises(UserError, match="No such file"):
+    with pytest.raises(UserError, match="no such file"):
         read_labels(tmp_path / "labels.csv")
     with pytest.raises(UserError, match="is a folder"):
         read_labels(tmp_path)
@@ -337,6 +337,17 @@ def test_options_of_labels_need_labels(tmp_path, option):
     night(tmp_path, 3)
     done = call("import_alerts", tmp_path / "night.avro", *option, "--out", tmp_path / "out.h5")
     assert_refused(done, option[0], "needs --labels")
+
+
+def test_an_old_store_of_unlabelled_alerts_goes_when_all_have_labels(tmp_path):
+    alerts, apart = night(tmp_path, 6), tmp_path / "out-unlabelled.h5"
+    given = ["import_alerts", tmp_path / "night.avro", "--split", "1,0,0", "--out", tmp_path / "out.h5"]
+    for count in (3, 6):
+        labels = list_of(tmp_path, [(number, number % 2) for number, _ in alerts[:count]])
+        done = call(*given, "--labels", labels, "--overwrite")
+        assert done.returncode == 0, done.stderr
+        assert (f"{apart}: removed" in done.stdout) == (count == 6)
+        assert apart.exists() == (count == 3)
 
 
 def test_neither_store_is_overwritten(tmp_path):

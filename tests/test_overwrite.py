@@ -81,6 +81,29 @@ def test_a_store_that_is_there_is_replaced_when_told_to(here, tmp_path, what):
     assert [path.name for path in tmp_path.iterdir()] == ["store.h5"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("score run stamps.npz --overwrite --out stamps.npz", "stamps.npz: is read, too"),
+        ("pack stamps.npz --overwrite --out run/../stamps.npz", "run/../stamps.npz: is read, too"),
+        ("import_alerts a.avro --overwrite --out a.avro", "a.avro: is read, too"),
+        ("import_alerts a.avro --labels labels.csv --overwrite --out labels.csv", "labels.csv: is read, too"),
+        ("card run stamps.npz --overwrite --out card.md stamps.npz", "stamps.npz: is read, too"),
+        ("card run --out card.md card.md", "card.md: is written twice"),
+        ("invariance run stamps.npz --csv both.csv --out both.csv", "both.csv: is written twice"),
+        ("score run stamps.npz --out s.csv --log s.csv", "s.csv: is written twice"),
+    ],
+)
+def test_no_file_that_is_read_or_written_otherwise_is_replaced(here, monkeypatch, arguments, words):
+    def contents():
+        return {path: path.read_bytes() for path in here.iterdir() if path.is_file()}
+
+    monkeypatch.chdir(here)
+    before = contents()
+    assert_refused(call(*arguments.split()), words)
+    assert contents() == before
+
+
 def test_imported_weights_are_replaced_and_a_training_is_not(here, tmp_path):
     import_to = ("import_weights", here / "run" / "best.h5", "--size", 13, "--arch", "cap-mini")
     import_to += ("--channels", "difference", "--out")

@@ -92,6 +92,8 @@ class AvroFile:
                     at += 1
                     yield self._packet(wanted, self._told(number))
                 reason = "the file ends"
+            except MissingLibrary:
+                raise
             except Exception as error:  # what the library makes of damaged bytes is told, not fatal
                 if "need to install" in str(error):  # the library of the file's compression is not here
                     raise MissingLibrary(f"{self.path}: {error}: pip install 'rotinv[alerts]'") from error

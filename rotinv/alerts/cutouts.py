@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.alerts.fits_images import STARTS, Image, read_images, variance_of
+from rotinv.system.errors import MissingLibrary
 
 
 def read_cutouts(cutouts: Mapping[str, Any]) -> tuple[dict[str, list[Image]], list[str]]:
@@ -19,6 +20,8 @@ def read_cutouts(cutouts: Mapping[str, Any]) -> tuple[dict[str, list[Image]], li
         try:
             if value is not None and (images := _images(value, what != "difference")):
                 found[what] = images
+        except MissingLibrary:  # it says nothing of the cut-out
+            raise
         except (ValueError, TypeError) as error:
             wrong.append(f"its {what} cut-out: {error}")
     return found, wrong

@@ -18,6 +18,7 @@ from rotinv.alerts.surveys import SURVEYS
 from rotinv.stamps.alert_columns import ALERT_COLUMNS, MEASURES
 from rotinv.stamps.store import CHANNELS
 from rotinv.system.errors import MissingLibrary, UserError
+from rotinv.system.files import read_errors
 
 BLOCK = 500  # alerts read at a time: few, so that kernels wait less for the first and readers for the last
 RawBlock = tuple[int, NDArray[np.float32], NDArray[np.uint32], dict[str, NDArray]]  # see raw_blocks
@@ -99,17 +100,18 @@ def find_files(paths: Sequence[str | Path]) -> list[Path]:
     """The files, and those of each folder in the order of their names.
 
     A table that Spark wrote is a folder, NAME.parquet, and its parts are read. Passed over are hidden files
-    and folders, whose names begin with a dot, and folders whose names begin with _: those of a Mac, and of a
-    job of Spark's that is not done.
+    and folders, whose names begin with a dot, folders whose names begin with _ (those of a Mac, and of a job
+    of Spark's that is not done), and links to folders, which often lead to one that is there already.
 
-    Raises UserError if a folder has none, or if a file is there twice, for its alerts would count twice.
+    Raises UserError if a folder has none or cannot be read, and if a file is there twice: its alerts would
+    count twice.
     """
     found: list[Path] = []
     for path in map(Path, paths):
         if not path.is_dir():
             found.append(path)
             continue
-        inside = [file for file in sorted(path.rglob("*")) if _is_alerts(file, file.relative_to(path))]
+        inside = sorted(_below(path))
         if not inside:
             raise UserError(
                 f"{path}: holds neither a run (config.json) nor files of alerts ({', '.join(SUFFIXES)})"
@@ -123,10 +125,19 @@ def find_files(paths: Sequence[str | Path]) -> list[Path]:
     return found
 
 
-def _is_alerts(file: Path, inside: Path) -> bool:
-    """Whether a file of a folder, which stands there at `inside`, is one of those that are read."""
-    hidden = inside.name.startswith(".") or any(name.startswith((".", "_")) for name in inside.parts[:-1])
-    return not hidden and file.name.lower().endswith(SUFFIXES) and file.is_file()
+def _below(folder: Path) -> Iterator[Path]:
+    """The files of alerts in a folder and in those below it.
+
+    Raises UserError for a folder that cannot be read: its alerts would be missing without a word.
+    """
+    with read_errors(folder):
+        inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    for path in inside:
+        if path.is_dir():
+            if not path.is_symlink() and not path.name.startswith("_"):
+                yield from _below(path)
+        elif path.name.lower().endswith(SUFFIXES) and path.is_file():
+            yield path
 
 
 def _kind(path: Path) -> Callable[[Path, Sequence[Profile]], AlertFile]:
@@ -188,11 +199,8 @@ def _unzipped(start: bytes) -> bytes:
 
 def _start(path: Path) -> bytes:
     """The first bytes of a file. Raises UserError if it cannot be opened."""
-    try:
-        with path.open("rb") as file:
-            return file.read(512)
-    except OSError as error:
-        raise UserError(f"{path}: {'no such file' if not path.exists() else error.strerror}") from error
+    with read_errors(path), path.open("rb") as file:
+        return file.read(512)
 
 
 def raw_blocks(files: Alerts, start: int, stop: int, size: int) -> Iterator[RawBlock]:

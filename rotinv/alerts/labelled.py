@@ -72,6 +72,7 @@ class LabelledImport:
         self._labelled = self._lacking = self._unlabelled = 0
         self.tally = Tally()
         self._splits: list[str] = []
+        self._removed = False
         self.warnings: list[str] = []
         for path in (self._out, apart(out)):
             refuse_existing(path, overwrite)
@@ -96,13 +97,25 @@ class LabelledImport:
                     self._unlabelled += len(rest["flags"])
                 progress(len(stamps))
             self._write(waiting.stamps(), {**_about(), "unreadable_files": len(files.unreadable)})
+        if not self._unlabelled:
+            self._remove_old()
 
     def lines(self, read: str) -> list[str]:
         """What was made of the alerts that were `read`."""
         lines = [*self._splits, f"{self._out}: {counted(self._labelled, 'labelled alert')}, of {read}"]
         if self._unlabelled:
             lines.append(f"{apart(self._out)}: {counted(self._unlabelled, 'alert')} without a label")
+        if self._removed:
+            lines.append(f"{apart(self._out)}: removed, for every alert has a label now")
         return lines
+
+    def _remove_old(self) -> None:
+        """Remove an earlier import's store of alerts without a label, of which there are none any more."""
+        old = apart(self._out)
+        self._removed = self._overwrite and old.exists()
+        if self._removed:
+            with disk_errors(old):
+                old.unlink()
 
     def _store_apart(self) -> contextlib.AbstractContextManager[Writer]:
         return create_store(

@@ -8,7 +8,7 @@ from rotinv.alerts.profiles import Fields, NoSurvey, Profile, Record, fitting
 from rotinv.alerts.records import CUTOUTS, Found, read_record
 from rotinv.alerts.rows import columns_of, read_row
 from rotinv.alerts.stamp import BIT, Packet
-from rotinv.system.errors import UserError
+from rotinv.system.errors import MissingLibrary, UserError
 
 _MOST_LOOKED_AT = 20  # records of a file, for one whose survey is known
 
@@ -86,6 +86,8 @@ def read_packet(reading: Reading, record: Record, where: str, problems: list[str
     """A record as a Packet; one that is refused is flagged so, with what is known of it, and told."""
     try:
         found, wrong = reading.read(record)
+    except MissingLibrary:  # it says nothing of the record
+        raise
     except (NoSurvey, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         kind = "" if isinstance(error, NoSurvey) else f"{type(error).__name__}: "
         problems.append(f"{where} cannot be read ({kind}{error})")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rotinv.alerts.packets import UNREADABLE, check_recognised, read_packet, reading_of_rows, refusal
 from rotinv.alerts.profiles import NoSurvey, Profile
 from rotinv.alerts.stamp import Packet
-from rotinv.system.errors import UserError, require_extra
+from rotinv.system.errors import MissingLibrary, UserError, require_extra
 from rotinv.system.files import first_line
 
 MAGIC = b"PAR1"
@@ -59,6 +59,8 @@ class ParquetFile:
                 where = f"{self.path}: row {at - 1}"
                 yield read_packet(self._reading, record, where, self.problems)
             reason = "the file ends"
+        except MissingLibrary:
+            raise
         except Exception as error:  # Arrow's own kinds, for a file that is damaged
             reason = first_line(error)
         if at < stop:

@@ -13,6 +13,7 @@ from typing import Any
 
 from rotinv.alerts.profiles import Profile, Score, Sign
 from rotinv.system.errors import UserError, require_extra
+from rotinv.system.files import read_errors
 
 _JD = 2400000.5  # of MJD 0
 _PLACES = ("middle", "edge", "box", "wcs")
@@ -38,11 +39,11 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     """What a TOML file says. Raises UserError if it cannot be read or is none."""
     path = Path(path)
     toml = importlib.import_module("tomllib") if sys.version_info >= (3, 11) else _tomli(path)
+    with read_errors(path):
+        text = path.read_bytes()
     try:
-        found: dict[str, Any] = toml.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = toml.loads(text.decode())
         return found
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
     except ValueError as error:
         raise UserError(f"{path}: is no TOML file ({error})") from error
 

@@ -17,6 +17,7 @@ from rotinv.runs import calibrated, folder, kept, thresholds
 from rotinv.runs.model import Model, weights_digest
 from rotinv.stamps.classes import TWO
 from rotinv.system.errors import UserError
+from rotinv.system.files import read_errors
 
 FEW = 30  # stamps of a bin or kind: with fewer, its figures are not named as failures
 _WORST = 5  # failures that are named
@@ -134,12 +135,14 @@ def _own_figures(run: Path, of: str) -> Section:
     path = run / folder.METRICS_FILE
     if not path.exists():
         return Section("How good it is", ["Not measured: name labelled stamps (rotinv card RUN STAMPS)."])
+    with read_errors(path):
+        data = path.read_bytes()
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(data)
         rows = [(name, percent(found[name])) for name in FIGURES]
         rows += [(f"FNR at FPR {float(f):.1%}", percent(fnr)) for f, fnr in found["fnr_at_fpr"].items()]
         count = int(found["stamps"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: is not what train writes ({error}); train again, or name stamps") from error
     text = (
         f"On the {count:,} test stamps of its training{of}, at the threshold 0.5; without intervals, which "

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from rotinv.deploy.layer_weights import CHW, HWC, Found, Layer
 from rotinv.system.errors import UserError, require_extra
-from rotinv.system.files import first_line
+from rotinv.system.files import first_line, read_errors
 
 _TURNED = [0, 2, 3, 1]  # a Transpose that puts the channels last
 
@@ -22,6 +22,8 @@ def read(path: str | Path) -> Found:
     """
     path = Path(path)
     onnx = require_extra("onnx", "onnx", path)
+    with read_errors(path):
+        path.open("rb").close()
     try:
         model = onnx.load(path)
     except Exception as error:  # protobuf's own kinds

@@ -15,6 +15,7 @@ from rotinv.catalogue.scorer import Scorer, Threshold
 from rotinv.catalogue.sources import block_of, channels_of_alerts
 from rotinv.nn.devices import get_kernels
 from rotinv.runs.model import open_models
+from rotinv.system.errors import MissingLibrary
 
 Record = Mapping[str, Any]
 
@@ -68,6 +69,8 @@ class RecordScorer:
             reading.read(record)
         except NoSurvey as error:
             raise refusal("a record", error) from error
+        except MissingLibrary:
+            raise
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             return UNREADABLE
         return read_packet(reading, record, "a record", [])

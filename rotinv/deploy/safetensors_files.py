@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.system.errors import UserError
-from rotinv.system.files import disk_errors, written_whole
+from rotinv.system.files import read_errors, written_whole
 
 _TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "|u1", "BOOL": "|b1"}
 _NAMES = {np.dtype(dtype): name for name, dtype in _TYPES.items()}
@@ -50,7 +50,7 @@ def read(path: str | Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     Raises UserError if the file is missing or damaged, or has numbers of a type that NumPy lacks.
     """
     path = Path(path)
-    with disk_errors(path):
+    with read_errors(path):
         data = path.read_bytes()
     try:
         length = int.from_bytes(data[:8], "little")

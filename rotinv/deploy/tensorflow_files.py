@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.system.errors import UserError
-from rotinv.system.files import disk_errors
+from rotinv.system.files import read_errors
 
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER = 48  # bytes
@@ -59,7 +59,7 @@ def _bytes(path: Path) -> bytes:
         raise UserError(f"{path}: no such file; a TensorFlow checkpoint is NAME.index and NAME.data-…")
     if path.stat().st_size > _MOST:
         raise UserError(f"{path}: has more than {_MOST:,} bytes; it is no checkpoint of such a network")
-    with disk_errors(path):
+    with read_errors(path):
         return path.read_bytes()
 
 

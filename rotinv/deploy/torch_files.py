@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rotinv.stamps.pickled_arrays import Damaged, Forbidden, Global
 from rotinv.stamps.unpickling import Machine
 from rotinv.system.errors import UserError
+from rotinv.system.files import read_errors
 
 _TENSOR, _DICT, _PARAMETER = "tensor", "dict", "parameter"
 _STORAGES = {"FloatStorage": "f4", "DoubleStorage": "f8", "HalfStorage": "f2", "LongStorage": "i8",
@@ -34,10 +35,12 @@ def read(path: str | Path) -> dict[str, NDArray[Any]]:
     """
     path = Path(path)
     try:
-        with zipfile.ZipFile(path) as archive:
+        with read_errors(path), path.open("rb") as file, zipfile.ZipFile(file) as archive:
             (name,) = [one for one in archive.namelist() if one.rpartition("/")[2] == "data.pkl"]
             found = _run(archive, name.removesuffix("data.pkl"))
-    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, NotImplementedError) as error:
+    except UserError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError) as error:
         raise UserError(
             f"{path}: is damaged, or no file of torch.save since PyTorch 1.6 ({error}); save "
             "model.state_dict() anew"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rotinv.metrics.rates import NOT_SCORED
 from rotinv.stamps.classes import Classes, check_labels
 from rotinv.system.errors import UserError, require_extra
-from rotinv.system.files import disk_errors, first_line
+from rotinv.system.files import first_line, read_errors
 from rotinv.system.hdf5 import create_hdf5, open_hdf5, reading_hdf5
 
 # The names that the program score gives, and ours.
@@ -131,10 +131,12 @@ def _columns_of_fits(path: Path) -> dict[str, NDArray[Any]]:
 
 def _columns_of_csv(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with disk_errors(path), path.open(newline="", encoding="utf-8") as file:
+        with read_errors(path), path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-    except (UnicodeDecodeError, csv.Error):
-        rows = []
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is no UTF-8 text ({error.reason}); save the table as CSV UTF-8") from error
+    except csv.Error as error:
+        raise UserError(f"{path}: is no CSV ({error})") from error
     columns = {}
     for name in [name for name in _COLUMNS if rows and name in rows[0]]:
         try:

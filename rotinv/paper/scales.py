@@ -145,10 +145,12 @@ def begun(folder: str | Path) -> Settings | None:
         if folder.is_dir() and any(one for one in folder.iterdir() if not one.name.endswith(".part")):
             raise UserError(f"{folder}: holds other files and no reproduction; name another folder")
         return None
+    with files.read_errors(path):
+        text = path.read_bytes()
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(text)
         return Settings(**{**values, "schedule": Schedule(**values["schedule"])})
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: is damaged ({error}); name another folder") from error
 
 

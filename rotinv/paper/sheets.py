@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rotinv.system.errors import UserError
-from rotinv.system.files import written_whole
+from rotinv.system.files import read_errors, written_whole
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,14 @@ def write(path: str | Path, sheet: Sheet) -> None:
 def read(path: str | Path) -> Sheet:
     """Read a sheet's JSON. Raises UserError if it is missing or damaged."""
     path = Path(path)
+    with read_errors(path):
+        data = path.read_bytes()
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(data)
         tables = [Table(**table) for table in values.pop("tables")]
         pictures = [(name, about) for name, about in values.pop("pictures")]
         return Sheet(tables=tables, pictures=pictures, **values)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: is not a sheet of a reproduction ({error}); remove it") from error
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rotinv.system import pictures
 from rotinv.system.errors import UserError
-from rotinv.system.files import disk_errors, written_whole
+from rotinv.system.files import disk_errors, read_errors, written_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,12 +32,14 @@ def read(path: str | Path) -> list[Row]:
     """All rows but an incomplete last one, which a kill leaves. Raises UserError if the file is not a
     history."""
     path = Path(path)
+    with read_errors(path):
+        data = path.read_bytes()
     try:
-        text = path.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]
+        whole = data[: data.rfind(b"\n") + 1].decode()
         return [_row(record) for record in csv.DictReader(whole.splitlines())]
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: is not a training history with the columns {', '.join(COLUMNS)}") from error
+    except (KeyError, ValueError, TypeError) as error:
+        columns = ", ".join(COLUMNS)
+        raise UserError(f"{path}: is not a training history with the columns {columns} ({error})") from error
 
 
 def restart(path: str | Path, rows: list[Row]) -> None:

@@ -49,10 +49,12 @@ def _digests(models: Sequence[Model]) -> list[str]:
 def _read(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
+    with files.read_errors(path):
+        text = path.read_bytes()
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))["entries"]
+        entries = json.loads(text)["entries"]
         if all(isinstance(entry["weights"], list) for entry in entries):
             return list(entries)
         raise ValueError("an entry names no weights")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise damaged(path, error) from error

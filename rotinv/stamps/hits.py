@@ -20,6 +20,7 @@ from rotinv.stamps.splits import BLOCK
 from rotinv.stamps.store import CHANNELS
 from rotinv.stamps.unpickling import read_dict
 from rotinv.system.errors import UserError
+from rotinv.system.files import read_errors
 
 SIDE = 21
 SKIPPED = {  # by the attribute of the file that counts them: what the user is told
@@ -98,10 +99,8 @@ def list_chunks(folder: str | Path, size: int | None, skipped: Counter[str]) -> 
     there are chunks of several sizes, which may hold the same stamps twice.
     """
     folder = Path(folder)
-    try:
+    with read_errors(folder):
         names = sorted(path.name for path in folder.iterdir())
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be read ({error.strerror or error})") from error
     found = {name: int(match[1]) for name in names if (match := _CHUNK.fullmatch(name))}
     sizes = sorted(set(found.values()))
     if not found or (size and size not in sizes):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rotinv.stamps.labels import Words
 from rotinv.system.errors import UserError
+from rotinv.system.files import read_errors
 
 # What a list's columns may be called, in lower case; Fink puts one letter and a colon before each.
 _OWN = "id"  # as rotinv pick writes it: 0 alone is the first of stamps that have no ids
@@ -191,10 +192,9 @@ def _named(column: str) -> str:
 def _text(path: Path) -> str:
     if path.is_dir():
         raise UserError(f"{path}: is a folder; name a CSV file of labels")
-    try:
+    with read_errors(path):
         data = path.read_bytes()
+    try:
         return data.decode("utf-16" if data.startswith(_UTF16) else "utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is no UTF-8 text ({error.reason}); save the table as CSV UTF-8") from error

@@ -6,12 +6,11 @@ It imports nothing and calls nothing. It builds an array as a view of the file's
 and length agree. So neither Python's unpickler nor NumPy's ever reads the file.
 """
 
-import contextlib
 import mmap
 import os
 import pickle
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,6 +30,7 @@ from rotinv.stamps.pickled_arrays import (
     text,
 )
 from rotinv.system.errors import UserError
+from rotinv.system.files import read_errors
 
 _MOST_STEPS = 10_000_000  # instructions of one file: a bound on time, and on memory (200 bytes each at most)
 _GLOBALS = {
@@ -50,7 +50,7 @@ def read_dict(path: str | Path) -> dict[str, Any]:
     damaged, is no dict, or has anything in it but arrays of plain numbers.
     """
     path = Path(path)
-    with _reading(path):
+    with read_errors(path):
         if not path.is_file():
             raise UserError(f"{path}: {'is not a file' if path.exists() else 'no such file'}")
         with path.open("rb") as file:
@@ -76,17 +76,9 @@ def read_dict(path: str | Path) -> dict[str, Any]:
 def refuse_other_files(path: str | Path) -> None:
     """Raise UserError unless the file begins as a pickle does."""
     path = Path(path)
-    with _reading(path), path.open("rb") as file:
+    with read_errors(path), path.open("rb") as file:
         if file.read(1) != pickle.PROTO:
             raise UserError(f"{path}: is not a pickle (it does not begin as one does)")
-
-
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 class Machine:

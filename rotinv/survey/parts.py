@@ -23,7 +23,14 @@ import numpy as np
 from rotinv.survey.selection import Selection
 from rotinv.system import locks
 from rotinv.system.errors import UserError
-from rotinv.system.files import disk_errors, refuse_existing, remove_abandoned, remove_ours, written_whole
+from rotinv.system.files import (
+    disk_errors,
+    read_errors,
+    refuse_existing,
+    remove_abandoned,
+    remove_ours,
+    written_whole,
+)
 from rotinv.system.messages import counted
 
 COLUMNS = ("stamps", "label", "snr", "kind", "image")  # of a block, as of the store
@@ -128,9 +135,11 @@ def _check_options(file: Path, options: dict[str, Any]) -> None:
         with written_whole(file) as temporary:
             temporary.write_text(json.dumps(options, indent=1) + "\n", encoding="utf-8")
         return
+    with read_errors(file):
+        text = file.read_bytes()
     try:
-        saved = dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        saved = dict(json.loads(text))
+    except (ValueError, TypeError) as error:
         raise UserError(f"{file}: is damaged; remove {file.parent} to begin anew") from error
     other = [
         f"{key} {saved.get(key)} not {value}" for key, value in options.items() if saved.get(key) != value
@@ -143,8 +152,9 @@ def _check_options(file: Path, options: dict[str, Any]) -> None:
 
 
 def _read(block: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    try:
-        with np.load(block) as arrays:
-            return {name: arrays[name] for name in names}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{block}: is damaged; remove {block.parent} to begin anew") from error
+    with read_errors(block), block.open("rb") as file:
+        try:
+            with np.load(file) as arrays:
+                return {name: arrays[name] for name in names}
+        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise UserError(f"{block}: is damaged; remove {block.parent} to begin anew") from error

@@ -117,7 +117,10 @@ def refuse_existing(path: str | Path, overwrite: bool = False) -> None:
     """Raise UserError if `path` exists and may not be overwritten."""
     path = Path(path)
     if path.exists() and not overwrite:
-        raise UserError(f"{path}: exists already; name another file, or remove it")
+        raise UserError(
+            f"{path}: exists already; name another file, or replace it (--overwrite, in Python "
+            "overwrite=True)"
+        )
 
 
 @contextlib.contextmanager
@@ -132,6 +135,17 @@ def disk_errors(path: str | Path) -> Iterator[None]:
         if "file" in str(error).lower() or "write" in str(error).lower():
             raise UserError(f"{path}: cannot be written ({first_line(error)})") from error
         raise
+
+
+@contextlib.contextmanager
+def read_errors(path: str | Path) -> Iterator[None]:
+    """Turn an error of reading a file (missing, not permitted, the disk's) into a UserError that names it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or first_line(error)})") from error
 
 
 def _create_temporary(path: Path) -> tuple[int, Path]:

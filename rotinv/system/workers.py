@@ -146,6 +146,8 @@ def outcome(task: Task, tell: Progress) -> tuple[str, str | None]:
         task(tell)
     except UserError as error:
         return "refused", str(error)
+    except MemoryError as error:
+        return "refused", f"not enough memory ({error})"
     except Exception:
         return "failed", traceback.format_exc()
     return "ended", None
