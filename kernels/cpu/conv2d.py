@@ -6,7 +6,16 @@
 import numpy as np
 from numba import prange
 
-from rotinv.kernels.cpu import depth_first, direct, double_sums, signed_sums, winograd, winograd_gradients
+from rotinv.kernels.cpu import (
+    depth_first,
+    direct,
+    double_sums,
+    signed_sums,
+    winograd,
+    winograd_few,
+    winograd_few_gradients,
+    winograd_gradients,
+)
 from rotinv.kernels.cpu.activation import masked
 from rotinv.kernels.cpu.direct import activate
 from rotinv.kernels.cpu.elementwise import is_negative_anywhere, join_channels, product, split_signs
@@ -37,7 +46,8 @@ def backward(x, w, y, index, dy, pad, slope, dw, db, wanted):
     if index is not None or wanted:
         dy = y = epilogue_backward(dy, y, index, slope, _shape(x, w, pad))
         slope = 1.0
-    direct.backward_params(x, y, dy, pad, slope, dw, db)
+    few = winograd_few.suits(w.shape)
+    (winograd_few_gradients if few else direct).backward_params(x, y, dy, pad, slope, dw, db)
     return _backward_input(dy, w, pad, x.shape) if wanted else None
 
 

@@ -91,18 +91,28 @@ def copy_turned(x, start, turns, h, w, c, pad, padded, width):
 
 
 @inline
+def transform_tiles(padded, p, p_z, q_z, v, v0):
+    """V = B^T x B of a row of tiles, whose outputs begin at row p, as v[tile][plane][MOST] from v0 on.
+
+    The columns of all tiles are transformed at once, into eight rows behind the image, then each tile's rows.
+    """
+    run = padded_width(q_z) * MOST
+    step = run + LANES  # of the eight rows, whose vectors end beyond a row
+    rows = ((p_z + STEP - 1) // STEP * STEP + TAPS - 1) * step
+    for k in range(0, run, LANES):
+        store8(padded, rows + k, step, map_b(load8(padded, p * run + k, run)))
+    for tile in range((q_z + STEP - 1) // STEP):
+        for i in range(8):
+            at, to = rows + i * step + tile * STEP * MOST, v0 + (tile * 8 + i) * 8 * MOST
+            _store8_low(v, to, map_b(load8(padded, at, MOST)))
+
+
+@inline
 def convolve_few(padded, u, bias, leak, y, y0, p_z, q_z, o, v, half):
     """Write a map of y, from y0 on, of an image that copy_turned copied; v and half are scratch."""
-    across, run = (q_z + STEP - 1) // STEP, padded_width(q_z) * MOST
-    step = run + LANES  # of eight transformed rows, whose vectors end beyond a row
-    rows = ((p_z + STEP - 1) // STEP * STEP + TAPS - 1) * step  # they lie behind the image
+    across = (q_z + STEP - 1) // STEP
     for p in range(0, p_z, STEP):
-        for k in range(0, run, LANES):
-            store8(padded, rows + k, step, map_b(load8(padded, p * run + k, run)))
-        for tile in range(across):
-            for i in range(8):
-                at, to = rows + i * step + tile * STEP * MOST, (tile * 8 + i) * 8 * MOST
-                _store8_low(v, to, map_b(load8(padded, at, MOST)))
+        transform_tiles(padded, p, p_z, q_z, v, 0)
         for k in range(0, o, LANES):
             for tile in range(0, across, 2):  # an odd last one is computed with one that is never read
                 for j in range(8):
