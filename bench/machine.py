@@ -7,7 +7,7 @@ import platform
 import subprocess
 from pathlib import Path
 
-PACKAGES = ("numpy", "numba", "scipy", "h5py", "torch", "onnxruntime", "openvino", "zennit")
+PACKAGES = ("numpy", "numba", "scipy", "h5py", "torch", "jax", "onnxruntime", "openvino", "zennit")
 
 
 def describe() -> dict[str, object]:

@@ -47,8 +47,8 @@ RUNTIMES = (
 
 
 @pytest.mark.parametrize("operation", operations.TRAINING)
-def test_time_training_beside_pytorch(time_beside, operation, threads):
-    time_beside(operation, threads, TORCH)
+def test_time_training_beside_pytorch_and_jax(time_beside, operation, threads):
+    time_beside(operation, threads, TORCH, Peer("jax", "jax_cpu.py"))
 
 
 @pytest.mark.parametrize("operation", operations.SCORING)

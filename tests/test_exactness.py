@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from rotinv.nn import architectures
+from rotinv.nn.depth_first import Convolution
 from rotinv.nn.devices import get_kernels
 from rotinv.nn.layers import SCORE, Train
 from rotinv.stamps.pixels import normalise
@@ -76,11 +77,42 @@ def test_scoring_depth_first_has_the_bits_of_layer_by_layer(k, arch, size, chann
     np.testing.assert_array_equal(k.to_host(network.forward(k, params, x)), k.to_host(found.logits))
 
 
+@pytest.mark.parametrize("arch", ["cap", "deephits"])
+@pytest.mark.parametrize("size, channels, count", [(21, 4, 7), (13, 1, 3), (26, 3, 1)])
+@pytest.mark.parametrize("to_input", [False, True])
+def test_training_depth_first_has_the_bits_of_layer_by_layer(arch, size, channels, count, to_input, rng):
+    """Logits, gradients, and the gradient of the stamps: there the first convolution goes alone."""
+    network, k = architectures.build(arch, size, channels), get_kernels("cpu")
+    params = k.asarray(network.initial("authors", 3))
+    x, dy = k.asarray(rng.uniform(size=(count, size, size, channels))), k.asarray(rng.normal(size=(count, 2)))
+    results = []
+    for one in k, replace(k, row=None):
+        logits, tape = network.record(one, params, x, Train(1, 2))
+        grads = k.zeros((network.size,))
+        dx = network.backward(one, params, grads, tape, dy, to_input=to_input)
+        winners = [saved.winner for saved in tape if getattr(saved, "winner", None) is not None]
+        results.append([logits, grads, *winners] + ([dx] if to_input else []))
+    assert results[0][1].any()
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("arch", architectures.ARCHITECTURES)
 def test_the_cpu_scores_the_papers_networks_depth_first(arch):
     k = get_kernels("cpu")
     assert k.chain.takes(architectures.build(arch).form) == (arch != "cap-mini")
     assert not k.chain.takes(architectures.build(arch, channels=5).form)
+
+
+def test_which_rows_of_convolutions_the_cpu_takes():
+    k = get_kernels("cpu")
+    few, many, odd = (k.zeros(shape) for shape in ((4, 4, 4, 32), (3, 3, 32, 32), (5, 5, 32, 32)))
+    row = [Convolution(few, few[0, 0, 0], 0, 0.0, 1), Convolution(many, many[0, 0, 0], 1, 0.0, 2)]
+    assert k.row.takes(row, wanted=False) and not k.row.takes(row, wanted=True)
+    assert k.row.takes(row[1:] * 2, wanted=True)
+    assert not k.row.takes([row[1], row[0]], wanted=False)
+    assert not k.row.takes([row[0]._replace(pool=2), row[1]], wanted=False)
+    assert not k.row.takes([row[0], row[1]._replace(w=odd)], wanted=False)
 
 
 @pytest.mark.parametrize("arch", architectures.ARCHITECTURES)

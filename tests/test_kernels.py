@@ -31,14 +31,7 @@ CONVOLUTIONS = [
     (2, 9, 10, 6, 4, 2),  # too many channels to scatter, no 3x3 taps
     (2, 9, 12, 5, 1, 1),  # padded by more than the taps reach
     (2, 12, 3, 5, 11, 5),
-    (
-        2,
-        14,
-        3,
-        17,
-        4,
-        2,
-    ),  # few channels by Winograd, outputs that fill no whole vectors
+    (2, 14, 3, 17, 4, 2),  # Winograd of few channels, outputs that fill no whole vectors
 ]
 SLOPES = [0.0, 0.01, 1.0]
 
@@ -146,7 +139,9 @@ def test_convolution_backward_of_groups_of_eleven_tiles(cpu, reference, rng):
 
 @pytest.mark.parametrize("pool", [1, 2])
 @pytest.mark.parametrize("slope", SLOPES)
-@pytest.mark.parametrize("case", [(3, 7, 3, 5, 3, 1), (3, 13, 16, 33, 3, 1), (9, 12, 20, 16, 3, 0)])
+@pytest.mark.parametrize(
+    "case", [(3, 7, 3, 5, 3, 1), (3, 13, 16, 33, 3, 1), (9, 12, 20, 16, 3, 0), (9, 30, 3, 17, 4, 2)]
+)
 def test_convolution_backward_goes_through_its_epilogue(k, reference, rng, case, slope, pool):
     """Activation and pooling go backward first; dx on its own account, the parameters on theirs."""
     o, pad = case[3], case[5]

@@ -10,6 +10,8 @@ from rotinv.lrp import composites
 from rotinv.lrp.relevance import relevance
 from rotinv.nn import architectures
 from rotinv.nn.contract import FAMILIES, Array, Kernels
+from rotinv.nn.depth_first import Convolution
+from rotinv.nn.devices import get_kernels
 from rotinv.nn.layers import SCORE
 from rotinv.nn.shapes import ARRAYS
 from rotinv.system.errors import UserError
@@ -79,6 +81,25 @@ def test_gradients_that_do_not_fit_are_refused(k):
     logits, tape = NETWORK.record(k, params, x, SCORE)
     with pytest.raises(UserError, match=r"^gradients .*"):
         NETWORK.backward(k, params, params[:-1], tape, logits)
+
+
+def test_a_row_of_convolutions_refuses_maps_that_do_not_fit():
+    k = get_kernels("cpu")
+    w, b = k.zeros((3, 3, 16, 16)), k.zeros((16,))
+    row, x, short = [Convolution(w, b, 1, 0.0, 1)] * 2, k.zeros((2, 8, 8, 16)), k.zeros((1, 8, 8, 16))
+    with pytest.raises(UserError, match=r"^kernel conv2d\.forward"):
+        k.row.forward(x[..., :8], row)
+    kept, grads = k.row.forward(x, row), [(k.zeros(w.shape), k.zeros(b.shape))] * 2
+    fits = {"x": x, "kept": kept, "dy": x, "grads": grads}
+    for name, other in (
+        ("x", short),
+        ("dy", short),
+        ("kept", [(short, None), kept[1]]),
+        ("kept", [kept[0], (kept[1][0], np.zeros(x.shape, np.uint8))]),
+        ("grads", [grads[0], (w[:2], b)]),
+    ):
+        with pytest.raises(UserError, match=r"^kernel conv2d\.backward"):
+            k.row.backward(row=row, wanted=False, **fits | {name: other})
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

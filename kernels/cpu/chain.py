@@ -2,7 +2,8 @@
 rest layer by layer. The bits are those of the layers one after another."""
 
 from rotinv.kernels.cpu import cyclic, dense, winograd, winograd_few
-from rotinv.kernels.cpu.depth_first import Convolution, convolve_stamps
+from rotinv.kernels.cpu.depth_first import convolve_stamps
+from rotinv.kernels.cpu.layer_table import Convolution
 
 
 def takes(form):

@@ -8,18 +8,18 @@ from numba import prange
 
 from rotinv.kernels.cpu import (
     depth_first,
+    depth_first_gradients,
     direct,
     double_sums,
     signed_sums,
     winograd,
     winograd_few,
-    winograd_few_gradients,
-    winograd_gradients,
 )
 from rotinv.kernels.cpu.activation import masked
 from rotinv.kernels.cpu.direct import activate
 from rotinv.kernels.cpu.elementwise import is_negative_anywhere, join_channels, product, split_signs
 from rotinv.kernels.cpu.jit import kernel
+from rotinv.kernels.cpu.layer_table import Convolution
 from rotinv.kernels.cpu.vector.simd import LANES, load_part, splat, store_bytes, store_part, where_wins
 
 FEW = 8  # channels: the gradient of an x with no more of them is scattered, for they fill no vector
@@ -42,13 +42,20 @@ def epilogue_backward(dy, y, index, slope, shape):
 
 def backward(x, w, y, index, dy, pad, slope, dw, db, wanted):
     if winograd.suits(w.shape):
-        return winograd_gradients.backward(x, w, y, index, dy, pad, slope, dw, db, wanted)
+        return _by_winograd(x, w, y, index, dy, pad, slope, dw, db, wanted)
     if index is not None or wanted:
         dy = y = epilogue_backward(dy, y, index, slope, _shape(x, w, pad))
         slope = 1.0
-    few = winograd_few.suits(w.shape)
-    (winograd_few_gradients if few else direct).backward_params(x, y, dy, pad, slope, dw, db)
+    if winograd_few.suits(w.shape):
+        _by_winograd(x, w, y, None, dy, pad, slope, dw, db, False)
+    else:
+        direct.backward_params(x, y, dy, pad, slope, dw, db)
     return _backward_input(dy, w, pad, x.shape) if wanted else None
+
+
+def _by_winograd(x, w, y, index, dy, pad, slope, dw, db, wanted):
+    one = Convolution(w, db, pad, slope, 1 if index is None else 2)
+    return depth_first_gradients.backward(x, [one], [(y, index)], dy, [(dw, db)], wanted)
 
 
 def _backward_input(dz, w, pad, shape):

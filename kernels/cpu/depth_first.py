@@ -1,20 +1,40 @@
 """Convolutions one after another, depth first: a thread takes a few images through all of them.
 
-So the maps between them stay in a core's second-level cache, are never written to memory, and are soon
-forgotten. A single convolution is a row of one; its bits are the same, for no pixel depends on the images or
-tiles that it is computed with.
+So each reads the maps of the one before from a core's second-level cache. In scoring they are soon forgotten
+and never written to memory; in training they are kept. A single convolution is a row of one; its bits are the
+same, for no pixel depends on the images or tiles that it is computed with.
 
 The first convolution may be one of few channels (winograd_few.py), and then the images may be stamps that are
-padded and turned as they are read; all others are winograd.py's.
+padded and turned as they are read; all others are winograd.py's. depth_first_gradients.py goes the way back.
 """
-
-from typing import NamedTuple
 
 import numpy as np
 from numba import prange
 
 from rotinv.kernels.cpu import memory, pool2d, winograd, winograd_few
 from rotinv.kernels.cpu.jit import kernel
+from rotinv.kernels.cpu.layer_table import (
+    B0,
+    C_X,
+    FEW,
+    INDEX_AT,
+    P_Z,
+    PAD,
+    POOL,
+    Q_Z,
+    U0,
+    X_AT,
+    Y_AT,
+    C,
+    Convolution,
+    H,
+    O,
+    W,
+    bytes_at,
+    floats_at,
+    table_of,
+    whole,
+)
 from rotinv.kernels.cpu.memory import scratch
 from rotinv.kernels.cpu.vector.simd import LANES, splat
 from rotinv.kernels.cpu.vector.tile import PANEL
@@ -27,24 +47,17 @@ from rotinv.kernels.cpu.winograd_few import (
     row_numbers,
 )
 
-# Columns of the table of convolutions: whether it is one of few channels, its numbers, and where its U and
-# bias begin.
-FEW, PAD, POOL, H, W, C_X, C, O, P_Z, Q_Z, U0, B0 = range(12)
-
-
-class Convolution(NamedTuple):
-    """The arguments of Conv2dKernels.forward, besides x."""
-
-    w: np.ndarray
-    b: np.ndarray
-    pad: int
-    slope: float
-    pool: int
-
 
 def suits(shape):
     """Whether a convolution with weights of a shape can be taken here."""
     return winograd.suits(shape) or winograd_few.suits(shape)
+
+
+def suit_in_a_row(shapes, pools):
+    """Whether convolutions with weights of these shapes can be taken depth first, one after another."""
+    first, *others = shapes
+    starts = winograd.suits(first) or (winograd_few.suits(first) and pools[0] == 1)
+    return starts and all(winograd.suits(shape) for shape in others)
 
 
 def convolve_stamps(x, border, convolutions):
@@ -52,7 +65,12 @@ def convolve_stamps(x, border, convolutions):
 
     The first convolution must be one of few channels without pooling, and the others winograd.py's.
     """
-    return _convolved(x, convolutions, border=border, turns=4)[0]
+    return _convolved(x, convolutions, border=border, turns=4)[-1][0]
+
+
+def convolve_all(x, convolutions):
+    """(y, winners) of each of several convolutions of x, as Conv2dKernels.forward; they suit_in_a_row."""
+    return _convolved(x, convolutions, keep=True)
 
 
 def convolve(x, w, b, pad, slope, pool, beside=None, times=None):
@@ -63,58 +81,41 @@ def convolve(x, w, b, pad, slope, pool, beside=None, times=None):
     """
     if pool == 2 and winograd_few.suits(w.shape):
         return pool2d.max_forward(convolve(x, w, b, pad, slope, 1)[0], 2)
-    return _convolved(x, [Convolution(w, b, pad, slope, pool)], beside, times)
+    return _convolved(x, [Convolution(w, b, pad, slope, pool)], beside, times, keep=True)[0]
 
 
-def _convolved(x, convolutions, beside=None, times=None, border=0, turns=1):
-    """y, and the winners of a single convolution that pools."""
+def _convolved(x, convolutions, beside=None, times=None, border=0, turns=1, keep=False):
+    """(y, winners) of the convolutions: of all with `keep`, else y of the last one without its winners."""
+    x = np.ascontiguousarray(x)
     n, h, w, c = x.shape
-    table, u, bias = _table(convolutions, h + 2 * border, w + 2 * border, c)
-    last = table[-1]
-    shape = turns * n, last[P_Z] // last[POOL], last[Q_Z] // last[POOL], last[O]
-    y = memory.empty(shape)
-    wins = len(table) == 1 and last[POOL] == 2
-    index = np.empty(shape if wins else 0, np.uint8)
-    slopes = np.array([one.slope for one in convolutions], np.float32)
+    table, slopes = table_of(convolutions, h + 2 * border, w + 2 * border, c)
+    u, bias = _weights(table, convolutions)
+    found = []
+    for row in table if keep else table[-1:]:
+        pool, shape = row[POOL], (turns * n, row[P_Z] // row[POOL], row[Q_Z] // row[POOL], row[O])
+        y, index = memory.empty(shape), np.empty(shape, np.uint8) if keep and pool == 2 else None
+        row[Y_AT], row[INDEX_AT] = y.ctypes.data, 0 if index is None else index.ctypes.data
+        found.append((y, index))
+    table[0, X_AT] = x.ctypes.data
     beside, times = (np.empty(0, np.float32) if a is None else a.reshape(-1) for a in (beside, times))
-    _convolve(_writeable(x).reshape(-1), beside, n, h, w, border, turns, table, slopes, u, bias, times,
-              y.reshape(-1), index.reshape(-1))  # fmt: skip
-    return y, index if wins else None
+    _convolve(beside, n, h, w, border, turns, table, slopes, u, bias, times)
+    return found
 
 
-def _writeable(x):
-    """x as an array that may be written, for the kernel's maps must be of one type; it writes none that it
-    reads."""
-    return x if x.flags.writeable else x.copy()
-
-
-def _table(convolutions, h, w, c_x):
-    """The table of convolutions for maps (h, w, c_x), and all U and all biases one after another."""
-    table = np.empty((len(convolutions), 12), np.int64)
-    u_size = bias_size = 0
-    for row, one in zip(table, convolutions, strict=True):
-        size, _, c, o = one.w.shape
-        p, q = h + 2 * one.pad - size + 1, w + 2 * one.pad - size + 1
-        few = not winograd.suits(one.w.shape)
-        row[:] = few, one.pad, one.pool, h, w, c_x, c, o, p, q, u_size, bias_size
-        u_size += PLANES * (winograd_few.MOST if few else c) * _whole(o)
-        bias_size += _whole(o)
-        h, w, c_x = p // one.pool, q // one.pool, o
-    u, bias = np.empty(u_size, np.float32), np.zeros(bias_size, np.float32)
+def _weights(table, convolutions):
+    """All U and all biases, one after another; U0 of the table is set."""
+    sizes = [PLANES * (winograd_few.MOST if row[FEW] else row[C]) * whole(row[O]) for row in table]
+    table[:, U0] = np.cumsum([0, *sizes[:-1]])
+    u, bias = np.empty(sum(sizes), np.float32), np.zeros(table[-1, B0] + whole(table[-1, O]), np.float32)
     for row, one in zip(table, convolutions, strict=True):
         transform = winograd_few.transform_weights if row[FEW] else winograd.transform_weights
         transform(np.ascontiguousarray(one.w).reshape(-1), *one.w.shape[2:], u[row[U0] :])
         bias[row[B0] : row[B0] + row[O]] = one.b
-    return table, u, bias
-
-
-def _whole(o):
-    """Outputs in whole panels."""
-    return -(-o // PANEL) * PANEL
+    return u, bias
 
 
 @kernel
-def _convolve(x, beside, n, h, w, border, turns, table, slopes, u, bias, times, y, index):
+def _convolve(beside, n, h, w, border, turns, table, slopes, u, bias, times):
     layers, images = len(table), turns * n
     alone = layers == 1 and not table[0, FEW]
     # So many images, or of a convolution alone tiles, that they fill a group.
@@ -129,7 +130,7 @@ def _convolve(x, beside, n, h, w, border, turns, table, slopes, u, bias, times, 
             padded_size = padded_numbers(table[0, P_Z], table[0, Q_Z])
         else:
             v_size = max(v_size, PLANES * plane((table[layer, C] + LANES - 1) // LANES * LANES))
-        if layer > 0:
+        if layer > 0 and table[layer - 1, Y_AT] == 0:
             map_size = max(map_size, table[layer, H] * table[layer, W] * table[layer, C])
     for piece in prange(pieces):
         v, m, half = scratch(v_size), scratch(PLANES * plane(o)), scratch(80 * LANES)
@@ -137,21 +138,25 @@ def _convolve(x, beside, n, h, w, border, turns, table, slopes, u, bias, times, 
         padded[:] = 0
         first = 0 if alone else piece * together
         count = images if alone else min(together, images - first)
+        reads, x_first = floats_at(table[0, X_AT]), first
         for layer in range(layers):
             row, leak = table[layer], splat(slopes[layer])
-            reads, x_first = (x, first) if layer == 0 else (here, 0)
-            writes, y_first = (y, first) if layer == layers - 1 else (there, 0)
+            writes, y_first = there, 0
+            if row[Y_AT] != 0:
+                writes, y_first = floats_at(row[Y_AT]), first
             p_z, q_z = row[P_Z], row[Q_Z]
             if row[FEW]:
                 for image in range(first, first + count):
-                    copy_turned(x, image % n * h * w * row[C], image // n, h, w, row[C], border + row[PAD],
-                                padded, padded_width(q_z))  # fmt: skip
+                    copy_turned(reads, image % n * h * w * row[C], image // n, h, w, row[C],
+                                border + row[PAD], padded, padded_width(q_z))  # fmt: skip
                     y0 = (y_first - first + image) * p_z * q_z * row[O]
                     convolve_few(padded, u, bias, leak, writes, y0, p_z, q_z, row[O], v, half)
             else:
                 total = count * ((p_z + 5) // 6) * ((q_z + 5) // 6)
                 begin, end = (piece * GROUP, min((piece + 1) * GROUP, total)) if alone else (0, total)
                 convolve_tiles(reads, x_first, beside, row[H], row[W], row[C_X], row[C], u, row[U0],
-                               bias, row[B0], row[PAD], leak, row[POOL], times, writes, y_first, index,
-                               p_z, q_z, row[O], begin, end, total, v, m, half)  # fmt: skip
+                               bias, row[B0], row[PAD], leak, row[POOL], times, writes, y_first,
+                               bytes_at(row[INDEX_AT]), p_z, q_z, row[O], begin, end, total,
+                               v, m, half)  # fmt: skip
+            reads, x_first = writes, y_first
             here, there = there, here

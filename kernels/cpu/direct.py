@@ -135,10 +135,10 @@ def activate(z, slope):
 
 
 @inline
-def masked_part(dy, y, at, leak, count):
-    """dz = dy where y > 0, slope dy elsewhere, for `count` channels from place `at` on."""
+def masked_part(dy, at, y, y_at, leak, count):
+    """dz = dy where y > 0, slope dy elsewhere, for `count` channels from these places on."""
     d = load_part(dy, at, count)
-    return where_positive(load_part(y, at, count), d, leak * d)
+    return where_positive(load_part(y, y_at, count), d, leak * d)
 
 
 @inline
@@ -279,10 +279,10 @@ def _params(x, n, h, w, c, y, dy, p_z, q_z, o, slope, si, sj, pad, rows, parts_w
                 low = high = splat(np.float32(0))
                 for pixel in range(p_z * q_z):
                     at, to = (image * p_z * q_z + pixel) * o + k, pixel * o_pad + k
-                    value = masked_part(dy, y, at, leak, o - k)
+                    value = masked_part(dy, at, y, at, leak, o - k)
                     store(dz_padded, to, value)
                     low = low + value
-                    value = masked_part(dy, y, at + LANES, leak, o - k - LANES)
+                    value = masked_part(dy, at + LANES, y, at + LANES, leak, o - k - LANES)
                     store(dz_padded, to + LANES, value)
                     high = high + value
                 at = slot * o_pad + k

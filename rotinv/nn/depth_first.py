@@ -1,5 +1,7 @@
-"""The contract of scoring depth first: `chain`, an optional member of the kernels (contract.py)."""
+"""The contracts of what is computed depth first, optional members of the kernels (contract.py): a whole
+network's scoring (`chain`), and a training's convolutions in a row (`row`)."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 Array = Any  # as in rotinv.nn.contract
@@ -36,4 +38,41 @@ class ChainKernels(Protocol):
         `weights` are (w, b) of the layers in a row. The other results are the logits (4, n, classes) of each
         rotation, or None unless `each`, and the units (n, m) that the last layer reads. The logits' bits do
         not depend on `each`.
+        """
+
+
+class Convolution(NamedTuple):
+    """One of several convolutions in a row: the arguments of Conv2dKernels.forward, besides x."""
+
+    w: Array
+    b: Array
+    pad: int
+    slope: float
+    pool: int
+
+
+class RowKernels(Protocol):
+    """Convolutions in a row, a few images at a time through all of them: y of one is x of the next.
+
+    Results are those of Conv2dKernels.forward and backward one after another, to the last bit.
+    """
+
+    def takes(self, row: Sequence[Convolution], wanted: bool) -> bool:
+        """Whether there is a kernel for these convolutions; `wanted` as in backward."""
+
+    def forward(self, x: Array, row: Sequence[Convolution]) -> list[tuple[Array, Array | None]]:
+        """(y, winners) of each convolution."""
+
+    def backward(
+        self,
+        x: Array,
+        row: Sequence[Convolution],
+        kept: Sequence[tuple[Array, Array | None]],
+        dy: Array,
+        grads: Sequence[tuple[Array, Array]],
+        wanted: bool,
+    ) -> Array | None:
+        """dx, or None where it is not wanted; writes `grads`, (dw, db) of each convolution.
+
+        `kept` is what forward gave, dy the gradient of the last y.
         """

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rotinv.nn.contract import FAMILIES, Array, Kernels
-from rotinv.nn.shapes import ARRAYS, checked
+from rotinv.nn.shapes import ARRAYS, checked, checked_row
 from rotinv.system import scratch
 from rotinv.system.errors import UserError, not_known
 
@@ -72,10 +72,18 @@ def get_kernels(device: str, threads: int | None = None, precision: str | None =
         repeated=lambda function: function,
         batch=200,
         streams=False,
-        chain=importlib.import_module("rotinv.kernels.cpu.chain") if device == "cpu" else None,
+        **_depth_first(device, dtype),
         source=source,
         **families,
     )
+
+
+def _depth_first(device: str, dtype: np.dtype) -> dict[str, Any]:
+    """What the device computes depth first, if it does."""
+    if device != "cpu":
+        return {}
+    chain, row = (importlib.import_module(f"rotinv.kernels.cpu.{name}") for name in ("chain", "row"))
+    return {"chain": chain, "row": checked_row(row, dtype)}
 
 
 def _checked_precision(device: str, precision: str | None) -> str:

@@ -1,4 +1,5 @@
-"""The form of a network that a device may score depth first (rotinv.nn.depth_first)."""
+"""What of a network a device may compute depth first (rotinv.nn.depth_first): its form, its rows of
+convolutions."""
 
 from collections.abc import Sequence
 
@@ -31,3 +32,15 @@ def form_of(layers: Sequence[Layer], in_shape: Shape) -> Form | None:
         slope,
         tuple(active) == cap,
     )
+
+
+def rows_of(layers: Sequence[Layer]) -> dict[int, int]:
+    """The rows of two or more convolutions, with nothing between them: the first one's place, and the last
+    one's."""
+    rows, first = {}, 0
+    for place, layer in enumerate([*layers, None]):
+        if not isinstance(layer, Conv2d):
+            if place - first > 1:
+                rows[first] = place - 1
+            first = place + 1
+    return rows

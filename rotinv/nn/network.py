@@ -13,8 +13,10 @@ import numpy as np
 from scipy import stats
 
 from rotinv.nn.contract import Array, Kernels
-from rotinv.nn.forms import form_of
+from rotinv.nn.depth_first import Convolution
+from rotinv.nn.forms import form_of, rows_of
 from rotinv.nn.layers import SCORE, Layer, Mode, Params, Score, Shape
+from rotinv.nn.linear import Affine
 from rotinv.system.errors import UserError
 
 Tape = list[Any]  # what each layer saved, in the order of the layers
@@ -50,6 +52,7 @@ class Network:
             self.out_shapes.append(shape)
             self.param_shapes.append(params)
         self.form = form_of(self.layers, self.in_shape)
+        self._rows = rows_of(self.layers)
         self.size = sum(math.prod(s) for params in self.param_shapes for s in params.values())
 
     def initial(self, init: str, seed: int) -> np.ndarray:
@@ -128,11 +131,27 @@ class Network:
     def record(self, k: Kernels, params: Array, x: Array, mode: Mode) -> tuple[Array, Tape]:
         """The logits as `forward` gives them, and what each layer saved for its backward pass."""
         self._check(k, params, x)
-        tape: Tape = []
-        for layer, p in zip(self.layers, self.views(params), strict=True):
-            x, saved = layer.forward(k, p, x, mode)
-            tape.append(saved)
+        views, tape = self.views(params), list[Any]()
+        while (i := len(tape)) < len(self.layers):
+            row = self._row(k, views, i, self._rows.get(i, i), wanted=False)
+            if k.row and row:
+                for y, winner in k.row.forward(x, row):
+                    tape.append(Affine(x, y, winner))
+                    x = y
+            else:
+                x, saved = self.layers[i].forward(k, views[i], x, mode)
+                tape.append(saved)
         return x, tape
+
+    def _row(
+        self, k: Kernels, views: list[Params], first: int, last: int, wanted: bool
+    ) -> list[Convolution] | None:
+        """The convolutions from `first` to `last`, if they are several that the device takes depth first."""
+        if k.row is None or first == last:
+            return None
+        pairs = zip(self.layers[first : last + 1], views[first:], strict=False)
+        row = [Convolution(p["w"], p["b"], one.pad, one.slope, one.pool) for one, p in pairs]  # type: ignore[attr-defined]
+        return row if k.row.takes(row, wanted) else None
 
     def _check(self, k: Kernels, params: Array, x: Array) -> None:
         """Raise UserError unless stamps and parameters are what the layers' kernels may read."""
@@ -167,10 +186,20 @@ class Network:
         last = 0 if to_input else self.first_trained(frozen)[0]
         if grads.shape != (self.size,) or not (_is_of(k, grads) and _is_of(k, params)):
             raise UserError(f"gradients {_described(grads)}: the network has {self.size:,} of {k.dtype}")
-        p, g = self.views(params), self.views(grads)
-        for i in range(len(self.layers) - 1, last - 1, -1):
-            wanted = to_input or i > last
-            dy = self.layers[i].backward(k, p[i], g[i], tape[i], dy, wanted)
+        p, g, i = self.views(params), self.views(grads), len(self.layers) - 1
+        begins = {end: begin for begin, end in self._rows.items()}
+        while i >= last:
+            first = max(last, begins.get(i, i))
+            wanted = to_input or first > last
+            row = self._row(k, p, first, i, wanted)
+            if k.row and row:
+                kept = [(saved.y, saved.winner) for saved in tape[first : i + 1]]
+                pairs = [(views["w"], views["b"]) for views in g[first : i + 1]]
+                dy = k.row.backward(tape[first].a, row, kept, dy, pairs, wanted)
+                i = first
+            else:
+                dy = self.layers[i].backward(k, p[i], g[i], tape[i], dy, to_input or i > last)
+            i -= 1
         return dy if to_input else None
 
     def record_signed(

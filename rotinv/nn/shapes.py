@@ -7,6 +7,7 @@ arrays are refused; that takes some microseconds, where a kernel takes hundreds.
 import functools
 import inspect
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -98,6 +99,28 @@ def checked(name: str, kernel: Callable[..., Any], dtype: np.dtype) -> Callable[
         return kernel(*args)
 
     return call
+
+
+def checked_row(kernels: Any, dtype: np.dtype) -> SimpleNamespace:
+    """Kernels for convolutions in a row (rotinv.nn.depth_first), refusing what the single kernels refuse."""
+    check_forward = checked("conv2d.forward", lambda x, w, b, pad, slope, pool: None, dtype)
+    check_backward = checked(
+        "conv2d.backward", lambda x, w, y, index, dy, pad, slope, dw, db, wanted: None, dtype
+    )
+
+    def forward(x: Any, row: Any) -> Any:
+        check_forward(x, *row[0])  # the others read what the ones before them write
+        return kernels.forward(x, row)
+
+    def backward(x: Any, row: Any, kept: Any, dy: Any, grads: Any, wanted: bool) -> Any:
+        a = x
+        for place, (one, (y, index), pair) in enumerate(zip(row, kept, grads, strict=True)):
+            own = dy if place == len(row) - 1 else y  # the others' dy is made on the way
+            check_backward(a, one.w, y, index, own, one.pad, one.slope, *pair, wanted)
+            a = y
+        return kernels.backward(x, row, kept, dy, grads, wanted)
+
+    return SimpleNamespace(takes=kernels.takes, forward=forward, backward=backward)
 
 
 def _take(array: Any, extents: str, dtype: np.dtype, sizes: Sizes) -> bool:
