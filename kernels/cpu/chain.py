@@ -1,20 +1,17 @@
 """Scoring with CAP, Deep-HiTS and networks like them (ChainKernels): the convolutions depth first, then the
 rest layer by layer. The bits are those of the layers one after another."""
 
-from rotinv.kernels.cpu import cyclic, dense, winograd, winograd_few
-from rotinv.kernels.cpu.depth_first import convolve_stamps
-from rotinv.kernels.cpu.layer_table import Convolution
+from rotinv.kernels.cpu import cyclic, dense
+from rotinv.kernels.cpu.winograd import few
+from rotinv.kernels.cpu.winograd.depth_first import convolve_stamps, suit_in_a_row
+from rotinv.kernels.cpu.winograd.layer_table import Convolution
 
 
 def takes(form):
     """Whether the convolutions can be taken depth first."""
-    channels = form.in_shape[2]
-    for layer, (size, filters, _, pool) in enumerate(form.convolutions):
-        shape = size, size, channels, filters
-        if not (winograd.suits(shape) if layer else winograd_few.suits(shape) and pool == 1):
-            return False
-        channels = filters
-    return True
+    filters = [form.in_shape[2], *(one[1] for one in form.convolutions)]
+    shapes = [(one[0], one[0], c, one[1]) for c, one in zip(filters, form.convolutions, strict=False)]
+    return few.suits(shapes[0]) and suit_in_a_row(shapes, [one[3] for one in form.convolutions])
 
 
 def forward(form, x, weights, each):

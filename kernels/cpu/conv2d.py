@@ -6,21 +6,14 @@
 import numpy as np
 from numba import prange
 
-from rotinv.kernels.cpu import (
-    depth_first,
-    depth_first_gradients,
-    direct,
-    double_sums,
-    signed_sums,
-    winograd,
-    winograd_few,
-)
+from rotinv.kernels.cpu import direct, double_sums, signed_sums
 from rotinv.kernels.cpu.activation import masked
 from rotinv.kernels.cpu.direct import activate
 from rotinv.kernels.cpu.elementwise import is_negative_anywhere, join_channels, product, split_signs
 from rotinv.kernels.cpu.jit import kernel
-from rotinv.kernels.cpu.layer_table import Convolution
 from rotinv.kernels.cpu.vector.simd import LANES, load_part, splat, store_bytes, store_part, where_wins
+from rotinv.kernels.cpu.winograd import depth_first, depth_first_gradients, few, tiles
+from rotinv.kernels.cpu.winograd.layer_table import Convolution
 
 FEW = 8  # channels: the gradient of an x with no more of them is scattered, for they fill no vector
 
@@ -41,12 +34,12 @@ def epilogue_backward(dy, y, index, slope, shape):
 
 
 def backward(x, w, y, index, dy, pad, slope, dw, db, wanted):
-    if winograd.suits(w.shape):
+    if tiles.suits(w.shape):
         return _by_winograd(x, w, y, index, dy, pad, slope, dw, db, wanted)
     if index is not None or wanted:
         dy = y = epilogue_backward(dy, y, index, slope, _shape(x, w, pad))
         slope = 1.0
-    if winograd_few.suits(w.shape):
+    if few.suits(w.shape):
         _by_winograd(x, w, y, None, dy, pad, slope, dw, db, False)
     else:
         direct.backward_params(x, y, dy, pad, slope, dw, db)
@@ -120,7 +113,7 @@ def _brackets(c_pos, c_neg, both, c, pad, shape, times=None):
         r = direct.scatter(c_pos, both, pad, shape, beside=c_neg)
     else:
         flipped, none, side = _flipped(both), np.float32(0), len(both) - 1 - pad
-        if winograd.suits(flipped[..., :c].shape):
+        if tiles.suits(flipped[..., :c].shape):
             return depth_first.convolve(c_pos, flipped, none, side, 1.0, 1, c_neg, times)[0]
         r = direct.convolve(join_channels(c_pos, c_neg), flipped, none, side, 1.0, 1, shape)[0]
     return r if times is None else product(times, r)

@@ -1,13 +1,12 @@
 """Convolutions in a row, depth first, for training (RowKernels). The bits are those of one after another."""
 
-from rotinv.kernels.cpu import depth_first, depth_first_gradients
-from rotinv.kernels.cpu.layer_table import Convolution
+from rotinv.kernels.cpu.winograd import depth_first, depth_first_gradients, few
+from rotinv.kernels.cpu.winograd.layer_table import Convolution
 
 
 def takes(row, wanted):
     shapes, pools = [w.shape for w, *_ in row], [one[4] for one in row]
-    few = not depth_first.winograd.suits(shapes[0])
-    return depth_first.suit_in_a_row(shapes, pools) and not (few and wanted)
+    return depth_first.suit_in_a_row(shapes, pools) and not (wanted and few.suits(shapes[0]))
 
 
 def forward(x, row):

@@ -1,4 +1,4 @@
-"""The gradient of winograd_few.py's weights, by its steps in reverse order.
+"""The gradient of few.py's weights, by its steps in reverse order.
 
     D = A dz A^T        dU[e] = sum over tiles V[e]^T D[e]        dw = G^T dU G
 
@@ -13,8 +13,8 @@ from rotinv.kernels.cpu.jit import inline
 from rotinv.kernels.cpu.vector.linear_map import make_linear_map
 from rotinv.kernels.cpu.vector.simd import LANES, load, splat, store, store_part
 from rotinv.kernels.cpu.vector.tile import PANEL, tile_4
-from rotinv.kernels.cpu.winograd import PLANES, load8, store8, within
-from rotinv.kernels.cpu.winograd_few import MOST, STEP, TAPS, A, G, transform_tiles
+from rotinv.kernels.cpu.winograd.few import MOST, STEP, TAPS, A, G, transform_tiles
+from rotinv.kernels.cpu.winograd.tiles import PLANES, load8, store8, within
 
 TOGETHER = 25  # tiles, those of a map of 24x24: their planes of D fit the second-level cache
 

@@ -22,9 +22,6 @@ writes are prefetched: a tile's rows are short runs of memory, which a processor
 Tiles at the edge read zeros beyond it and write only pixels that exist, so every size works. The rounding
 error is about ten times that of a direct sum, 3e-6 of a map's RMS, because of the fifth powers of the points
 +-2.
-
-depth_first.py runs it, over one layer or several. winograd_gradients.py has the gradients, and
-winograd_few.py the like for maps of few channels.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""The gradients of winograd.py's convolution: its steps in reverse order.
+"""The gradients of tiles.py's convolution: its steps in reverse order.
 
     D = A dz A^T
     dU[e] = sum over tiles V[e]^T D[e]        dw = G^T dU G
@@ -12,7 +12,10 @@ import numpy as np
 
 from rotinv.kernels.cpu.direct import masked_part
 from rotinv.kernels.cpu.jit import inline
-from rotinv.kernels.cpu.layer_table import (
+from rotinv.kernels.cpu.vector.linear_map import make_linear_map
+from rotinv.kernels.cpu.vector.simd import LANES, load, load_part, splat, store, store_part, where_byte
+from rotinv.kernels.cpu.vector.tile import PANEL, ROWS, SHORT, tile_4, tile_short, tile_tall
+from rotinv.kernels.cpu.winograd.layer_table import (
     INDEX_AT,
     P_Z,
     PAD,
@@ -29,10 +32,7 @@ from rotinv.kernels.cpu.layer_table import (
     bytes_at,
     floats_at,
 )
-from rotinv.kernels.cpu.vector.linear_map import make_linear_map
-from rotinv.kernels.cpu.vector.simd import LANES, load, load_part, splat, store, store_part, where_byte
-from rotinv.kernels.cpu.vector.tile import PANEL, ROWS, SHORT, tile_4, tile_short, tile_tall
-from rotinv.kernels.cpu.winograd import (
+from rotinv.kernels.cpu.winograd.tiles import (
     B_T,
     GROUP,
     PLANES,

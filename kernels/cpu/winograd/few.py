@@ -1,6 +1,6 @@
 """4x4 convolution of maps of few channels, as stamps are: Winograd's F(5x5, 4x4), a sixth of the products.
 
-It is winograd.py's method at the same eight points: five outputs of a filter with four taps depend on eight
+It is tiles.py's method at the same eight points: five outputs of a filter with four taps depend on eight
 inputs as well. A tile's 64 products of each pair of channels then give 25 outputs instead of 36; direct sums
 would take 400.
 
@@ -28,7 +28,7 @@ from rotinv.kernels.cpu.vector.simd import (
     store_part,
 )
 from rotinv.kernels.cpu.vector.tile import PANEL
-from rotinv.kernels.cpu.winograd import B_T, PLANES, POINTS, SCALES, load8, map_b, store8
+from rotinv.kernels.cpu.winograd.tiles import B_T, PLANES, POINTS, SCALES, load8, map_b, store8
 
 STEP, TAPS = 5, 4  # outputs of a tile in each direction, taps of the filter
 MOST = 4  # channels: no more than the narrowest vector has lanes

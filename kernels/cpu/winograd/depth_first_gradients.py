@@ -11,10 +11,16 @@ slots: the number of threads changes no bit.
 import numpy as np
 from numba import prange
 
-from rotinv.kernels.cpu import memory, winograd
+from rotinv.kernels.cpu import memory
 from rotinv.kernels.cpu.direct import SLOTS, add_slots
 from rotinv.kernels.cpu.jit import inline, kernel
-from rotinv.kernels.cpu.layer_table import (
+from rotinv.kernels.cpu.memory import scratch
+from rotinv.kernels.cpu.vector.simd import LANES, load, splat, store
+from rotinv.kernels.cpu.vector.tile import PANEL
+from rotinv.kernels.cpu.winograd import tiles
+from rotinv.kernels.cpu.winograd.few import MOST, copy_turned, padded_numbers, padded_width
+from rotinv.kernels.cpu.winograd.few_gradients import d_numbers, gradient_few, v_numbers, weight_gradient_few
+from rotinv.kernels.cpu.winograd.layer_table import (
     B0,
     FEW,
     INDEX_AT,
@@ -33,13 +39,8 @@ from rotinv.kernels.cpu.layer_table import (
     table_of,
     whole,
 )
-from rotinv.kernels.cpu.memory import scratch
-from rotinv.kernels.cpu.vector.simd import LANES, load, splat, store
-from rotinv.kernels.cpu.vector.tile import PANEL
-from rotinv.kernels.cpu.winograd import GROUP, PLANES, plane
-from rotinv.kernels.cpu.winograd_few import MOST, copy_turned, padded_numbers, padded_width
-from rotinv.kernels.cpu.winograd_few_gradients import d_numbers, gradient_few, v_numbers, weight_gradient_few
-from rotinv.kernels.cpu.winograd_gradients import gradient_tiles, weight_gradient
+from rotinv.kernels.cpu.winograd.tile_gradients import gradient_tiles, weight_gradient
+from rotinv.kernels.cpu.winograd.tiles import GROUP, PLANES, plane
 
 FEWEST = 3  # images taken together: their tiles of 12x12 maps fill a group
 
@@ -77,7 +78,7 @@ def _transposed_weights(table, convolutions, wanted):
     for row, one, given in zip(table, convolutions, gives, strict=True):
         if given:
             turned = np.ascontiguousarray(one.w.transpose(0, 1, 3, 2))
-            winograd.transform_weights(turned.reshape(-1), row[O], row[C], u[row[U0] :])
+            tiles.transform_weights(turned.reshape(-1), row[O], row[C], u[row[U0] :])
     return u
 
 
@@ -110,7 +111,6 @@ def _backward(n, table, slopes, dy, u, parts_w, parts_b, dx):
     for slot in prange(SLOTS):
         v, d, half, du = scratch(v_size), scratch(d_size), scratch(64 * LANES), scratch(du_size)
         here, there, padded = scratch(together * map_size), scratch(together * map_size), scratch(padded_size)
-        d[:] = 0  # beyond the channels it has no numbers
         padded[:] = 0
         if table[0, FEW]:
             du[: _du_numbers(table[0])] = 0

@@ -10,12 +10,12 @@ import numpy as np
 from numba import carray, types
 from numba.extending import intrinsic
 
-from rotinv.kernels.cpu import winograd
 from rotinv.kernels.cpu.jit import inline
 from rotinv.kernels.cpu.memory import ask_for
 from rotinv.kernels.cpu.vector.tile import PANEL
+from rotinv.kernels.cpu.winograd import tiles
 
-# Columns: whether it is a convolution of few channels (winograd_few.py), its numbers, where its weights in
+# Columns: whether it is a convolution of few channels (few.py), its numbers, where its weights in
 # Winograd's form, its bias and its weights begin in arrays of all layers, and the addresses of x, y, winners.
 FEW, PAD, POOL, H, W, C_X, C, O, P_Z, Q_Z, U0, B0, W0, X_AT, Y_AT, INDEX_AT = range(16)
 
@@ -40,7 +40,7 @@ def table_of(convolutions, h, w, c_x):
     for row, one in zip(table, convolutions, strict=True):
         size, _, c, o = one.w.shape
         p, q = h + 2 * one.pad - size + 1, w + 2 * one.pad - size + 1
-        row[:W0] = not winograd.suits(one.w.shape), one.pad, one.pool, h, w, c_x, c, o, p, q, 0, b0
+        row[:W0] = not tiles.suits(one.w.shape), one.pad, one.pool, h, w, c_x, c, o, p, q, 0, b0
         row[W0] = w0
         b0, w0 = b0 + whole(o), w0 + one.w.size
         h, w, c_x = p // one.pool, q // one.pool, o

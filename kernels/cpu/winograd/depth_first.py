@@ -4,16 +4,27 @@ So each reads the maps of the one before from a core's second-level cache. In sc
 and never written to memory; in training they are kept. A single convolution is a row of one; its bits are the
 same, for no pixel depends on the images or tiles that it is computed with.
 
-The first convolution may be one of few channels (winograd_few.py), and then the images may be stamps that are
-padded and turned as they are read; all others are winograd.py's. depth_first_gradients.py goes the way back.
+The first convolution may be one of few channels (few.py), and then the images may be stamps that are
+padded and turned as they are read; all others are tiles.py's. depth_first_gradients.py goes the way back.
 """
 
 import numpy as np
 from numba import prange
 
-from rotinv.kernels.cpu import memory, pool2d, winograd, winograd_few
+from rotinv.kernels.cpu import memory, pool2d
 from rotinv.kernels.cpu.jit import kernel
-from rotinv.kernels.cpu.layer_table import (
+from rotinv.kernels.cpu.memory import scratch
+from rotinv.kernels.cpu.vector.simd import LANES, splat
+from rotinv.kernels.cpu.vector.tile import PANEL
+from rotinv.kernels.cpu.winograd import few, tiles
+from rotinv.kernels.cpu.winograd.few import (
+    convolve_few,
+    copy_turned,
+    padded_numbers,
+    padded_width,
+    row_numbers,
+)
+from rotinv.kernels.cpu.winograd.layer_table import (
     B0,
     C_X,
     FEW,
@@ -35,35 +46,25 @@ from rotinv.kernels.cpu.layer_table import (
     table_of,
     whole,
 )
-from rotinv.kernels.cpu.memory import scratch
-from rotinv.kernels.cpu.vector.simd import LANES, splat
-from rotinv.kernels.cpu.vector.tile import PANEL
-from rotinv.kernels.cpu.winograd import GROUP, PLANES, convolve_tiles, plane
-from rotinv.kernels.cpu.winograd_few import (
-    convolve_few,
-    copy_turned,
-    padded_numbers,
-    padded_width,
-    row_numbers,
-)
+from rotinv.kernels.cpu.winograd.tiles import GROUP, PLANES, convolve_tiles, plane
 
 
 def suits(shape):
     """Whether a convolution with weights of a shape can be taken here."""
-    return winograd.suits(shape) or winograd_few.suits(shape)
+    return tiles.suits(shape) or few.suits(shape)
 
 
 def suit_in_a_row(shapes, pools):
     """Whether convolutions with weights of these shapes can be taken depth first, one after another."""
     first, *others = shapes
-    starts = winograd.suits(first) or (winograd_few.suits(first) and pools[0] == 1)
-    return starts and all(winograd.suits(shape) for shape in others)
+    starts = tiles.suits(first) or (few.suits(first) and pools[0] == 1)
+    return starts and all(tiles.suits(shape) for shape in others)
 
 
 def convolve_stamps(x, border, convolutions):
     """Maps (4n, p, q, o): stamps x with a border of zeros, turned, and convolved.
 
-    The first convolution must be one of few channels without pooling, and the others winograd.py's.
+    The first convolution must be one of few channels without pooling, and the others tiles.py's.
     """
     return _convolved(x, convolutions, border=border, turns=4)[-1][0]
 
@@ -79,7 +80,7 @@ def convolve(x, w, b, pad, slope, pool, beside=None, times=None):
     `beside`, shaped as x, has further channels; their weights follow those of x's channels in w. Without
     pooling, y may be multiplied by an array `times`.
     """
-    if pool == 2 and winograd_few.suits(w.shape):
+    if pool == 2 and few.suits(w.shape):
         return pool2d.max_forward(convolve(x, w, b, pad, slope, 1)[0], 2)
     return _convolved(x, [Convolution(w, b, pad, slope, pool)], beside, times, keep=True)[0]
 
@@ -104,11 +105,11 @@ def _convolved(x, convolutions, beside=None, times=None, border=0, turns=1, keep
 
 def _weights(table, convolutions):
     """All U and all biases, one after another; U0 of the table is set."""
-    sizes = [PLANES * (winograd_few.MOST if row[FEW] else row[C]) * whole(row[O]) for row in table]
+    sizes = [PLANES * (few.MOST if row[FEW] else row[C]) * whole(row[O]) for row in table]
     table[:, U0] = np.cumsum([0, *sizes[:-1]])
     u, bias = np.empty(sum(sizes), np.float32), np.zeros(table[-1, B0] + whole(table[-1, O]), np.float32)
     for row, one in zip(table, convolutions, strict=True):
-        transform = winograd_few.transform_weights if row[FEW] else winograd.transform_weights
+        transform = few.transform_weights if row[FEW] else tiles.transform_weights
         transform(np.ascontiguousarray(one.w).reshape(-1), *one.w.shape[2:], u[row[U0] :])
         bias[row[B0] : row[B0] + row[O]] = one.b
     return u, bias
@@ -119,9 +120,9 @@ def _convolve(beside, n, h, w, border, turns, table, slopes, u, bias, times):
     layers, images = len(table), turns * n
     alone = layers == 1 and not table[0, FEW]
     # So many images, or of a convolution alone tiles, that they fill a group.
-    tiles = (table[-1, P_Z] + 5) // 6 * ((table[-1, Q_Z] + 5) // 6)
-    together = max(1, GROUP // tiles)
-    pieces = (images * tiles + GROUP - 1) // GROUP if alone else (images + together - 1) // together
+    each = (table[-1, P_Z] + 5) // 6 * ((table[-1, Q_Z] + 5) // 6)
+    together = max(1, GROUP // each)
+    pieces = (images * each + GROUP - 1) // GROUP if alone else (images + together - 1) // together
     v_size, o, map_size, padded_size = 0, 0, 0, 0
     for layer in range(layers):
         o = max(o, (table[layer, O] + PANEL - 1) // PANEL * PANEL)
