@@ -4,6 +4,7 @@ import csv
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import tarfile
@@ -86,6 +87,8 @@ def built(tmp_path_factory):
         )
     folder = tmp_path_factory.mktemp("build")
     shutil.copytree(ROOT, folder / "tree", ignore=junk)
+    for path in (folder / "tree", *(folder / "tree").rglob("*")):
+        path.chmod(path.stat().st_mode | stat.S_IWUSR)  # the installation may be read-only
     (folder / "tree" / "rotinv" / "left.pyc").write_bytes(b"")
     return folder, "".join(build(folder / "tree", folder, what) for what in ("sdist", "wheel"))
 
