@@ -72,7 +72,7 @@ class Disk:
         return filler
 
     def read_only(self, yes):
-        assert self._launcher.shell("mount", "-o", f"remount,{'ro' if yes else 'rw'}", self.path) == 0
+        assert self._launcher.shell("mount", "-o", f"remount,bind,{'ro' if yes else 'rw'}", self.path) == 0
 
 
 def disk_of(programs, tmp_path_factory, request):
