@@ -7,9 +7,10 @@ import numpy as np
 from numba import prange
 
 from rotinv.kernels.cpu import double_sums
-from rotinv.kernels.cpu.direct import activate, panels, panels_transposed
+from rotinv.kernels.cpu.direct import activate
 from rotinv.kernels.cpu.elementwise import is_negative_anywhere, product, split_signs
 from rotinv.kernels.cpu.jit import kernel
+from rotinv.kernels.cpu.panels import panels, panels_transposed, whole
 from rotinv.kernels.cpu.vector.simd import LANES, load, load_part, splat, store, store_part
 from rotinv.kernels.cpu.vector.tile import PANEL, ROWS, tile_1, tile_tall
 
@@ -56,7 +57,7 @@ def redistribute(x, w, c_pos, c_neg):
 def _product(x, weights, o, b, slope):
     """act(b + x w), with w as `panels` of o outputs."""
     n, c = x.shape
-    bias = np.zeros(-(-o // PANEL) * PANEL, np.float32)
+    bias = np.zeros(whole(o), np.float32)
     bias[:o] = b
     y = np.empty((n, o), np.float32)
     _forward(x.reshape(-1), n, c, weights, bias, np.float32(slope), y.reshape(-1), o)

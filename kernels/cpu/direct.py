@@ -10,6 +10,8 @@ from numba import prange
 
 from rotinv.kernels.cpu import memory
 from rotinv.kernels.cpu.jit import inline, kernel
+from rotinv.kernels.cpu.panels import panels, panels_transposed, whole
+from rotinv.kernels.cpu.slots import SLOTS, add_slots
 from rotinv.kernels.cpu.vector.simd import (
     LANES,
     load,
@@ -22,29 +24,8 @@ from rotinv.kernels.cpu.vector.simd import (
     where_wins,
 )
 from rotinv.kernels.cpu.vector.tile import PANEL, ROWS, SHORT, tile_1, tile_4, tile_short, tile_tall
-from rotinv.kernels.cpu.vector.transposed import transpose_block
 
 BAND = 6  # rows of pixels summed before they are added to dw: few enough to stay in cache
-PIECE = 1024  # weights that a thread sums over the slots at a time
-SLOTS = 8  # partial sums of dw: a fixed number, so that no bit depends on the number of threads
-
-
-def panels(w):
-    """The weights (…, o), cut into panels of PANEL output channels: a flat array (panels, …, PANEL), zeros
-    beyond o."""
-    o = w.shape[-1]
-    k = w.size // o
-    packed = np.empty(-(-o // PANEL) * k * PANEL, np.float32)
-    _pack(np.ascontiguousarray(w).reshape(-1), k, o, packed)
-    return packed
-
-
-def panels_transposed(w):
-    """The panels of the transpose of a matrix (o, k)."""
-    o, k = w.shape
-    packed = np.empty(-(-o // PANEL) * k * PANEL, np.float32)
-    _pack_transposed(np.ascontiguousarray(w).reshape(-1), k, o, packed)
-    return packed
 
 
 def convolve(x, w, b, pad, slope, pool, shape):
@@ -56,7 +37,7 @@ def convolve(x, w, b, pad, slope, pool, shape):
     o = w.shape[3]
     y = memory.empty((n, p, q, o))
     index = np.empty((n, p, q, o) if pool == 2 else 0, np.uint8)
-    bias = np.zeros(-(-o // PANEL) * PANEL, np.float32)
+    bias = np.zeros(whole(o), np.float32)
     bias[:o] = b
     _convolve(x.reshape(-1), *x.shape, panels(w), *w.shape[:2], bias, pad, np.float32(slope), pool,
               y.reshape(-1), index.reshape(-1), shape[1], shape[2], o)  # fmt: skip
@@ -83,49 +64,13 @@ def scatter(dz, w, pad, shape, beside=None):
 def backward_params(x, y, dy, pad, slope, dw, db):
     """dw and db as of Conv2dKernels.backward, without pooling."""
     si, sj, c, o = dw.shape
-    rows, o_pad = -(-sj * c // 4) * 4, -(-o // PANEL) * PANEL
+    rows, o_pad = -(-sj * c // 4) * 4, whole(o)
     parts_w = np.zeros(SLOTS * si * rows * o_pad, np.float32)
     parts_b = np.zeros(SLOTS * o_pad, np.float32)
     _params(x.reshape(-1), *x.shape, y.reshape(-1), dy.reshape(-1), *dy.shape[1:], np.float32(slope),
             si, sj, pad, rows, parts_w, parts_b)  # fmt: skip
     add_slots(parts_w.reshape(SLOTS, si, rows, o_pad)[:, :, : sj * c, :o], dw.reshape(si, sj * c, o))
     add_slots(parts_b.reshape(SLOTS, o_pad)[:, :o], db)
-
-
-def add_slots(parts, total):
-    """total = the sum of the slots, always in the same order."""
-    _add_slots(np.ascontiguousarray(parts).reshape(-1), total.reshape(-1))
-
-
-@kernel
-def _pack(w, k, o, packed):
-    for panel in prange((o + PANEL - 1) // PANEL):
-        first = panel * PANEL
-        for i in range(k):
-            for v in range(0, PANEL, LANES):
-                part = load_part(w, i * o + first + v, o - first - v)
-                store(packed, (panel * k + i) * PANEL + v, part)
-
-
-@kernel
-def _pack_transposed(w, k, o, packed):
-    for panel in prange((o + PANEL - 1) // PANEL):
-        first = panel * PANEL
-        for i in range(0, k, LANES):
-            for v in range(0, PANEL, LANES):
-                transpose_block(w, (first + v) * k + i, k, o - first - v, k - i,
-                                packed, (panel * k + i) * PANEL + v, PANEL, k - i, LANES)  # fmt: skip
-
-
-@kernel
-def _add_slots(parts, total):
-    size = total.size
-    for chunk in prange((size + PIECE - 1) // PIECE):
-        for i in range(chunk * PIECE, min(size, (chunk + 1) * PIECE), LANES):
-            value = load_part(parts, i, size - i)
-            for slot in range(1, SLOTS):
-                value = value + load_part(parts, slot * size + i, size - i)
-            store_part(total, i, value, size - i)
 
 
 @inline

@@ -14,6 +14,7 @@ from numba import prange
 from rotinv.kernels.cpu import memory, pool2d
 from rotinv.kernels.cpu.jit import kernel
 from rotinv.kernels.cpu.memory import scratch
+from rotinv.kernels.cpu.panels import whole
 from rotinv.kernels.cpu.vector.simd import LANES, splat
 from rotinv.kernels.cpu.vector.tile import PANEL
 from rotinv.kernels.cpu.winograd import few, tiles
@@ -44,7 +45,6 @@ from rotinv.kernels.cpu.winograd.layer_table import (
     bytes_at,
     floats_at,
     table_of,
-    whole,
 )
 from rotinv.kernels.cpu.winograd.tiles import GROUP, PLANES, convolve_tiles, plane
 

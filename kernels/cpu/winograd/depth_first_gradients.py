@@ -12,9 +12,10 @@ import numpy as np
 from numba import prange
 
 from rotinv.kernels.cpu import memory
-from rotinv.kernels.cpu.direct import SLOTS, add_slots
 from rotinv.kernels.cpu.jit import inline, kernel
 from rotinv.kernels.cpu.memory import scratch
+from rotinv.kernels.cpu.panels import whole
+from rotinv.kernels.cpu.slots import SLOTS, add_slots
 from rotinv.kernels.cpu.vector.simd import LANES, load, splat, store
 from rotinv.kernels.cpu.vector.tile import PANEL
 from rotinv.kernels.cpu.winograd import tiles
@@ -37,7 +38,6 @@ from rotinv.kernels.cpu.winograd.layer_table import (
     W,
     floats_at,
     table_of,
-    whole,
 )
 from rotinv.kernels.cpu.winograd.tile_gradients import gradient_tiles, weight_gradient
 from rotinv.kernels.cpu.winograd.tiles import GROUP, PLANES, plane

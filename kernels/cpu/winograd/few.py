@@ -15,6 +15,7 @@ import numpy as np
 from rotinv.kernels.cpu.cyclic import turned_from
 from rotinv.kernels.cpu.direct import activate, copy_padded
 from rotinv.kernels.cpu.jit import inline
+from rotinv.kernels.cpu.panels import whole
 from rotinv.kernels.cpu.vector.linear_map import make_linear_map
 from rotinv.kernels.cpu.vector.simd import (
     LANES,
@@ -27,7 +28,6 @@ from rotinv.kernels.cpu.vector.simd import (
     store_low,
     store_part,
 )
-from rotinv.kernels.cpu.vector.tile import PANEL
 from rotinv.kernels.cpu.winograd.tiles import B_T, PLANES, POINTS, SCALES, load8, map_b, store8
 
 STEP, TAPS = 5, 4  # outputs of a tile in each direction, taps of the filter
@@ -49,7 +49,7 @@ def suits(shape):
 
 def transform_weights(w, c, o, u):
     """U = G w G^T, as u[block of LANES outputs][j][channel of MOST][i][LANES]; zeros beyond c and o."""
-    o_pad = -(-o // PANEL) * PANEL
+    o_pad = whole(o)
     planes = np.zeros((8, 8, MOST, o_pad))
     half = np.einsum("xi,ijco->xjco", G, np.float64(w.reshape(TAPS, TAPS, c, o)))
     planes[:, :, :c, :o] = np.einsum("yj,xjco->xyco", G, half)

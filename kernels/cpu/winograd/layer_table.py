@@ -12,7 +12,7 @@ from numba.extending import intrinsic
 
 from rotinv.kernels.cpu.jit import inline
 from rotinv.kernels.cpu.memory import ask_for
-from rotinv.kernels.cpu.vector.tile import PANEL
+from rotinv.kernels.cpu.panels import whole
 from rotinv.kernels.cpu.winograd import tiles
 
 # Columns: whether it is a convolution of few channels (few.py), its numbers, where its weights in
@@ -40,16 +40,10 @@ def table_of(convolutions, h, w, c_x):
     for row, one in zip(table, convolutions, strict=True):
         size, _, c, o = one.w.shape
         p, q = h + 2 * one.pad - size + 1, w + 2 * one.pad - size + 1
-        row[:W0] = not tiles.suits(one.w.shape), one.pad, one.pool, h, w, c_x, c, o, p, q, 0, b0
-        row[W0] = w0
+        row[:X_AT] = not tiles.suits(one.w.shape), one.pad, one.pool, h, w, c_x, c, o, p, q, 0, b0, w0
         b0, w0 = b0 + whole(o), w0 + one.w.size
         h, w, c_x = p // one.pool, q // one.pool, o
     return table, np.array([one.slope for one in convolutions], np.float32)
-
-
-def whole(o):
-    """Channels in whole panels."""
-    return -(-o // PANEL) * PANEL
 
 
 def _pointer_to(element):

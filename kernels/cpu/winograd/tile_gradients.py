@@ -125,7 +125,8 @@ def gradient_tiles(table, layer, dy, dy_first, first, count, leak, u, du, du0, a
 
     The sum of V[e]^T D[e], du[e][panel][c][PANEL], is written from du0 on, or added to what is there if
     `add`; db is added to parts_b from b0 on. Their dx is added to dx if it is wanted. The images' dy begin
-    with number dy_first of `dy`. Meanwhile the maps of the layer `ahead` are prefetched.
+    with number dy_first of `dy`. Meanwhile the maps are prefetched that the layer `ahead` reads of its
+    ahead_count images from ahead_first on. v, d and half are scratch.
     """
     row = table[layer]
     h, w, c, o, p_z, q_z, pad, pool = row[H], row[W], row[C], row[O], row[P_Z], row[Q_Z], row[PAD], row[POOL]
