@@ -1,14 +1,16 @@
 """The audit program: its table, its JSON, its picture, and what it refuses."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 from programs import assert_refused, call, run, toy_arrays
 
-from rotinv.lrp import attribution
+from rotinv.lrp import attribution, composites, targets
 from rotinv.lrp.ledger import LINES
 from rotinv.lrp.ledger_report import audits
+from rotinv.lrp.relevance import descend
 from rotinv.lrp.rules import AlphaBeta
 from rotinv.lrp.trust import trust
 from rotinv.nn.devices import get_kernels
@@ -185,6 +187,34 @@ def test_what_is_doubtful(received):
     (inexact,) = doubts(1.0, 0.0, 2e-4)
     assert "rounding changes the map by 0.0002" in inexact
     assert len(doubts(np.nan)) == 1
+
+
+@pytest.mark.parametrize("target", ["logit", "one", "probability", "difference"])
+@pytest.mark.parametrize("rule", ["alpha2beta1", "zplus", "epsilon", "gamma", "flat"])
+def test_a_negative_logit_turns_signs_and_is_told(mini, rule, target):
+    """A doubt is told if and only if what raises an explained logit, or lowers the runner-up's, gets less
+    than nothing from the last layer."""
+    model, k = load_model(mini), get_kernels("reference")
+    split = open_stamps_for(model, mini / "stamps.npz")
+    pixels = stamps_as_read(model, split, np.arange(12)).astype(np.float64)
+    model = dataclasses.replace(model, params=model.params.copy())
+    model.network.views(model.params)[-1]["b"][:] = (-3, -1)
+    logits = model.network.forward(k, model.params, pixels)
+    told = []
+    for i, z in enumerate(logits):
+        asked = int(z.argmin()) if target == "logit" else target
+        (found,) = audits(k, model, pixels[i : i + 1], attribution.Question(rule=rule, target=asked))
+        seed = targets.relevance(k, z[None], asked)
+        step = next(descend(k, model.network, model.params, pixels[i : i + 1], composites.named(rule), seed))
+        toward = np.sign(targets.gradient(k, z[None], "predicted" if target == "probability" else asked)[0])
+        helps = [
+            step.layer.share(k, step.p, step.saved, seed, step.rule).c_pos[0, j] * toward[j] for j in (0, 1)
+        ]
+        expected = rule != "flat" and min(helps) < 0
+        doubts = [one for one in found.trust.doubts if "opposite signs" in one]
+        assert len(doubts) == expected, (z, helps)
+        told += doubts
+    assert told or target != "logit" or rule not in ("alpha2beta1", "zplus")
 
 
 def test_of_nothing_there_is_no_share():

@@ -52,6 +52,9 @@ REFUSED = {
     "gamma; epsilon": "for which layer, as in 'dense 3=epsilon'",
     "dense 1=gamma; dense 1=flat": "'dense 1' twice",
     "dense 1=": "rule ''",
+    "=flat": "'=flat' names no layer; write 'dense 3=flat'",
+    "gamma; =flat": "'=flat' names no layer",
+    "zbox:high=inf": "both from -1e+09 to 1e+09",
 }
 
 
@@ -59,6 +62,25 @@ REFUSED = {
 def test_what_is_refused(text):
     with pytest.raises(UserError, match=re.escape(REFUSED[text])):
         composites.named(text)
+
+
+@pytest.mark.parametrize(
+    "text, name, numbers",
+    [
+        ("zbox:low=.2,high=.5", "convolution", "from 0.2 to 0.5; these are from 0 to"),
+        ("gamma; convolution=zbox:high=.5", "convolution", "from 0 to 0.5"),
+        ("dense 2=zbox:high=.01", "dense 2", "from 0 to 0.01"),
+    ],
+)
+def test_inputs_beyond_the_bounds_of_zbox_are_refused(k, text, name, numbers):
+    """Of the stamps and of inner layers alike: its products would not all be positive there."""
+    network = build("cap-mini", size=13, channels=1)
+    params, x = network.initial("he", 0), np.random.default_rng(0).random((2, 13, 13, 1))
+    own = k.asarray(params), k.asarray(x)
+    with pytest.raises(UserError, match=f"{name}: rule zbox is for inputs {re.escape(numbers)}"):
+        relevance(k, network, *own, composites.named(text))
+    inner = relevance(k, network, *own, composites.named("dense 2=zbox:high=1000")).relevance[0]
+    assert np.isfinite(k.to_host(inner)).all()
 
 
 def test_each_layer_goes_by_its_own_rule(reference):

@@ -9,7 +9,7 @@ from worked import NUMBER, K, blocks, check_working, of_ledger, of_network, run_
 
 from rotinv.lrp import composites
 from rotinv.lrp.ledger import ledger
-from rotinv.lrp.relevance import relevance
+from rotinv.lrp.relevance import descend, relevance
 from rotinv.lrp.rules import AlphaBeta, Epsilon, Flat, Gamma, WSquare, ZBox
 from rotinv.nn.cyclic import CyclicMean
 from rotinv.nn.linear import Dense
@@ -66,6 +66,17 @@ def targets_values():
         found = {"R": top.sum(), "R_1": r_1, "R_2": r_2, "R_y0": top[0], "R_y1": top[1]}
         return {**found, "bias": bias, "received": entry.received[0]}
 
+    below = names["below"]
+    negative = {"c": network.views(below)[0]["b"][1], "alpha": 2, "beta": 1}
+    for text, called in (("zero", "zero"), ("alpha2beta1", "apart")):
+        rule = composites.as_fractions(composites.named(text))
+        (step,) = descend(K, network, below, a, rule, K.asarray([[0, -2]]))
+        z_pos, z_neg = step.saved.z_pos[0, 1], step.saved.z_neg[0, 1]
+        products = {f"s_{i + 1}": a[0, i] * p["w"][i, 1] for i in (0, 1)}
+        negative |= {**products, "y": z_pos + z_neg, "R": step.received[0, 1]}
+        negative |= {f"{called}_{i + 1}": step.passed[0, i] for i in (0, 1)}
+        if called == "apart":
+            negative |= {"s⁺": z_pos, "s⁻": z_neg}
     units = K.asarray([[0], [0], [3], [1]])
     mean, saved = CyclicMean().forward(K, {}, units, None)
     means = {f"a_{i + 1}": units[i, 0] for i in range(4)} | {"m": mean[0, 0]}
@@ -77,6 +88,7 @@ def targets_values():
     return {
         "logits": given,
         **{target: of(target) for target in ("predicted", "one", "difference")},
+        "negative": negative,
         "proportional": shares["zero"],
         "equal": shares["flat"],
     }

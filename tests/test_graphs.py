@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import rotinv
 from rotinv.lrp import composites, ledger
 from rotinv.lrp.ledger import LINES
 from rotinv.nn.devices import get_kernels
@@ -14,8 +15,8 @@ from rotinv.system.errors import UserError
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402  (not where onnx is not there)
 
-from rotinv.graphs.building import build_graph, input_shape  # noqa: E402
-from rotinv.graphs.reading import read_onnx  # noqa: E402
+from rotinv.graphs.building import build_graph  # noqa: E402
+from rotinv.graphs.reading import input_shape, read_onnx  # noqa: E402
 
 HERE = Path(__file__).resolve().parent / "networks"
 NETWORKS = ["plain", "lenet", "resnet", "cap", "deephits"]
@@ -513,3 +514,115 @@ def test_without_onnx_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
     with pytest.raises(UserError, match=r"cap.onnx: needs onnx.*pip install 'rotinv\[onnx\]'"):
         read_onnx(HERE / "cap.onnx")
+
+
+# ---- Channels last, and outputs of other shapes ----
+
+
+def with_channels_last(tmp_path, rng, turn, channels):
+    """A convolution of images (n, 6, 5, channels), divided by 4 and turned; and of images as they are."""
+    w, last = rng.normal(size=(2, channels, 3, 3)), rng.normal(size=(24, 3))
+    weights = {"w": w, "b": rng.normal(size=2), "last": last, "by": np.array(4.0)}
+    tail = [
+        helper.make_node("Conv", ["t", "w", "b"], ["c"], name="conv"),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("Flatten", ["r"], ["f"]),
+        helper.make_node("MatMul", ["f", "last"], ["y"]),
+    ]
+    weights["to"] = np.array([-1, channels, 6, 5])
+    how = {"perm": [0, 3, 1, 2]} if turn == "Transpose" else {}
+    names = ["d"] if turn == "Transpose" else ["d", "to"]
+    head = [helper.make_node("Div", ["x", "by"], ["d"]), helper.make_node(turn, names, ["t"], **how)]
+    model = model_of([*head, *tail], (6, 5, channels), weights=weights)
+    plain = model_of([helper.make_node("Div", ["x", "by"], ["t"]), *tail], (channels, 6, 5), weights=weights)
+    paths = tmp_path / "last.onnx", tmp_path / "first.onnx"
+    for path, made in zip(paths, (model, plain), strict=True):
+        path.write_bytes(made.SerializeToString())
+    return paths
+
+
+@pytest.mark.parametrize("turn, channels", [("Transpose", 3), ("Transpose", 1), ("Reshape", 1)])
+def test_a_network_that_reads_channels_last(tmp_path, rng, turn, channels):
+    """As Keras exports it: its rows are rows and its channels channels, in either order of the stamps."""
+    last, first = map(rotinv.load_onnx, with_channels_last(tmp_path, rng, turn, channels))
+    x = rng.random((2, 6, 5, channels))
+    for stamps in (x, x.transpose(0, 3, 1, 2)):
+        np.testing.assert_array_equal(last.logits(stamps), first.logits(stamps))
+        found, expected = (net.explain(stamps, rule="epsilon") for net in (last, first))
+        assert found.average.shape == x.shape
+        np.testing.assert_array_equal(found.average, expected.average)
+    with pytest.raises(UserError, match=rf"wanted is \(N, {channels}, 6, 5\) or \(N, 6, 5, {channels}\)"):
+        last.logits(x[:, :, :4])
+
+
+def test_a_turn_that_is_not_of_channels_last(tmp_path, rng):
+    """Axes that are turned otherwise, and images that are read without a turn as well, stay as they are."""
+    weights = {"w": rng.normal(size=(120, 3))}
+    flat = [helper.make_node("Flatten", ["t"], ["f"]), helper.make_node("MatMul", ["f", "w"], ["y"])]
+    for head in (
+        [helper.make_node("Transpose", ["x"], ["t"], perm=[0, 2, 3, 1])],
+        [
+            helper.make_node("Transpose", ["x"], ["a"], perm=[0, 3, 1, 2]),
+            helper.make_node("Reshape", ["a", "shape"], ["b"]),
+            helper.make_node("Add", ["b", "x"], ["s"]),
+            helper.make_node("Flatten", ["s"], ["t"]),
+        ],
+    ):
+        nodes = {**weights, "shape": np.array([-1, 4, 6, 5])}
+        net = rotinv.load_onnx(saved(tmp_path, [*head, *flat], (4, 6, 5), weights=nodes))
+        assert net.explain(rng.random((1, 4, 6, 5)), rule="zero").average.shape == (1, 6, 5, 4)
+
+
+@pytest.mark.parametrize("link", ["", "Sigmoid", "Softmax"])
+@pytest.mark.parametrize("tail, classes", [("Squeeze", 1), ("maps", 3), ("Flatten", 3)])
+def test_outputs_of_other_shapes(tmp_path, rng, link, tail, classes):
+    """One logit as (n,), as x.squeeze(1) gives it, and maps of one pixel, (n, classes, 1, 1)."""
+    w = rng.normal(size=(classes, 2, 4, 4))
+    nodes = [helper.make_node("Conv", ["x", "w"], ["z"])]
+    if link:
+        nodes.append(helper.make_node(link, ["z"], ["p"], **({"axis": 1} if link == "Softmax" else {})))
+    given = "p" if link else "z"
+    if tail == "Squeeze":
+        nodes.append(helper.make_node("Squeeze", [given, "axes"], ["y"]))
+    else:
+        nodes.append(helper.make_node("Identity" if tail == "maps" else "Flatten", [given], ["y"]))
+    path = saved(tmp_path, nodes, (2, 4, 4), weights={"w": w, "axes": np.array([1, 2, 3])})
+    net = rotinv.load_onnx(path)
+    x = rng.random((3, 2, 4, 4))
+    expected = np.einsum("nchw,ochw->no", x, w)
+    np.testing.assert_allclose(net.logits(x), expected, rtol=1e-12)
+    maps = net.explain(x, rule="zero").average
+    np.testing.assert_allclose(maps.sum(axis=(1, 2, 3)), expected.max(axis=1), rtol=1e-12)
+
+
+def test_a_softmax_over_stamps_is_refused(tmp_path, rng):
+    """Its probabilities would not be those that are told."""
+    nodes = [
+        helper.make_node("Flatten", ["x"], ["f"]),
+        helper.make_node("MatMul", ["f", "w"], ["z"]),
+        helper.make_node("Softmax", ["z"], ["y"], axis=0, name="soft"),
+    ]
+    path = saved(tmp_path, nodes, (1, 4, 4), weights={"w": rng.normal(size=(16, 3))})
+    with pytest.raises(UserError, match=r"soft \(Softmax\): is over axis 0, not over the classes"):
+        rotinv.load_onnx(path)
+
+
+def test_an_output_of_maps_is_refused(tmp_path, rng):
+    path = saved(tmp_path, [helper.make_node("Conv", ["x", "w"], ["y"])], (2, 4, 4),
+                 weights={"w": rng.normal(size=(3, 2, 2, 2))})  # fmt: skip
+    with pytest.raises(UserError, match=r"output has the shape \(1, 3, 3, 3\); wanted is \(n, classes\)"):
+        rotinv.load_onnx(path)
+
+
+def test_two_sigmoids_predict_the_larger(tmp_path, rng):
+    """Two labels that may both hold: what is predicted, told and explained is the more probable one."""
+    w = np.array([[3.0, 1.0], [0.0, 0.0]])
+    nodes = [
+        helper.make_node("Flatten", ["x"], ["f"]),
+        helper.make_node("MatMul", ["f", "w"], ["z"]),
+        helper.make_node("Sigmoid", ["z"], ["y"]),
+    ]
+    net = rotinv.load_onnx(saved(tmp_path, nodes, (1, 1, 2), classes=2, weights={"w": w}))
+    found = net.audit(np.ones((1, 1, 1, 2)), rule="zero")
+    assert found.predicted == 0 and found.entries[0].received[0] == 3
+    assert found.probability == pytest.approx(1 / (1 + np.exp(-3))) and "p(predicted)" in str(found)

@@ -113,9 +113,15 @@ def test_smooth_maps_are_means_over_noisy_copies(mini, cpu):
     task = randomisation._Task(cpu, model, x, indices, classes, way, How(smooth=400), None)
     target = randomisation.targets.OfClasses("predicted", classes)
     noise = 0.1 * np.random.default_rng(1).normal(size=(400, *x.shape)).astype(np.float32)
-    each = [ways.maps_of(cpu, model, cpu.asarray(model.params), x + one, way, target) for one in noise]
+    copies = [(x + one).clip(0, 1) for one in noise]  # pixels beyond 0-1 are none
+    each = [ways.maps_of(cpu, model, cpu.asarray(model.params), one, way, target) for one in copies]
     error = np.std(each, axis=0) / np.sqrt(400)
     assert (np.abs(task.maps(model.params) - np.mean(each, axis=0)) < 8 * error + 1e-7).all()
+
+
+def test_smooth_maps_by_a_rule_of_bounded_pixels(mini):
+    """z^B is for pixels from 0 to 1, and noise leaves none beyond."""
+    randomise(mini, "--methods", "lrp", "--rule", "epsilon-gamma-box", "--count", 2, "--smooth", 2)
 
 
 def test_draws_and_smooth_repeat_and_differ(mini):

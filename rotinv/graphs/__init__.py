@@ -1,2 +1,3 @@
-"""Any network, from ONNX: reading.py opens the file, building.py makes layers (layers.py, windows.py) of its
-operators (operators.py), graph.py scores and hands relevance down."""
+"""Any network, from ONNX: reading.py opens the file, orientation.py puts the channels first, building.py
+makes layers (layers.py, windows.py) of its operators (operators.py), graph.py scores and hands relevance
+down."""

@@ -15,18 +15,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rotinv.graphs.calls import Call, Made
+from rotinv.graphs.calls import Call, Made, numbers
 from rotinv.graphs.folding import out_shape, scaled_params
 from rotinv.graphs.graph import Graph, Node
 from rotinv.graphs.layers import Inputs, Moves, Sums
 from rotinv.graphs.operators import LAST, LAYERS, MOVES, PASSES
-from rotinv.graphs.reading import metadata_of
+from rotinv.graphs.reading import batch_of, metadata_of, only_input
 from rotinv.nn.devices import get_kernels
 from rotinv.nn.layers import Shape
 from rotinv.nn.network import numbered
 from rotinv.system.errors import UserError, require_extra
 from rotinv.system.files import first_line
 from rotinv.system.messages import counted
+
+_SHAPES = ("Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze")  # they leave the elements in their order
 
 
 def build_graph(path: str | Path, model: Any, shape: Shape) -> Graph:
@@ -63,7 +65,8 @@ class _Builder:
         self._live: dict[str, NDArray] = {}
         self._nodes: list[Node] = []
         self._folded: Counter[str] = Counter()
-        self._input, self._output, self._link = _only_input(path, model).name, "", ""
+        self._input, self._output = only_input(path, model).name, ""
+        self._link: Any = None  # the node of a softmax or a sigmoid at the end
         self.needed = self._needed()
         self._readers = Counter(name for node in self.needed for name in node.input)
         self._readers[self._output] += 1
@@ -94,17 +97,17 @@ class _Builder:
 
     def finished(self) -> Graph:
         """The graph, with a name for each layer."""
-        out = self._live[self._output]
         batch, *shape = self._live[self._input].shape
-        if out.ndim != 2 or len(out) != batch:
-            raise UserError(f"{self._path}: its output has the shape {out.shape}; wanted is (n, classes)")
+        self._as_classes(batch)
+        out = self._live[self._output]
         told = [node for node in self._nodes if not node.layer.passes]
         names = iter(numbered([node.layer.name for node in told]))
         nodes = [node if node.layer.passes else replace(node, name=next(names)) for node in self._nodes]
         metadata = metadata_of(self._model)
         notes = [f"{counted(n, op)} folded into the layer before" for op, n in self._folded.items()]
-        if self._link:
-            notes.append(f"{self._link} at the end left out: logits are explained")
+        link = self._link.op_type if self._link else ""
+        if link:
+            notes.append(f"{link} at the end left out: logits are explained")
         return Graph(
             self._path.stem,
             tuple(nodes),
@@ -113,7 +116,7 @@ class _Builder:
             self._input,
             self._output,
             out.shape[1],
-            self._link,
+            link,
             tuple(notes),
             metadata,
         )
@@ -128,9 +131,7 @@ class _Builder:
                 "cuts it out"
             )
         self._output = self._model.graph.output[0].name
-        while (last := makers.get(self._output)) is not None and last.op_type in (*LAST, "Identity"):
-            self._link = last.op_type if last.op_type in LAST else self._link
-            self._output = last.input[0]
+        self._leave_out_link(makers)
         wanted, todo = set(), [self._output]
         while todo:
             node = makers.get(todo.pop())
@@ -138,6 +139,43 @@ class _Builder:
                 wanted.add(id(node))
                 todo += list(node.input)
         return [node for node in self._model.graph.node if id(node) in wanted]
+
+    def _leave_out_link(self, makers: Mapping[str, Any]) -> None:
+        """Take the logits, before a softmax or a sigmoid at the end, as the output; what only shapes the
+        probabilities then goes with it."""
+        node = makers.get(self._output)
+        while node is not None and node.op_type in (*LAST, *_SHAPES):
+            if node.op_type in LAST:
+                self._link, self._output = node, node.input[0]
+            node = makers.get(node.input[0])
+
+    def _as_classes(self, batch: int) -> None:
+        """Make the output (n, classes): one logit a stamp may come as (n,), and maps as (n, classes, 1, 1).
+
+        Raises UserError for other outputs.
+        """
+        shape = self._live[self._output].shape
+        extents = [extent for extent in shape[1:] if extent != 1]
+        if len(extents) > 1 or (shape[0] if shape else 1) != batch:
+            what = f"node {_called(self._link)} at the end reads" if self._link else "its output has"
+            raise UserError(f"{self._path}: {what} the shape {shape}; wanted is (n, classes)")
+        self._check_link(shape)
+        if len(shape) != 2:
+            index = numbers(shape).reshape(batch, -1)
+            name, self._output = self._output, f"{self._output} (n, classes)"
+            self._append(Made(Moves(Inputs((shape,)), index, "reshape"), {}), [name], self._output, "")
+
+    def _check_link(self, shape: Shape) -> None:
+        """Raise UserError if a softmax at the end, of logits of that shape, is not over the classes."""
+        if self._link is None or self._link.op_type == "Sigmoid":
+            return
+        newer = self._opsets.get("", 0) >= 13  # before, it was over all axes from the one named on
+        given = [one.i for one in self._link.attribute if one.name == "axis"]
+        axis = (given[0] if given else -1 if newer else 1) % len(shape)
+        if math.prod(shape[axis : axis + 1] if newer else shape[axis:]) != math.prod(shape[1:]):
+            raise UserError(
+                f"{self._path}: node {_called(self._link)}: is over axis {axis}, not over the classes"
+            )
 
     def _compute(self, call: Call, node: Any) -> None:
         """Values that do not depend on the stamp."""
@@ -164,11 +202,11 @@ class _Builder:
             given["pads"] = np.array(call.attributes["pads"])
             mode = call.attributes.get("mode", b"constant")
             node = self._onnx.helper.make_node("Pad", [*names, "pads"], list(node.output), mode=mode)
-        for output, numbers in zip(node.output, self._evaluate(call, node, given), strict=False):
-            if numbers.dtype.kind != "i":
-                raise call.refuse(f"gives {numbers.dtype}, not the elements of its input")
+        for output, places in zip(node.output, self._evaluate(call, node, given), strict=False):
+            if places.dtype.kind != "i":
+                raise call.refuse(f"gives {places.dtype}, not the elements of its input")
             if self._readers[output]:
-                layer = Moves(Inputs(tuple(shapes)), numbers.astype(np.int64) - 1, MOVES[node.op_type])
+                layer = Moves(Inputs(tuple(shapes)), places.astype(np.int64) - 1, MOVES[node.op_type])
                 self._append(Made(layer, {}), names, output, _called(node))
 
     def _add_pass(self, call: Call, node: Any) -> None:
@@ -181,8 +219,7 @@ class _Builder:
                 raise call.refuse(f"rounds to {to}, which has no relevance pass")
         self._only_first(call, node)
         (shape,) = call.live.values()
-        numbers = np.arange(math.prod(shape)).reshape(shape)
-        made = Made(Moves(Inputs((shape,)), numbers, node.op_type.lower()), {})
+        made = Made(Moves(Inputs((shape,)), numbers(shape), node.op_type.lower()), {})
         self._append(made, [node.input[0]], node.output[0], _called(node))
 
     def _add_layer(self, call: Call, node: Any) -> None:
@@ -235,35 +272,9 @@ class _Builder:
             raise call.refuse(f"cannot be computed ({first_line(error)})") from error
 
 
-def input_shape(path: str | Path, model: Any) -> tuple[int | None, ...]:
-    """The shape (n, c, h, w) that a model reads; None where it takes any extent.
-
-    Raises UserError if it reads several arrays, or another than images.
-    """
-    dims = _only_input(Path(path), model).type.tensor_type.shape.dim
-    shape: tuple[int | None, ...] = tuple(one.dim_value if one.dim_value > 0 else None for one in dims)
-    if len(shape) != 4:
-        raise UserError(f"{path}: reads arrays of {len(shape)} axes; only images (n, c, h, w) are audited")
-    return shape
-
-
-def batch_of(path: str | Path, model: Any) -> int:
-    """How many stamps a model reads at once: 1 where it takes any number."""
-    return input_shape(path, model)[0] or 1
-
-
 def _called(node: Any) -> str:
     """A node's name and operator."""
     return f"{node.name or 'without a name'} ({node.op_type})"
-
-
-def _only_input(path: Path, model: Any) -> Any:
-    weights = {one.name for one in model.graph.initializer}
-    inputs = [one for one in model.graph.input if one.name not in weights]
-    if len(inputs) != 1:
-        names = ", ".join(one.name for one in inputs) or "none"
-        raise UserError(f"{path}: has the inputs {names}; wanted is one, the stamps")
-    return inputs[0]
 
 
 def _pads_with_zeros(call: Call, node: Any, given: Mapping[str, NDArray]) -> dict[str, NDArray]:

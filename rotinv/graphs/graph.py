@@ -15,7 +15,7 @@ from rotinv.graphs.layers import Convolution, Dense, GraphLayer
 from rotinv.graphs.windows import floats
 from rotinv.lrp import targets
 from rotinv.lrp.composites import Composite
-from rotinv.lrp.relevance import Step
+from rotinv.lrp.relevance import Step, handed_down
 from rotinv.lrp.targets import Target
 from rotinv.nn.devices import get_kernels
 from rotinv.nn.layers import Params, Rule, Shape
@@ -108,8 +108,8 @@ class Graph:
     def relevance(self, stamp: NDArray, composite: Composite, target: Target = "predicted") -> Trail:
         """R of a stamp (c, h, w) at every value, by the rules of a composite.
 
-        Raises UserError for a target that the logits do not have, and for a rule of a layer that there is
-        not.
+        Raises UserError for a target that the logits do not have, for a rule of a layer that there is not,
+        and for inputs that a layer's rule is not for.
         """
         composite.check(self.ruled)
         k = get_kernels("reference")
@@ -122,7 +122,7 @@ class Graph:
         steps = []
         for node in reversed(self.nodes):
             r, rule = relevance[node.output], rules[node.output]
-            passed = node.layer.relevance(k, node.params, saved[node.output], r, rule)
+            passed = handed_down(k, node.name, node.layer, node.params, saved[node.output], r, rule)
             for name, part in zip(node.inputs, node.layer.inputs.split(passed), strict=True):
                 relevance[name] = relevance[name] + part if name in relevance else part
             if node.name:

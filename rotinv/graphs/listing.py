@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 
 from rotinv.graphs.graph import Graph
+from rotinv.system.messages import counted
 
 
 def lines(graph: Graph) -> Iterator[str]:
     """A row for each layer: its name, its parameters, what it gives, and the node that it was made of."""
     shape = "x".join(map(str, graph.in_shape))
-    yield f"{graph.name}: reads {shape}, gives {graph.classes} logits"
+    yield f"{graph.name}: reads {shape}, gives {counted(graph.classes, 'logit')}"
     yield f"{'layer':<26}{'parameters':>12}   {'output size':<16}node"
     total = 0
     for node in graph.nodes:

@@ -53,6 +53,33 @@ def metadata_of(model: Any) -> dict[str, str]:
     return {entry.key: entry.value for entry in model.metadata_props}
 
 
+def only_input(path: str | Path, model: Any) -> Any:
+    """The description of the one array that a model reads. Raises UserError if there are others."""
+    weights = {one.name for one in model.graph.initializer}
+    inputs = [one for one in model.graph.input if one.name not in weights]
+    if len(inputs) != 1:
+        names = ", ".join(one.name for one in inputs) or "none"
+        raise UserError(f"{path}: has the inputs {names}; wanted is one, the stamps")
+    return inputs[0]
+
+
+def input_shape(path: str | Path, model: Any) -> tuple[int | None, ...]:
+    """The shape (n, c, h, w) that a model reads; None where it takes any extent.
+
+    Raises UserError if it reads several arrays, or another than images.
+    """
+    dims = only_input(path, model).type.tensor_type.shape.dim
+    shape: tuple[int | None, ...] = tuple(one.dim_value if one.dim_value > 0 else None for one in dims)
+    if len(shape) != 4:
+        raise UserError(f"{path}: reads arrays of {len(shape)} axes; only images (n, c, h, w) are audited")
+    return shape
+
+
+def batch_of(path: str | Path, model: Any) -> int:
+    """How many stamps a model reads at once: 1 where it takes any number."""
+    return input_shape(path, model)[0] or 1
+
+
 def _check_versions(onnx: Any, path: Path, model: Any) -> None:
     if not model.ir_version or not model.graph.node:
         raise UserError(f"{path}: is no ONNX file, or holds no network")

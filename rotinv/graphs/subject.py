@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.graphs import images
-from rotinv.graphs.building import build_graph, input_shape
+from rotinv.graphs.building import build_graph
 from rotinv.graphs.graph import Graph, Trail
+from rotinv.graphs.orientation import channels_first
 from rotinv.graphs.parts import audited_part
-from rotinv.graphs.reading import metadata_of, read_onnx
+from rotinv.graphs.reading import input_shape, metadata_of, read_onnx
 from rotinv.graphs.windows import floats
 from rotinv.lrp import attribution, composites, ledger, targets
 from rotinv.lrp.attribution import Explanation, Question
 from rotinv.lrp.ledger import LINES, Entry
 from rotinv.lrp.ledger_report import Audit
-from rotinv.lrp.rules import ZBox
 from rotinv.nn.devices import get_kernels
 from rotinv.runs.model import check_finite
 from rotinv.stamps.classes import Classes
@@ -32,6 +32,8 @@ _NAMES = ("classes", "class_names", "names", "labels")  # of metadata that may t
 
 class OfMany(Classes):
     """Classes none of which is searched for: the probability that is told is the predicted one's."""
+
+    by_largest = True
 
     @property
     def p(self) -> str:
@@ -51,7 +53,7 @@ class GraphSubject:
         """Read the file. Raises UserError as read_onnx and build_graph do."""
         self.path = Path(path)
         self.name = name or self.path.stem
-        model = read_onnx(path)
+        model = channels_first(path, read_onnx(path))
         self._metadata = metadata_of(model)
         self.wanted = input_shape(path, model)[1:]
         self._model, self._prepare = audited_part(path, model)
@@ -76,7 +78,10 @@ class GraphSubject:
     @property
     def classes(self) -> Classes:
         names = class_names(self._metadata, self.graph.classes)
-        return Classes(names, len(names) - 1) if len(names) <= 2 else OfMany(names, 0)
+        many = len(names) > 2 or (
+            len(names) == 2 and self.graph.link == "Sigmoid"
+        )  # labels that may both hold
+        return OfMany(names, 0) if many else Classes(names, len(names) - 1)
 
     @property
     def channels(self) -> Sequence[str]:
@@ -159,14 +164,10 @@ class GraphSubject:
     def _trail(self, stamp: NDArray[Any], question: Question) -> Trail:
         """The relevance pass of a stamp (h, w, c)."""
         composite = composites.named(question.rule)
-        first = composite.first
-        if isinstance(first, ZBox) and not (first.low <= stamp.min() and stamp.max() <= first.high):
-            raise UserError(
-                f"{self.name}: rule {question.rule!r} is for pixels from {first.low:g} to {first.high:g}; "
-                f"these are from {stamp.min():.4g} to {stamp.max():.4g}; give their bounds, as in "
-                "zbox:low=-3,high=3"
-            )
-        trail = self.graph.relevance(stamp.transpose(2, 0, 1), composite, self._target(question))
+        try:
+            trail = self.graph.relevance(stamp.transpose(2, 0, 1), composite, self._target(question))
+        except UserError as error:
+            raise UserError(f"{self.name}: {error}") from None
         check_finite(self.name, "maps", *trail.relevance.values())
         return trail
 
@@ -205,13 +206,13 @@ class GraphSubject:
         )
 
     def _probability(self, trail: Trail) -> float:
-        """Of two classes the second's probability, of one output its own, of more the predicted class's."""
+        """Of two classes the second's probability, of one output its own, else the predicted class's."""
         logits = trail.logits
         if self.graph.link == "Sigmoid" or self.graph.classes == 1:
             p = 1 / (1 + np.exp(-logits))
         else:
             p = get_kernels("reference").softmax.forward(logits)
-        return float(p[0, 1] if self.graph.classes == 2 else p[0].max())
+        return float(p[0].max() if self.classes.by_largest else p[0, -1])
 
     def _entries(self, trail: Trail) -> list[Entry]:
         """A ledger's entries, from the logits down; the last says what arrives in the stamp."""

@@ -117,7 +117,7 @@ def predicted_classes(
     threshold, elsewhere the other of the largest logit. Without a threshold it is 0.5 of two classes; of more
     the class is that of the largest logit."""
     z = np.asarray(logits)
-    if threshold is None and len(classes) > 2:
+    if threshold is None and classes.by_largest:
         return z.argmax(axis=1).astype(np.uint8)
     others = np.where(np.arange(len(classes)) == classes.candidate, -np.inf, z).argmax(axis=1)
     accepted = np.asarray(probability) >= (0.5 if threshold is None else threshold)

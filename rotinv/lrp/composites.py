@@ -111,6 +111,8 @@ def named(text: str) -> Composite:
     base, layers = DEFAULT, {}
     for i, part in enumerate(text.split(";") if text.strip() else [text]):
         layer, rule = _layer_and_rule(part)
+        if part.strip().startswith("="):
+            raise UserError(f"rule {text!r}: {part.strip()!r} names no layer; write 'dense 3{part.strip()}'")
         if layer in layers:
             raise UserError(f"rule {text!r}: names {layer!r} twice")
         if layer:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rotinv.lrp import composites, ledger
+from rotinv.lrp import composites, ledger, targets
 from rotinv.lrp.attribution import Question, of_model, predicted_classes
 from rotinv.lrp.ledger import LINES, Entry
 from rotinv.lrp.trust import Trust, trust
 from rotinv.nn.contract import Kernels
 from rotinv.nn.devices import exact_kernels
+from rotinv.nn.linear import Conv2d, Dense
 from rotinv.runs.model import Model, at_threshold, verdict
 from rotinv.stamps.classes import TWO, Classes
 from rotinv.system.pictures import new_axes, new_figure, save
@@ -29,6 +30,7 @@ COLUMNS = (
     *("rounding", "closing", "deviation"),
 )
 CLOSES = 1e-9  # of the largest amount in a ledger; float64 leaves about 1e-14
+_KEEPING = {"z": "epsilon and gamma", "R": "alpha-beta and zplus"}  # rules, by the signs that they keep
 _SMALL = 1e-3  # of the output's relevance: the waterfall draws all smaller lines as one
 
 
@@ -115,7 +117,40 @@ class Audit:
     @property
     def trust(self) -> Trust:
         """What share of the output the map holds, the largest losses, the deviation, and what is doubtful."""
-        return trust(self.amounts())
+        return trust(self.amounts(), self._turned())
+
+    def _turned(self) -> str:
+        """Which explained logit is below 0, so that its pixels have the opposite signs; empty if none.
+
+        Where R is the logit, Eq. 4 hands R's sign to the products that raise the logit; Eqs. 2 and 3 keep the
+        products' own. Where R is 1 or a probability, it is the other way round.
+        """
+        keeps = "R" if self.question.target in ("one", "probability") else "z"
+        negative = [number for number in self._explained() if self.logits[number] < 0]
+        if not negative or self._signs_at_logits() in ("none", keeps):
+            return ""
+        name, z = self.classes.names[negative[0]], float(self.logits[negative[0]])
+        return (
+            f"the logit of {name}, {z:.3g}, is negative, so that by this rule its pixels have the opposite "
+            f"signs; {_KEEPING[keeps]} would keep them"
+        )
+
+    def _signs_at_logits(self) -> str:
+        """Whose signs the rule of the last layer with weights keeps."""
+        weighted = [one.layer for one in self.entries if one.layer.startswith((Dense.name, Conv2d.name))]
+        rules = composites.named(self.question.rule)
+        if not weighted:
+            return "none"
+        return rules.of(weighted[0], (len(self.logits),), is_first=len(weighted) == 1).signs
+
+    def _explained(self) -> list[int]:
+        """The classes whose logits are shared out: the runner-up's, too, in a difference."""
+        if self.question.target not in targets.TARGETS:
+            return [self.classes.number(self.question.target)]
+        if self.question.target != "difference":
+            return [self.predicted]
+        others = [number for number in range(len(self.logits)) if number != self.predicted]
+        return [self.predicted, max(others, key=lambda number: self.logits[number])]
 
     def amounts(self) -> list[dict[str, Any]]:
         """The rows of the table: a layer's amounts in shares of `output` (where that is 0, all are 0)."""

@@ -25,6 +25,7 @@ from rotinv.lrp.targets import Target
 from rotinv.nn.contract import Array, Kernels
 from rotinv.nn.layers import Layer, Params, Rule
 from rotinv.nn.network import Network
+from rotinv.system.errors import UserError
 
 
 class Trail(NamedTuple):
@@ -62,8 +63,8 @@ def relevance(
     Raises
     ------
     UserError
-        For a target that the logits do not have, a layer without a relevance pass, or a rule for a layer
-        that the network does not have.
+        For a target that the logits do not have, a layer without a relevance pass, a rule for a layer that
+        the network does not have, and inputs that a layer's rule is not for.
 
     Examples
     --------
@@ -96,8 +97,16 @@ def descend(
     p = network.views(params)
     for i in range(len(network.layers) - 1, -1, -1):
         layer, rule = network.layers[i], rules[i]
-        received, r = r, layer.relevance(k, p[i], signed[i], r, rule)
+        received, r = r, handed_down(k, network.names[i], layer, p[i], signed[i], r, rule)
         yield Step(network.names[i], layer, rule, p[i], signed[i], received, r)
+
+
+def handed_down(k: Kernels, name: str, layer: Layer, p: Params, saved: Any, r: Array, rule: Rule) -> Array:
+    """R of a layer's input. Raises UserError, with the layer's name, where the rule is not for that input."""
+    try:
+        return layer.relevance(k, p, saved, r, rule)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
 
 
 def deviation(found: NDArray[Any], exact: NDArray[Any]) -> float:

@@ -15,10 +15,11 @@ from typing import ClassVar
 import numpy as np
 
 from rotinv.nn.contract import Array, Kernels
-from rotinv.nn.layers import MeanShares, Taken, Term
+from rotinv.nn.layers import MeanShares, Signs, Taken, Term
 from rotinv.system.errors import UserError
 
 LARGEST = 1e9  # of a rule's numbers: float32 then has room for the sums that they are multiplied by
+_ROUNDING = 1e-6  # of the range between z^B's bounds: single precision puts a pixel so far beyond a bound
 
 
 def _check_not_negative(**values: float) -> None:
@@ -33,6 +34,7 @@ class _Plain:
 
     mean: ClassVar[MeanShares] = "proportional"
     divides_by_z: ClassVar[bool] = False
+    signs: ClassVar[Signs] = "z"
 
     def terms(self, a: Array, w: Array, b: Array) -> list[Term] | None:
         return None
@@ -89,6 +91,7 @@ class AlphaBeta(_Plain):
     beta: float = 1.0
     eps: float = 0.0
     one_sided: str = "literal"
+    signs: ClassVar[Signs] = "R"
 
     def __post_init__(self) -> None:
         _check_not_negative(beta=self.beta, eps=self.eps)
@@ -112,6 +115,7 @@ class ZPlus:
 
     mean: ClassVar[MeanShares] = "proportional"
     divides_by_z: ClassVar[bool] = False
+    signs: ClassVar[Signs] = "R"
 
     def terms(self, a: Array, w: Array, b: Array) -> list[Term] | None:
         return [(a, w, 0 * b)]
@@ -127,6 +131,7 @@ class _Positive:
     """A rule whose products are all >= 0: R_i = sum_j z_ij / z_j R_j over them."""
 
     divides_by_z: ClassVar[bool] = False  # theirs is a sum in which nothing cancels
+    signs: ClassVar[Signs] = "none"
 
     def shares(self, k: Kernels, z_pos: Array, z_neg: Array, r: Array) -> tuple[Array, Array]:
         return k.shares.joint(z_pos, z_neg, r, 0, 0)
@@ -157,17 +162,29 @@ class Flat(_Positive):
 
 @dataclass(frozen=True)
 class ZBox(_Positive):
-    """z^B, for inputs between `low` and `high`: z_ij = (a_i - low) w_ij^+ + (a_i - high) w_ij^-."""
+    """z^B, for inputs between `low` and `high`: z_ij = (a_i - low) w_ij^+ + (a_i - high) w_ij^-.
+
+    Raises UserError unless low < high, and for inputs that are not between them: products could be negative.
+    """
 
     low: float = 0.0
     high: float = 1.0
     mean: ClassVar[MeanShares] = "proportional"
 
     def __post_init__(self) -> None:
-        if not self.low < self.high:
-            raise UserError(f"bounds {self.low:g} and {self.high:g}: the low one must be below the high one")
+        if not -LARGEST <= self.low < self.high <= LARGEST:
+            raise UserError(
+                f"bounds {self.low:g} and {self.high:g}: the low one must be below the high one, both "
+                f"from {-LARGEST:g} to {LARGEST:g}"
+            )
 
     def terms(self, a: Array, w: Array, b: Array) -> list[Term] | None:
+        least, largest, beyond = float(a.min()), float(a.max()), _ROUNDING * (self.high - self.low)
+        if not (self.low - beyond <= least and largest <= self.high + beyond):
+            raise UserError(
+                f"rule zbox is for inputs from {float(self.low):g} to {float(self.high):g}; these are from "
+                f"{least:.4g} to {largest:.4g}: give their bounds, as in zbox:low=-3,high=3"
+            )
         return [(a - self.low, w.clip(0, None), 0 * b), (a - self.high, w.clip(None, 0), 0 * b)]
 
 

@@ -32,11 +32,14 @@ class Trust:
         relevance; below 0 it added.
     deviation : float
         From the float64 reference's map, in shares of its largest value.
+    turned : str
+        Which logit's pixels have the opposite signs, and why; empty if there is none.
     """
 
     share: float
     losses: tuple[tuple[str, str, float], ...]
     deviation: float
+    turned: str = ""
 
     @property
     def doubts(self) -> list[str]:
@@ -53,6 +56,8 @@ class Trust:
             for layer, line, amount in self.losses
             if abs(amount) > LARGEST_LINE
         ]
+        if self.turned:
+            found.append(self.turned)
         if not self.deviation <= LARGEST_DEVIATION:
             found.append(
                 f"rounding changes the map by {self.deviation:.2g} of its largest value (--device reference "
@@ -74,10 +79,11 @@ class Trust:
         )
 
 
-def trust(rows: Sequence[Mapping[str, Any]]) -> Trust:
-    """What the ledger of a decision says of its map: of its rows as Audit.amounts gives them."""
+def trust(rows: Sequence[Mapping[str, Any]], turned: str = "") -> Trust:
+    """What the ledger of a decision says of its map: of its rows as Audit.amounts gives them, and of a logit
+    whose pixels have the opposite signs (Trust.turned)."""
     sign = np.sign(rows[0]["received"])
     lines = [(row["layer"], line, float(sign * row[line])) for row in rows for line in _LINES]
     lines.sort(key=lambda entry: -abs(entry[2]))
     share = float(sign * rows[-1]["passed"]) if sign else float("nan")
-    return Trust(share, tuple(lines[:NAMED]), float(rows[-1]["deviation"]))
+    return Trust(share, tuple(lines[:NAMED]), float(rows[-1]["deviation"]), turned)

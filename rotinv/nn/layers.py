@@ -45,6 +45,7 @@ Term = tuple[Array, Array, Array]  # a', w', b': what stands for a, w, b in the 
 
 
 MeanShares = Literal["proportional", "equal"]
+Signs = Literal["z", "R", "none"]
 
 
 class Taken(NamedTuple):
@@ -72,6 +73,14 @@ class Rule(Protocol):
     @property
     def divides_by_z(self) -> bool:
         """Whether it divides by z itself, in which z+ and z- may cancel, and so needs an exact z."""
+
+    @property
+    def signs(self) -> Signs:
+        """Whose sign the relevance of a positive product has.
+
+        That of z_j R_j (Eqs. 2 and 3), so that of R_j = z_j it is positive; that of R_j (Eq. 4), which is
+        negative where R_j = z_j < 0; or none of its own.
+        """
 
     def terms(self, a: Array, w: Array, b: Array) -> list[Term] | None:
         """The terms whose products are shared out; None for a, w, b themselves."""

@@ -57,6 +57,12 @@ class Classes:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def by_largest(self) -> bool:
+        """Whether, without a threshold, the most probable class is predicted, the first of several; of two
+        the candidate is, from 0.5 on."""
+        return len(self) > 2
+
     def __str__(self) -> str:
         return ", ".join(self.names)
 
@@ -91,7 +97,7 @@ class Classes:
         candidate from 0.5 on.
         """
         p = np.asarray(probability)
-        if threshold is None and len(self) > 2:
+        if threshold is None and self.by_largest:
             return p.argmax(axis=-1).astype(np.uint8)
         others = np.where(np.arange(len(self)) == self.candidate, -np.inf, p).argmax(axis=-1)
         accepted = p[..., self.candidate] >= (0.5 if threshold is None else threshold)

@@ -13,6 +13,7 @@ from rotinv.lrp.quality.perturbation import How
 from rotinv.lrp.quality.ways import ALL, Way, by_class, mean_and_error
 from rotinv.nn.contract import Kernels
 from rotinv.runs.model import Model
+from rotinv.system.messages import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -211,7 +212,7 @@ def lines(outcome: Outcome) -> list[str]:
         if outcome.sort:
             rows.sort(key=lambda row: -row[outcome.sort])
         if group != ALL:
-            found += ["", f"predicted {group}: {rows[0]['stamps']} stamps"]
+            found += ["", f"predicted {group}: {counted(rows[0]['stamps'], 'stamp')}"]
         found.append(names + heads)
         for row in rows:
             cells = (_number(row[key]) for key in outcome.columns)

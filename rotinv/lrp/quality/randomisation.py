@@ -29,7 +29,8 @@ from rotinv.nn.contract import Kernels
 from rotinv.nn.network import Network
 from rotinv.runs.model import Model, check_finite
 
-NOISE = 0.1  # the standard deviation of smooth MPRT's noise, in shares of the pixels' range, which is 0-1
+NOISE = 0.1  # the standard deviation of smooth MPRT's noise, in shares of the pixels' range, which is 0-1;
+# a copy's pixels beyond that range are set to its ends
 _SMOOTH = 0x736D6F74  # keeps its draws apart from others
 _APART = 0x72616E64  # added to a seed: the weights that a training started with, by the same seed, are others
 
@@ -119,7 +120,8 @@ class _Task(NamedTuple):
             return maps_of(self.k, self.model, params, x, self.way, target)
         total = np.zeros(x.shape)
         for copy in range(self.how.smooth):
-            noisy = x + _noise(self.indices[block], x.shape[1:], self.how.seed, copy)
+            noise = _noise(self.indices[block], x.shape[1:], self.how.seed, copy)
+            noisy = (x + noise).clip(0, 1)  # no stamp has pixels beyond, and the rule z^B takes none
             total += maps_of(self.k, self.model, params, noisy, self.way, target)
         return total / self.how.smooth
 
