@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+from dataclasses import replace
 
+import looks
 import numpy as np
 import pytest
 from programs import assert_refused, call, run, toy_arrays
@@ -113,6 +115,16 @@ def test_the_picture(mini, tmp_path):
     assert audit(mini, "--index", 3, 4, "--out", out).returncode == 0
     assert (tmp_path / "waterfall-3.png").exists()
     assert (tmp_path / "waterfall-4.png").exists()
+
+
+def test_the_pictures_title_stays_within_its_edges(mini):
+    """A title of axes is as long as it is, and is centred over them, not over the picture."""
+    figure = pytest.importorskip("matplotlib.figure").Figure(figsize=(7, 5), layout="constrained")
+    model = load_model(mini)
+    pixels = stamps_as_read(model, open_stamps_for(model, mini / "stamps.npz"), np.array([3]))
+    (found,) = audits(get_kernels("cpu"), model, pixels, attribution.Question())
+    replace(found, model="a run with a name of fifty letters, as users have them").plot(figure.subplots())
+    assert looks.over_the_edge(figure) < 0.01
 
 
 def test_what_is_refused(mini, tmp_path):

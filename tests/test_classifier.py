@@ -1,12 +1,15 @@
 """The Python interface: the notebook session, arrays as they come, votes, refusals, every public example."""
 
 import copy
+import csv
 import doctest
+import io
 import logging
 import multiprocessing
 import pickle
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,7 @@ import rotinv
 from rotinv.lrp import map_files
 from rotinv.runs.protocol import Schedule
 from rotinv.stamps.splits import Split
-from rotinv.stamps.store import create_store
+from rotinv.stamps.store import StampStore, create_store
 from rotinv.system.errors import UserError
 
 SIDE = 21  # of the stamps; the networks read their centre
@@ -211,6 +214,29 @@ def test_pixels_that_are_no_numbers(clf, stamps):
     assert clf.evaluate(stamps, np.arange(12) % 2, on_bad="drop")["stamps"] == 10
     masked = np.ma.masked_invalid(stamps)
     np.testing.assert_array_equal(clf.predict_proba(masked, on_bad="flag"), p)
+
+
+def test_pixels_that_the_network_does_not_read_may_be_bad(clf, folder, stamps, label, tmp_path):
+    """The same stamps are scored, explained, evaluated and trained on by programs and in Python."""
+    good = clf.predict_proba(stamps)
+    stamps[1, 0, 0, 0], stamps[4, :4] = np.nan, np.inf  # the network reads rows and columns 4 to 16
+    np.testing.assert_array_equal(clf.predict_proba(stamps), good)
+    assert len(clf.explain(stamps[[1, 4]]).maps) == 2 and clf.evaluate(stamps, label)["stamps"] == 12
+    stamps[7, 4, 16, 0] = np.nan
+    np.savez(tmp_path / "s.npz", stamps=stamps, label=label)
+    run, told = folder / "runs" / "cap-1", ("1 of 12 stamps", "index 7")
+    assert_refused(call("score", run, tmp_path / "s.npz"), *told)
+    done = call("score", run, tmp_path / "s.npz", "--on-bad", "flag")
+    scores = [row["probability"] for row in csv.DictReader(io.StringIO(done.stdout))]
+    assert [row in ("", "nan") for row in scores] == [i == 7 for i in range(12)]
+    assert "11 stamps" in call("evaluate", run, tmp_path / "s.npz", "--on-bad", "drop", "--no-keep").stdout
+    with pytest.raises(UserError, match=r"1 of 12 stamps .* \(index 7\)"):
+        rotinv.fit(stamps, label, out=tmp_path / "run", crop=13, schedule=SHORT)
+    short = replace(SHORT, iterations=2, validate_every=1, batch=4)
+    again = np.concatenate([stamps] * 4), np.concatenate([label] * 4)
+    rotinv.fit(*again, out=tmp_path / "run", crop=13, schedule=short, arch="cap-mini", on_bad="drop")
+    with StampStore(tmp_path / "run" / "stamps.h5") as store:
+        assert sum(store.sizes.values()) == 44
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.longdouble])

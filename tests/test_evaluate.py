@@ -293,6 +293,15 @@ def test_a_working_point_without_errors_stands_at_the_edge(rng):
     assert x == axes.get_xlim()[0] > 0
 
 
+def test_the_legend_hides_no_error_bar(rng):
+    figure = pytest.importorskip("matplotlib.figure").Figure(figsize=(5.5, 4.25), layout="constrained")
+    (_, found), *_ = evaluated(rng)[1].items()
+    axes = curves.draw_errors_by_snr(found["by_snr"], figure.subplots())
+    looks.over_the_edge(figure)  # lays it out
+    legend = axes.get_legend().get_window_extent()
+    assert legend.y0 > axes.transData.transform((0, 1))[1]
+
+
 def test_the_evaluations_picture_stays_within_its_edges(rng, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     figures = []

@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+from types import SimpleNamespace
 
 import h5py
 import looks
@@ -12,7 +13,7 @@ from programs import assert_refused, make_run, run, toy_arrays
 from scipy import integrate, stats
 
 from rotinv import import_weights, invariance, pack
-from rotinv.lrp import composites, heatmaps, sigma_bar, sigma_bar_figures
+from rotinv.lrp import composites, heatmaps, sigma_bar, sigma_bar_figures, sigma_bar_tables
 from rotinv.metrics import noncentral_t
 from rotinv.nn import architectures
 from rotinv.runs.folder import read_config
@@ -339,6 +340,27 @@ def test_the_classes_are_told_apart_without_colour(rng):
     assert len({patch.get_hatch() for patch in axes.patches}) == 2
     assert len(set(looks.looks(axes.get_lines()))) == 2
     assert looks.over_the_edge(figure) < 0.01
+
+
+@pytest.mark.parametrize(("peak", "whole"), [(2.5, True), (50, False)])
+def test_a_fit_that_is_narrower_than_a_bin_is_drawn_whole(peak, whole):
+    """But one that goes to infinity leaves the bars to be seen."""
+    axes = pytest.importorskip("matplotlib.figure").Figure().subplots()
+    values, width = np.repeat(np.arange(10) / 10, [40, 5, 3, 1, 1, 1, 1, 1, 0, 1]), 0.09
+    density = peak * 40 / len(values) / width
+    fit = SimpleNamespace(df=3, nc=0, converged=True, density=lambda x: np.where(x < width / 2, density, 0))
+    panel = sigma_bar_figures.Panel("m", {"candidate": values}, {"candidate": fit})
+    sigma_bar_figures.draw_histogram(panel, ax=axes)
+    assert axes.lines[0].get_ydata().max() == pytest.approx(peak * 40)
+    assert (axes.get_ylim()[1] > peak * 40) == whole
+    assert axes.get_ylim()[1] < 5 * 40
+
+
+def test_the_tables_head_has_room_beside_a_short_name(rng):
+    values = {"cap": rng.normal(size=(40, 1))}
+    groups = list(sigma_bar_tables.groups(values, {"d": 0}, np.arange(40) % 2))
+    head = next(line for line in sigma_bar_tables.lines(groups) if "channel" in line)
+    assert head.split()[:3] == ["model", "channel", "class"]
 
 
 def test_bad_pixels(models, tmp_path, capsys):

@@ -100,7 +100,8 @@ class Classifier:
         normalised : bool
             Whether the pixels are scaled to 0-1 already.
         on_bad : "error" or "flag"
-            What to do about stamps with NaN or infinite pixels: refuse them, or give them NaN.
+            What to do about stamps with NaN or infinite pixels where the network reads them: refuse
+            them, or give them NaN.
 
         Returns
         -------

@@ -167,6 +167,7 @@ def fit(
             arrays=arrays,
             channels=channels,
             normalised=normalised,
+            crop=crop,
             on_bad=on_bad,
             seed=seed,
             classes=named,

@@ -1,6 +1,7 @@
 """Checks the arrays or opened files that a caller gives, for scoring or as a store to train on."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +43,21 @@ def store_of_arrays(
     *,
     channels: Sequence[str] | None,
     normalised: bool,
+    crop: int | None,
     on_bad: str,
     seed: int,
     classes: Classes,
 ) -> Path:
-    """Pack arrays that arrays_in_memory has checked into a store in a run's folder; gives its path."""
+    """Pack arrays that arrays_in_memory has checked into a store in a run's folder; gives its path.
+
+    A network that cuts out the centre of `crop` pixels is trained on stamps that are bad outside it, too.
+    """
     count = None if channels is None else len(channels)
     split = _raw_or_scaled(arrays, count, None, normalised, classes)
     columns = {name: array for name, array in arrays.items() if name != "stamps"}
     names = channels or channel_names(split.shape[2])
     path = Path(folder) / "stamps.h5"
-    kept = usable(split, on_bad, remedy=_REMEDY)
+    kept = usable(replace(split, side=crop), on_bad, remedy=_REMEDY)
     pack(path, split, kept, columns, channels=names, seed=seed)
     return path
 
@@ -62,7 +67,7 @@ def _as_split(model: Model, stamps: ArrayLike | Split, normalised: bool, label: 
     if not isinstance(stamps, Split):
         classes = model.config.classes
         arrays = arrays_in_memory(ARRAY, stamps, label=label, channels=count, classes=classes)
-        return _raw_or_scaled(arrays, count, size, normalised, classes)
+        return fit_split(model, _raw_or_scaled(arrays, count, size, normalised, classes))
     if normalised or label is not None:
         raise UserError(f"{stamps.path}: has its own labels and normalisation; leave these out")
     check_shape(stamps.path, stamps.pixels.shape, count if stamps.channels is None else None, size)

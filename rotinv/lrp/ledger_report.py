@@ -202,7 +202,7 @@ class Audit:
         """
         axes = new_axes(height=_height(len(self._steps()))) if ax is None else ax
         _draw_waterfall(axes, self.amounts()[0]["received"], self._steps())
-        axes.set_title(f"{self.model}, {self.question.rule}\n{self.title}", size=10)
+        axes.set_title(f"{self.model}, {self.question.rule}\n{self.title}", size=10, wrap=True)
         return axes
 
     def save_picture(self, path: str | Path) -> None:
@@ -285,7 +285,7 @@ def _draw_waterfall(axes: "Axes", start: float, steps: Sequence[tuple[str, float
     axes.set_yticks(range(len(steps) + 2), ["output", *(name for name, _ in steps), "stamp"])
     axes.invert_yaxis()
     axes.axvline(0, color="0.4", lw=0.8)
-    axes.set_xlabel("sum of R, in shares of the output's |R|  (blue: taken away, red: added)")
+    axes.set_xlabel("sum of R, in shares of the output's |R|\n(blue: taken away, red: added)")
 
 
 def _beside(axes: "Axes", row: int, right: float, text: str) -> None:

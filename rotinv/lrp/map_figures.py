@@ -27,7 +27,6 @@ DPI = 150
 STRONGEST = 5  # channels of a deep layer that are drawn beside the sum of all: 64 would be too small to see
 # Inches: a map, the gap after it; left of a model's maps, right of them; above all maps, below them.
 _MAP, _GAP, _LEFT, _RIGHT, _ABOVE, _BELOW = 1.1, 0.06, 0.5, 0.65, 0.95, 0.55
-_LONGEST = 36  # letters of a model's name that fit above its maps
 _UNITS = {"max-abs": "R / largest |R|", "min-max": "(R − least R) / range of R", "none": "R"}  # by scale
 _NAMES = 0.28  # two lines above the maps, where their columns are not the stamp's channels
 
@@ -131,11 +130,11 @@ def header(one: Explanation, i: int, label: int | None) -> str:
     predicted = int(one.predicted[i])
     layer = "" if one.layer == attribution.STAMPS else f", {one.layer}"
     right = "" if label is None else " (right)" if predicted == label else " (wrong)"
-    name = one.name if len(one.name) <= _LONGEST else f"{one.name[: _LONGEST - 1]}…"
     other = f"; maps of {one.classes.names[one.explained[i]]}" if one.explained[i] != predicted else ""
     p = one.probability[i]
     at = model.at_threshold(one.threshold)
-    return f"{name}{layer}\n{one.verdict(i)}{right}, {one.classes.p} = {p:.4g}{at}{other}"
+    name = f"{pictures.shortened(one.name)}{layer}"
+    return f"{name}\n{one.verdict(i)}{right}, {one.classes.p} = {p:.4g}{at}{other}"
 
 
 def draw_average(axes: "Axes", one: Explanation, i: int, channel: str | None = None) -> None:

@@ -48,7 +48,9 @@ def histograms(
         grid[-1, column].set_xlabel(f"sigma-bar, {unit}", size=9)
     width = 70 * max(len(row) for row in rows)
     lines = [part for line in title.splitlines() for part in textwrap.wrap(line, width)]
-    figure.suptitle("\n".join([*lines, "curves: fitted density x stamps x width of a bin"]), size=10)
+    figure.suptitle(
+        "\n".join([*lines, "curves: fitted density x stamps x width of a bin"]), size=10, wrap=True
+    )
     pictures.save(figure, path, overwrite=overwrite)
 
 
@@ -60,7 +62,7 @@ def draw_histogram(panel: Panel, bins: Sequence[float] | None = None, ax: "Axes 
     """
     axes = pictures.new_axes() if ax is None else ax
     edges = _bins([panel]) if bins is None else list(bins)
-    x, top = np.linspace(edges[0], edges[-1], _CURVE), 0.0
+    x, top, highest = np.linspace(edges[0], edges[-1], _CURVE), 0.0, 0.0
     for name, values in panel.values.items():
         colour, hatch, line = _LOOK.get(name, ("0.4", "", "-"))
         label = f"{name}: {len(values):,} stamp{'' if len(values) == 1 else 's'}"
@@ -72,10 +74,11 @@ def draw_histogram(panel: Panel, bins: Sequence[float] | None = None, ax: "Axes 
         if name in panel.fits:
             fit = panel.fits[name]
             curve = fit.density(x) * len(values) * (edges[1] - edges[0])
-            top = max(top, min(curve.max(), 1.5 * top))
+            highest = max(highest, curve.max())
             width = 1.8 if fit.converged else 0.9
             axes.plot(x, curve, color=colour, lw=width, ls=line, label=_about(fit))
-    axes.set_ylim(0, 1.6 * (top or 1))  # room for the legend; a curve that goes to infinity is cut
+    top = max(top, min(highest, 3 * top)) or 1  # a curve that goes to infinity is cut
+    axes.set_ylim(0, 1.6 * top)  # room for the legend
     axes.set_ylabel(f"stamps per bin of {edges[1] - edges[0]:.2g}", size=9)
     axes.set_title(panel.title, size=10)
     axes.legend(fontsize=8)
@@ -102,7 +105,7 @@ def panels(of: Sequence[Group]) -> list[list[Panel]]:
     return [
         [
             Panel(
-                f"{model}, {channel}",
+                f"{pictures.shortened(model)}, {channel}",
                 {group.name: group.values for group in classes},
                 {group.name: group.fit for group in classes if isinstance(group.fit, Fit)},
             )

@@ -113,7 +113,8 @@ def lines(groups: Sequence[Group]) -> Iterator[str]:
     yield f"sample: its moments, ddof {DDOF}; fit: those of the non-central t of greatest likelihood itself"
     yield "kurtosis is in excess of 3; KS: Kolmogorov and Smirnov's distance of the fit from the sample"
     yield ""
-    widths = {name: max(len(getattr(g, name)) for g in groups) + 2 for name in ("model", "channel")}
+    heads = ("model", "channel")
+    widths = {name: max(len(name), *(len(getattr(g, name)) for g in groups)) + 2 for name in heads}
     first = f"{'model':<{widths['model']}}{'channel':<{widths['channel']}}{'class':<11}{'n':>6}"
     yield f"{first}  {'':6}" + "".join(f"{name:>13}" for name in MOMENTS)
     for group in groups:

@@ -130,7 +130,7 @@ class Study:
             raise UserError(f"channel {channel!r}: the maps at '{one.layer}' have {known}")
         axes = new_axes() if ax is None else ax
         map_figures.draw_average(axes, one, i, channel)
-        axes.set_title(f"{self.title(i)}\n{map_figures.header(one, i, self.label(i))}", fontsize=9)
+        axes.set_title(f"{self.title(i)}\n{map_figures.header(one, i, self.label(i))}", fontsize=9, wrap=True)
         return axes
 
     def page(self, i: int = 0, scale: str = "max-abs", *, realign: bool = False) -> "Figure":

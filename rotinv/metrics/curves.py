@@ -52,13 +52,13 @@ def evaluation_picture(
     last, found = list(each.items())[-1]
     if "by_snr" in found:
         draw_errors_by_snr(found["by_snr"], grid[1, 0])
-        grid[1, 0].set_title(f"{last}: errors by SNR, threshold 0.5", size=10)
+        grid[1, 0].set_title(f"{last}: errors by SNR, threshold 0.5", size=10, wrap=True)
     else:
         grid[1, 0].set_axis_off()
         grid[1, 0].text(0.5, 0.5, "no SNR is known", ha="center", color="0.4")
     draw_calibration(found["calibration"], found.get("calibrated"), grid[1, 1])
-    grid[1, 1].set_title(f"{last}: calibration", size=10)
-    figure.suptitle(title, size=11)
+    grid[1, 1].set_title(f"{last}: calibration", size=10, wrap=True)
+    figure.suptitle(title, size=11, wrap=True)
     pictures.save(figure, path, overwrite=overwrite)
 
 
@@ -97,14 +97,14 @@ def agreement_picture(path: str | Path, agreement: Agreement, title: str, *, ove
     """
     figure = pictures.new_figure(4.6, width=11)
     _draw_agreements(agreement, figure.subplots(1, 2))
-    figure.suptitle(title, size=11)
+    figure.suptitle(title, size=11, wrap=True)
     pictures.save(figure, path, overwrite=overwrite)
 
 
 def _draw_agreements(found: Agreement, axes: "Sequence[Axes]") -> None:
     (name, last), score = list(found.probability.items())[-1], found.row["score"]
     draw_agreement(last, found.survey, score, axes[0])
-    axes[0].set_title(f"{name} and the survey's {score}: {counted(len(last), 'stamp')}", size=10)
+    axes[0].set_title(f"{name} and the survey's {score}: {counted(len(last), 'stamp')}", size=10, wrap=True)
     each, by = dict(found.probability), f"{score} of {found.row['cut']} and more"
     if found.row["cut"] is None:
         each, by = {**each, f"the survey's {score}": found.survey}, "the labels"
@@ -113,7 +113,7 @@ def _draw_agreements(found: Agreement, axes: "Sequence[Axes]") -> None:
     else:
         axes[1].set_axis_off()
         axes[1].text(0.5, 0.5, "stamps of one class only", ha="center", color="0.4")
-    axes[1].set_title(f"ROC against {by}", size=10)
+    axes[1].set_title(f"ROC against {by}", size=10, wrap=True)
 
 
 def draw_agreement(probability: NDArray, score: NDArray, name: str, ax: "Axes | None" = None) -> "Axes":
@@ -210,10 +210,12 @@ def draw_errors_by_snr(rows: Sequence[Mapping[str, Any]], ax: "Axes | None" = No
         bars = np.maximum(0, [value - low, high - value])
         axes.errorbar(x[known] + shift, value, bars, fmt=marker, ms=4, lw=1, color=colour, label=label)
     axes.set_xticks(x, [span(row).replace(" to ", "-") for row in rows], rotation=45, ha="right", fontsize=7)
-    axes.set(ylim=(0, 1), xlabel="SNR", ylabel="share wrong (bars: 95%)")
+    axes.set(xlabel="SNR", ylabel="share wrong (bars: 95%)")
     axes.set_yscale("symlog", linthresh=1e-3)
+    axes.set_ylim(0, 9)  # room for the legend above 1
+    axes.set_yticks([0, 1e-3, 1e-2, 1e-1, 1])
     axes.grid(axis="y", color="0.9")
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper right")
     return axes
 
 

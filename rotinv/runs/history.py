@@ -79,7 +79,7 @@ def _record(row: Row) -> tuple:
 def learning_curve_picture(path: str | Path, rows: Sequence[Row], title: str) -> None:
     """Write the learning curve as PNG or PDF, in place of a picture that is there."""
     figure = pictures.new_figure()
-    draw_learning_curve(rows, figure.subplots()).set_title(title)
+    draw_learning_curve(rows, figure.subplots()).set_title(title, wrap=True)
     pictures.save(figure, path, overwrite=True)
 
 

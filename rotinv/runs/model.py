@@ -132,10 +132,12 @@ def whole_size(model: Model) -> int | None:
 
 
 def fit_split(model: Model, stamps: Split) -> Split:
-    """Open stamps with the channels that a network reads, and without labels of other classes than its own.
+    """Open stamps with the channels and the side that a network reads, and without labels of other classes
+    than its own.
 
     Raises UserError if they lack a channel.
     """
+    stamps = replace(stamps, side=model.config.size)
     if stamps.classes != model.config.classes:
         stamps = replace(stamps, label=None, classes=model.config.classes)
     if stamps.channels is None:

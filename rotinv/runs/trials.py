@@ -7,7 +7,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -70,7 +70,7 @@ def new_config(
     """
     size = crop or store.size
     check_side(store.size, size)
-    label = _labels_to_train_with(store.split("train"), on_bad)
+    label = _labels_to_train_with(replace(store.split("train"), side=crop), on_bad)
     balance = balance_for(store.path, label, balance, store.classes)
     config = Config(
         arch=arch,
@@ -156,7 +156,7 @@ def check(store: StampStore, config: Config, progress: bool = False) -> Data:
         raise UserError(f"{store.path}: has the classes {store.classes}; the run's are {config.classes}")
     if config.data_sha256 and digest(store) != config.data_sha256:
         raise UserError(f"{store.path}: holds other stamps than those that the run was begun with")
-    splits = {name: store.split(name) for name in ("train", "validate", "test")}
+    splits = {name: replace(store.split(name), side=config.crop) for name in ("train", "validate", "test")}
     indices = {name: usable(split, config.on_bad, progress) for name, split in splits.items()}
     notes = _balance_notes(splits["train"], indices["train"], config)
     for name, split in splits.items():
@@ -164,7 +164,7 @@ def check(store: StampStore, config: Config, progress: bool = False) -> Data:
         if len(left_out):
             why = f"with {bad_pixels(split, left_out)}"
             notes.append(f"{store.path}: {counted(len(left_out), 'stamp')} of {name} left out, {why}")
-        if constant := count_constant(split, config.crop, progress):
+        if constant := count_constant(split, progress):
             which = f"{counted(constant, 'constant channel')} of stamps of {name}"
             notes.append(f"{store.path}: taken as zeros: {which}")
     return Data(splits, indices, config.crop, notes)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from rotinv.stamps.classes import TWO, Classes
-from rotinv.stamps.pixels import Stamps, prepare
+from rotinv.stamps.pixels import Stamps, crop, prepare
 from rotinv.system.errors import UserError
 from rotinv.system.hdf5 import reading_hdf5
 from rotinv.system.messages import counted
@@ -42,6 +42,7 @@ class Split:
     alerts: Mapping[str, Any] = field(default_factory=dict)  # ids and more, read as they are asked for
     classes: Classes = TWO  # what the labels mean
     taken: tuple[int, ...] | None = None  # the places of these channels in the file; None: all of them
+    side: int | None = None  # of the centre that a network reads; None: it reads whole stamps
 
     def __len__(self) -> int:
         return int(self.pixels.shape[0])
@@ -104,7 +105,7 @@ class Split:
 
 
 def find_bad(split: Split, progress: bool = False) -> NDArray[np.int64]:
-    """The indices of the stamps with pixels that are not finite in float32, found block by block."""
+    """The indices of the stamps with pixels that a network reads and that are not finite in float32."""
     bad = [np.zeros(0, dtype=np.int64)]
     for start, block in _blocks(split, progress):
         finite = np.isfinite(block).reshape(len(block), -1).all(axis=1)
@@ -127,9 +128,9 @@ def check_scaled(split: Split, progress: bool = False) -> None:
             )
 
 
-def count_constant(split: Split, side: int | None = None, progress: bool = False) -> int:
-    """How many channels of the stamps, cut to `side` pixels, are constant; these become zeros."""
-    return sum(prepare(block, split.normalisation, side)[1] for _, block in _blocks(split, progress))
+def count_constant(split: Split, progress: bool = False) -> int:
+    """How many channels of the stamps, as a network reads them, are constant; these become zeros."""
+    return sum(prepare(block, split.normalisation)[1] for _, block in _blocks(split, progress))
 
 
 def usable(
@@ -140,7 +141,7 @@ def usable(
     may_be_none: bool = False,
     remedy: str = "--on-bad drop leaves them out",
 ) -> NDArray[np.int64]:
-    """The indices of the stamps whose pixels are all finite.
+    """The indices of the stamps of which all pixels that a network reads are finite.
 
     Raises UserError, which says `remedy`, if `on_bad` is 'error' and there are other stamps; and, unless
     there `may_be_none`, if no usable stamp is left.
@@ -161,7 +162,7 @@ def usable(
 def bad_pixels(split: Split, bad: NDArray[np.int64]) -> str:
     """What is wrong with the pixels of the stamps at the indices `bad`, as the first of them shows."""
     with reading_hdf5(split.path):
-        pixels = np.asarray(split.pixels[int(bad[0])])
+        pixels = _centre(split, np.asarray(split.pixels[int(bad[0])])[None])
     pixels = pixels if split.taken is None else pixels[..., split.taken]
     if not np.isfinite(pixels).all():
         return "NaN or infinite pixels"
@@ -170,11 +171,16 @@ def bad_pixels(split: Split, bad: NDArray[np.int64]) -> str:
 
 
 def _blocks(split: Split, progress: bool) -> Iterator[tuple[int, Stamps]]:
-    """All raw stamps of a split, block by block, each block with the index of its first stamp."""
+    """What a network reads of all raw stamps, block by block, each block with its first stamp's index."""
     step = max(1, _SCAN // int(np.prod(split.shape)) // split.block) * split.block
     starts = range(0, len(split), step)
     for start in tqdm(starts, desc="checking pixels", disable=not progress, leave=False):
-        yield start, split.raw(start, min(start + step, len(split)))
+        yield start, _centre(split, split.raw(start, min(start + step, len(split))))
+
+
+def _centre(split: Split, stamps: NDArray[Any]) -> NDArray[Any]:
+    """What a network reads of stamps (n, S, S, C)."""
+    return stamps if split.side is None else crop(stamps, split.side)
 
 
 def _float32(pixels: ArrayLike) -> Stamps:

@@ -21,6 +21,7 @@ BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE, BLACK = COLOURS = (
 )
 _LINES: tuple[Any, ...] = ("-", "--", "-.", (0, (4, 1, 1, 1, 1, 1)))
 _MARKERS = "osD^vPX*h"
+_LONGEST = 36  # letters of a name above a panel
 
 
 class Style(NamedTuple):
@@ -39,6 +40,11 @@ class Style(NamedTuple):
 def style(place: int) -> Style:
     """The style of the curve at this place among several, counted from 0."""
     return Style(COLOURS[place % len(COLOURS)], _LINES[place % len(_LINES)], _MARKERS[place % len(_MARKERS)])
+
+
+def shortened(name: str) -> str:
+    """A network's name as it fits above a panel."""
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
 
 
 def check_format(path: str | Path) -> None:

@@ -27,6 +27,7 @@ def draw_drops(drops: Curves, score: str, ax: "Axes | None" = None) -> "Axes":
     sizes = {name: float(each.mean()) for name, each in drops.items()}
     _lines(axes, drops, sizes, "AOPC")
     axes.axhline(0, color="0.8", lw=0.8, zorder=0)
+    axes.locator_params(axis="x", integer=True)
     axes.set(xlabel="regions replaced by noise, the most relevant first", ylabel=f"mean fall of the\n{score}")
     return axes
 
