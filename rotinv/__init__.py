@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from rotinv.nn.architectures import build
     from rotinv.nn.devices import get_kernels
     from rotinv.runs.model import load_model
-    from rotinv.stamps.store import StampStore, open_stamps
+    from rotinv.stamps.opening import open_stamps
+    from rotinv.stamps.store import StampStore
     from rotinv.survey import make_survey
     from rotinv.system.errors import UserError
 
@@ -54,7 +55,7 @@ _MODULES = {
     "load_model": "rotinv.runs.model",
     "load_onnx": "rotinv.graphs.network",
     "make_survey": "rotinv.survey",
-    "open_stamps": "rotinv.stamps.store",
+    "open_stamps": "rotinv.stamps.opening",
 }
 
 if not TYPE_CHECKING:  # it would let a type checker believe in any name

@@ -4,7 +4,7 @@ import importlib
 import sys
 
 from rotinv import cli
-from rotinv.system.errors import not_known
+from rotinv.system.errors import UserError, not_known
 from rotinv.system.version import __version__
 
 PROGRAMS = {
@@ -45,7 +45,9 @@ def _without_program(argument: str) -> int:
     if argument == "--version":
         print(f"rotinv {__version__}")
         return 0
-    if argument not in ("-h", "--help"):
+    if argument not in ("-h", "--help", "help"):
+        if argument.startswith("-"):
+            raise UserError(f"{argument}: options come after the program's name, as in rotinv score --help")
         raise not_known("program", argument, PROGRAMS)
     print("usage: rotinv PROGRAM [options]    (rotinv PROGRAM --help explains each option)\n")
     for name, purpose in PROGRAMS.items():

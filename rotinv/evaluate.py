@@ -18,16 +18,18 @@ from rotinv.catalogue.unlabelled import score_unlabelled
 from rotinv.metrics import calibrators, operating, rates, scores
 from rotinv.metrics.agreement import agreement, agreement_lines
 from rotinv.metrics.calibrators import Calibrator
-from rotinv.metrics.classification_report import Evaluation, kept_lines
+from rotinv.metrics.classification_report import Evaluation
 from rotinv.metrics.curves import Agreement, agreement_picture, evaluation_picture
 from rotinv.metrics.operating import Night, OperatingPoint
+from rotinv.metrics.report_text import kept_lines
 from rotinv.metrics.scores import Scores, Unlabelled
 from rotinv.nn.devices import get_kernels
 from rotinv.runs import calibrated, folder, thresholds
 from rotinv.runs.model import Model, open_models, open_stamps_for
 from rotinv.runs.predictions import labelled_scores
+from rotinv.stamps.opening import has_splits
 from rotinv.stamps.splits import Split, usable
-from rotinv.stamps.store import StampStore, has_splits
+from rotinv.stamps.store import StampStore
 from rotinv.system import pictures
 from rotinv.system.errors import UserError
 from rotinv.system.files import refuse_existing

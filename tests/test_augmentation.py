@@ -237,11 +237,12 @@ def test_what_is_not_known_is_refused_in_one_line(tmp_path, bad, words):
     assert not (tmp_path / "run").exists()
 
 
-def test_one_class_is_not_balanced(tmp_path):
+def test_one_class_is_not_trained_on(tmp_path):
     arrays = toy_arrays(n=60)
     arrays["label"][:] = 0
     np.savez(tmp_path / "toy.npz", **arrays)
     pack.main([str(tmp_path / "toy.npz"), "--out", str(tmp_path / "toy.h5"), "--channels", "difference"])
-    result = call("train", "--data", tmp_path / "toy.h5", "--out", tmp_path / "run", "--balance", "batches")
-    assert_refused(result, "toy.h5", "one class only")
-    assert not (tmp_path / "run").exists()
+    for asked in ((), ("--balance", "batches"), ("--balance", "none")):
+        result = call("train", "--data", tmp_path / "toy.h5", "--out", tmp_path / "run", *asked)
+        assert_refused(result, "toy.h5", "one class only to train with")
+        assert not (tmp_path / "run").exists()

@@ -216,6 +216,14 @@ def test_pixels_that_are_no_numbers(clf, stamps):
     np.testing.assert_array_equal(clf.predict_proba(masked, on_bad="flag"), p)
 
 
+def test_words_as_pandas_holds_them(clf, stamps):
+    words = np.array(["real", "bogus"] * 6, dtype=object)
+    assert clf.evaluate(stamps, words)["candidates"] == 6
+    words[3] = None
+    with pytest.raises(UserError, match="label holds object, not numbers or words"):
+        clf.evaluate(stamps, words)
+
+
 def test_pixels_that_the_network_does_not_read_may_be_bad(clf, folder, stamps, label, tmp_path):
     """The same stamps are scored, explained, evaluated and trained on by programs and in Python."""
     good = clf.predict_proba(stamps)
@@ -367,6 +375,7 @@ FIT = {
     "no labels": (dict(), "labels"),
     "architecture": (dict(label=np.arange(12) % 2, arch="resnet"), "resnet"),
     "schedule": (dict(label=np.arange(12) % 2, schedule="slow"), "quick, paper"),
+    "one class": (dict(label=np.ones(12)), "one class only to train with; a network needs stamps of each"),
     "crop": (dict(label=np.arange(12) % 2, crop=14), "no centre"),
     "small": (dict(label=np.arange(12) % 2, crop=11), "too small"),
     "channels": (dict(label=np.arange(12) % 2, channels=["a", "b"]), "wanted is"),

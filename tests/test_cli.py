@@ -134,6 +134,12 @@ def test_a_slip_of_the_pen(arguments, meant):
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_help_and_options_in_the_wrong_place():
+    assert rotinv("help").stdout == rotinv("--help").stdout != ""
+    done = rotinv("--quiet", "score", "run", "stamps.npz")
+    assert done.returncode == 2 and "--quiet: options come after the program's name" in done.stderr
+
+
 def test_a_word_that_is_like_none_gets_no_suggestion():
     done = rotinv("zzz")
     assert done.returncode == 2 and "did you mean" not in done.stderr and "score" in done.stderr

@@ -9,7 +9,7 @@ import h5py
 import looks
 import numpy as np
 import pytest
-from programs import assert_refused, make_run, run, toy_arrays
+from programs import assert_refused, call, make_run, toy_arrays
 from scipy import integrate, stats
 
 from rotinv import import_weights, invariance, pack
@@ -404,9 +404,9 @@ def test_blank_maps_are_told(models, stamps, tmp_path, capsys):
         (["--csv", "mine.csv"], ["mine.csv", "exists already"]),
     ],
 )
-def test_bad_options_are_refused_in_one_line(models, stamps, tmp_path, arguments, words):
+def test_bad_options_are_refused_in_one_line(models, stamps, tmp_path, monkeypatch, arguments, words):
     (tmp_path / "mine.csv").write_text("mine")
-    result = run("invariance", models[1], stamps, *arguments, cwd=tmp_path)
-    assert_refused(result, *words)
+    monkeypatch.chdir(tmp_path)
+    assert_refused(call("invariance", models[1], stamps, *arguments), *words)
     assert (tmp_path / "mine.csv").read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["mine.csv"]

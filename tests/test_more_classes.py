@@ -20,7 +20,8 @@ from rotinv.runs.folder import Config, read_config, write_config
 from rotinv.runs.model import load_model
 from rotinv.runs.protocol import Schedule
 from rotinv.stamps.classes import TWO, Classes
-from rotinv.stamps.store import StampStore, open_stamps
+from rotinv.stamps.opening import open_stamps
+from rotinv.stamps.store import StampStore
 from rotinv.system.errors import UserError
 from rotinv.system.version import __version__
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import h5py
+import numba
 import numpy as np
 import pytest
 from programs import ENVIRONMENT, ROOT, command, make_run, toy_arrays
@@ -14,6 +15,7 @@ from programs import ENVIRONMENT, ROOT, command, make_run, toy_arrays
 from rotinv import pack
 from rotinv.alerts.files import find_files
 from rotinv.catalogue import sources
+from rotinv.nn.devices import get_kernels
 from rotinv.runs import thresholds
 from rotinv.runs.folder import read_config
 from rotinv.runs.model import load_model, open_models, open_stamps_for
@@ -290,3 +292,16 @@ def test_every_text_file_is_opened_with_its_encoding():
                 assert "encoding" in named, f"{path}: {ast.unparse(node)}"
                 found += 1
     assert found > 15
+
+
+def test_a_threading_library_that_is_not_here_is_named(monkeypatch):
+    def refuse(_):
+        raise ValueError(
+            "No threading layer could be loaded.\nHINT:\nIntel TBB is required, try:\n$ pip install tbb"
+        )
+
+    monkeypatch.setattr(numba, "set_num_threads", refuse)
+    monkeypatch.setattr(numba.config, "THREADING_LAYER", "tbb")
+    told = "^NUMBA_THREADING_LAYER=tbb: No threading layer could be loaded. unset that variable"
+    with pytest.raises(UserError, match=told):
+        get_kernels("cpu")

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from rotinv.stamps.opening import open_stamps
 from rotinv.stamps.pixels import crop, normalise, prepare
 from rotinv.stamps.splits import count_constant, find_bad, usable
-from rotinv.stamps.store import StampStore, create_store, open_stamps
+from rotinv.stamps.store import StampStore, create_store
 from rotinv.system import hdf5
 from rotinv.system.errors import UserError
 

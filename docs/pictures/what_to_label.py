@@ -23,7 +23,8 @@ from rotinv.metrics import rates
 from rotinv.nn.devices import get_kernels
 from rotinv.runs.model import load_model, open_stamps_for
 from rotinv.runs.predictions import labelled_scores
-from rotinv.stamps.store import CHANNELS, create_store, open_stamps
+from rotinv.stamps.opening import open_stamps
+from rotinv.stamps.store import CHANNELS, create_store
 
 FPR = 0.01
 VALIDATE = 0.2  # of the labels

@@ -20,7 +20,8 @@ from rotinv.metrics import rates
 from rotinv.nn.devices import get_kernels
 from rotinv.runs.model import load_model
 from rotinv.runs.predictions import labelled_scores
-from rotinv.stamps.store import CHANNELS, create_store, open_stamps
+from rotinv.stamps.opening import open_stamps
+from rotinv.stamps.store import CHANNELS, create_store
 from rotinv.survey import camera, detection, differencing, kinds, pair, psf, selection
 
 FPR, SEEDS, SIDE, CROP = 0.01, 3, 63, 21

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rotinv.lrp.trust import LARGEST_LINE, LEAST, MOST, Trust
-from rotinv.metrics.classification_report import bracket, percent
 from rotinv.metrics.rates import FIGURES
+from rotinv.metrics.report_text import bracket, percent
 from rotinv.runs import calibrated, folder, kept, thresholds
 from rotinv.runs.model import Model, weights_digest
 from rotinv.stamps.classes import TWO

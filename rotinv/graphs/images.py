@@ -8,8 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from rotinv.nn.layers import Shape
 from rotinv.stamps.arrays import read_arrays
+from rotinv.stamps.opening import has_splits, open_stamps
 from rotinv.stamps.splits import Split
-from rotinv.stamps.store import has_splits, open_stamps
 from rotinv.system.errors import UserError
 
 Wanted = tuple[int | None, ...]  # (c, h, w) that a network reads; None is any extent

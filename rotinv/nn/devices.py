@@ -190,7 +190,12 @@ def _set_threads(threads: int | None) -> None:
         threads = most
     elif not isinstance(threads, int | np.integer) or not 1 <= threads <= most:
         raise UserError(f"threads {threads!r}: this machine has {most}; give a number from 1 to {most}")
-    numba.set_num_threads(threads)
+    try:
+        numba.set_num_threads(threads)
+    except ValueError as error:  # the environment names a threading library that is not here
+        layer = numba.config.THREADING_LAYER  # type: ignore[attr-defined]  # made at run time
+        remedy = "unset that variable of the environment, or install the library"
+        raise UserError(f"NUMBA_THREADING_LAYER={layer}: {str(error).splitlines()[0]} {remedy}") from error
 
 
 def _zero_pad(x: Array, pad: int) -> Array:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.metrics import ensembles, rates, significance
-from rotinv.metrics.classification_report import bracket
+from rotinv.metrics.report_text import bracket
 from rotinv.metrics.significance import McNemar, Welch
 from rotinv.paper import figures, published
 from rotinv.paper.material import all_scores

@@ -247,8 +247,8 @@ def _smaller_classes(split: Split, label: NDArray[np.int32]) -> list[NDArray[np.
 
 
 def check_counts(path: str | Path, classes: Classes, counts: Sequence[int]) -> None:
-    """Raise UserError if a class has no stamps: there is then nothing to balance."""
+    """Raise UserError if a class has no stamps: a network would never learn to tell it from others."""
     if min(counts) == 0:
         absent = ", ".join(name for name, n in zip(classes.names, counts, strict=True) if not n)
         what = "one class only" if len(classes) == 2 else f"no stamps of {absent}"
-        raise UserError(f"{path}: has {what} to train with: there is nothing to balance")
+        raise UserError(f"{path}: has {what} to train with; a network needs stamps of each class")

@@ -12,9 +12,9 @@ from rotinv.nn.network import Network
 from rotinv.runs import checkpoints
 from rotinv.runs.folder import BEST_FILE, Config, read_config, write_config
 from rotinv.stamps.classes import Classes
+from rotinv.stamps.opening import open_stamps
 from rotinv.stamps.pixels import prepare
 from rotinv.stamps.splits import Split, bad_pixels
-from rotinv.stamps.store import open_stamps
 from rotinv.system.errors import UserError
 
 

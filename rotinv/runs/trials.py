@@ -117,17 +117,18 @@ def balance_for(path: str | Path, label: NDArray | None, asked: str | None, clas
     """One of BALANCES: the one asked for, or else the one that suits the sizes of the classes.
 
     `label` are the labels of the stamps to train with, from the file `path`. Of m classes one is small that
-    has less than FEW of what it would have in m/2 equal parts. Raises UserError if a class to balance has no
-    stamps.
+    has less than FEW of what it would have in m/2 equal parts. Raises UserError without labels, and if a
+    class has no stamps.
     """
-    counts = [0] if label is None else classes.counts(label)
-    if asked is None:
-        small = 0 < min(counts) < FEW * 2 * sum(counts) / len(classes)
-        return "batches" if small else "none"
-    if asked not in BALANCES:
+    if asked not in (None, *BALANCES):
         raise not_known("balance", asked, BALANCES)
-    if asked != "none":
-        check_counts(path, classes, counts)
+    if label is None:
+        raise UserError(f"{path}: has no labels to train with")
+    counts = classes.counts(label)
+    check_counts(path, classes, counts)
+    if asked is None:
+        small = min(counts) < FEW * 2 * sum(counts) / len(classes)
+        return "batches" if small else "none"
     return asked
 
 
@@ -136,7 +137,7 @@ def _class_weights(label: NDArray | None, classes: Classes, balance: str) -> lis
     and the mean weight is 1. Otherwise 1 each."""
     if balance != "weights":
         return [1.0] * len(classes)
-    assert label is not None  # balance_for has refused stamps of one class
+    assert label is not None  # a store to train on has labels
     return [float(len(label) / (len(classes) * n)) for n in classes.counts(label)]
 
 

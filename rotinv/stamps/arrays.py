@@ -124,9 +124,12 @@ def _array(name: str, what: str, values: ArrayLike) -> NDArray[Any]:
     try:
         if isinstance(values, np.ma.MaskedArray) and values.dtype.kind in "fiu":
             return np.ma.filled(values.astype(np.float64), np.nan)
-        return np.asarray(values)
+        found = np.asarray(values)
     except (ValueError, TypeError) as error:
         raise UserError(f"{name}: {what} is no array of numbers ({error})") from error
+    if found.dtype == object and found.size and all(isinstance(one, str) for one in found.flat):
+        return found.astype(str)  # so pandas holds words
+    return found
 
 
 def channels_last(
