@@ -20,7 +20,7 @@ from rotinv.nn.devices import get_kernels
 from rotinv.runs import calibrated, folder, model
 from rotinv.system import pictures
 from rotinv.system.errors import UserError
-from rotinv.system.files import refuse_existing
+from rotinv.system.files import disk_errors, refuse_existing
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,18 +72,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _draw(maps: Path, scorer: Scorer, source: Source, count: int, overwrite: bool) -> None:
-    """Draw the stamps that were explained, if they are few, and say which page shows which."""
+    """Draw the stamps that were explained, if they are few, and say which page shows which.
+
+    To overwrite pages also means that those of earlier maps go where none are drawn.
+    """
     pages = _pages(maps)
     if not count or count > explained_pages.MOST:
+        _remove(pages, overwrite)
         cli.note(
             f"{pages}: not drawn, there are {count:,} stamps (a page each, {explained_pages.MOST} at most)"
         )
     elif not pictures.matplotlib_available():
+        _remove(pages, overwrite)
         cli.note(f"{pages}: not drawn, pictures need matplotlib: pip install 'rotinv[plot]'")
     else:
         titles = explained_pages.draw(pages, maps, scorer, source, overwrite=overwrite)
         for number, title in enumerate(titles, 1):
             cli.note(f"{pages}, page {number}: {title}")
+
+
+def _remove(pages: Path, overwrite: bool) -> None:
+    """Remove pages that show earlier maps, if they may be overwritten."""
+    if overwrite:
+        with disk_errors(pages):
+            pages.unlink(missing_ok=True)
 
 
 def _pages(maps: Path) -> Path:
@@ -96,9 +108,13 @@ def _check(options: Namespace) -> Path | None:
     formats.check(options.out, options.overwrite)
     if options.out is None and (options.explain or options.dask):
         raise UserError(f"--{'explain' if options.explain else 'dask'} needs --out, a file for the scores")
-    if not options.explain:
+    if options.out is None:
         return None
     maps: Path = options.out.with_name(f"{options.out.stem}-maps.h5")
+    if not options.explain:
+        if options.overwrite and maps.exists():
+            cli.warn(f"{maps}: is of an earlier catalogue; --explain makes it anew")
+        return None
     refuse_existing(maps, options.overwrite)
     refuse_existing(_pages(maps), options.overwrite)
     return maps

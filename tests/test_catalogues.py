@@ -218,6 +218,11 @@ def test_a_few_explained_stamps_are_drawn_and_named(models, night, tmp_path, mon
     result = call("score", models[0], tmp_path / "s.npz", "--out", tmp_path / "t.h5", "--explain", "top", 3)
     assert "t-maps.pdf: not drawn, there are 3 stamps" in result.stderr
     assert not (tmp_path / "t-maps.pdf").exists()
+    again = ("score", models[0], tmp_path / "s.npz", "--out", tmp_path / "s.h5", "--overwrite")
+    assert f"{tmp_path / 's-maps.h5'}: is of an earlier catalogue" in call(*again).stderr
+    assert (tmp_path / "s-maps.pdf").exists()
+    assert "not drawn" in call(*again, "--explain", "top", 3).stderr
+    assert not (tmp_path / "s-maps.pdf").exists()  # it showed other maps
     assert_refused(
         call("score", models[0], tmp_path / "s.npz", "--out", tmp_path / "s.csv", "--explain", "all"),
         "s-maps.h5",

@@ -22,7 +22,7 @@ from rotinv.runs.folder import Config, create_run_folder, read_config
 from rotinv.runs.history import Row
 from rotinv.runs.protocol import SCHEDULES, Progress, Schedule
 from rotinv.stamps.arrays import arrays_in_memory, channels_last
-from rotinv.stamps.classes import TWO, Classes
+from rotinv.stamps.classes import TWO, Classes, check_labels
 from rotinv.stamps.packing import channel_names
 from rotinv.stamps.pixels import check_side
 from rotinv.stamps.store import StampStore
@@ -204,7 +204,8 @@ def _checked_arrays(
     """The arrays to train on. Raises UserError if they do not fit together, or without labels."""
     if label is None:
         raise UserError("fit: arrays need labels: 1 candidate, 0 artifact")
-    return arrays_in_memory(ARRAY, stamps, label=label, snr=snr, image=image, classes=classes)
+    found = arrays_in_memory(ARRAY, stamps, label=label, snr=snr, image=image, classes=classes)
+    return {**found, "label": check_labels(f"{ARRAY}: label", found["label"], classes)}
 
 
 def _planned(
