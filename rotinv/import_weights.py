@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv import cli
-from rotinv.deploy import matching, weight_files
+from rotinv.deploy import matching, onnx_check, weight_files
 from rotinv.deploy.layer_weights import CHW, HWC, Found
 from rotinv.deploy.matching import Match
+from rotinv.graphs.reading import is_onnx
 from rotinv.nn import architectures
 from rotinv.runs import calibrated, model, thresholds
 from rotinv.runs.folder import BEST_FILE, CONFIG_FILE, Config, create_run_folder
@@ -37,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if swapped:
         matches[-1] = _with_candidate_second(matches[-1])
     params = matching.parameters(options.weights, network, found, matches)
+    if is_onnx(options.weights) and "sha256" not in found.about:  # else the digest tells
+        onnx_check.check_graph(options.weights, network, params, swapped)
     folder = options.out if options.overwrite else create_run_folder(options.out, config.arch)
     model.write_weights(folder, config, params)
     print(*matches, sep="\n")

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import tensorflow_checkpoints
-from programs import assert_refused, call
+from programs import assert_refused, call, make_run
 
 import rotinv
 from rotinv.deploy import safetensors_files, torch_files, torch_module, weight_files
@@ -193,6 +193,58 @@ def test_a_layer_too_many_is_refused(tmp_path, named):
     safetensors_files.write(tmp_path / "n.safetensors", more, {})
     done = call("import_weights", tmp_path / "n.safetensors", "--out", tmp_path / "no", *SIZE)
     assert_refused(done, "norm belongs to no layer")
+
+
+def test_a_batch_normalisation_is_refused(tmp_path, network, params):
+    """Without it the network would be another one."""
+    state = torch_module.state_dict(network, params)
+    state |= {f"norm1.{name}": np.ones(32, np.float32) for name in ("weight", "bias", "running_mean")}
+    torch_module.write(tmp_path / "net.pt", state)
+    done = call("import_weights", tmp_path / "net.pt", "--out", tmp_path / "no", *SIZE)
+    assert_refused(done, "norm1.weight (32)", "batch normalisation")
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory):
+    """An ONNX graph of a CAP that says nothing of itself, as those of other libraries; and the weights."""
+    onnx = pytest.importorskip("onnx")
+    folder = tmp_path_factory.mktemp("graph")
+    run = make_run(folder / "run", "cap", channels=("difference",))
+    assert call("export", run, "--format", "onnx", "--out", folder / "net.onnx").returncode == 0
+    model = onnx.load(folder / "net.onnx")
+    del model.metadata_props[:]
+    return model, load_model(run).params
+
+
+def test_a_graph_of_another_library_is_computed_for_a_check(tmp_path, graph):
+    model, params = graph
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    _, found = imported(tmp_path / "net.onnx", tmp_path / "run")
+    np.testing.assert_array_equal(found, np.float32(params))
+
+
+@pytest.mark.parametrize("change", ["pooling", "activation", "scaling"])
+def test_a_graph_with_other_steps_between_its_layers_is_refused(tmp_path, graph, change):
+    onnx = pytest.importorskip("onnx")
+    model = onnx.ModelProto()
+    model.CopyFrom(graph[0])
+    nodes = {
+        kind: [one for one in model.graph.node if one.op_type == kind] for kind in ("MaxPool", "Relu", "Conv")
+    }
+    if change == "pooling":
+        nodes["MaxPool"][0].op_type = "AveragePool"
+    elif change == "activation":
+        nodes["Relu"][0].op_type = "Elu"
+    else:
+        first = nodes["Conv"][0].input
+        double = onnx.helper.make_node("Sum", [first[0], first[0]], ["double"])
+        first[0] = "double"
+        model.graph.node.insert(list(model.graph.node).index(nodes["Conv"][0]), double)
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    done = call("import_weights", tmp_path / "net.onnx", "--out", tmp_path / "no", *SIZE)
+    assert_refused(done, "net.onnx", "other steps")
+    assert not (tmp_path / "no").exists()
 
 
 def test_two_classes_in_the_other_order(tmp_path, named):

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "graphs": {"system", "nn", "stamps", "metrics", "runs", "lrp"},
     "catalogue": {"system", "nn", "stamps", "alerts", "metrics", "runs", "lrp"},
     "paper": {"system", "nn", "stamps", "metrics", "survey", "runs", "lrp"},
-    "deploy": {"system", "nn", "stamps", "alerts", "metrics", "runs", "lrp", "catalogue"},
+    "deploy": {"system", "nn", "stamps", "alerts", "metrics", "runs", "lrp", "graphs", "catalogue"},
     "cli": {"system", "nn"},
     "classifier": {"system", "nn", "stamps", "metrics", "runs", "lrp"},
     "kernels": {"kernels"},

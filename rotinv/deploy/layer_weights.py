@@ -64,8 +64,8 @@ def layers_of(
 
     `layout` says whether weights have their channels first, (out, in, height, width) and (out, in), or last,
     (height, width, in, out) and (in, out); None: their biases tell. Networks whose channels come first
-    flatten maps as CHW, unless `flatten` says otherwise. Raises UserError if the biases do not tell, and for
-    weights without a bias.
+    flatten maps as CHW, unless `flatten` says otherwise. Raises UserError if the biases do not tell, for
+    weights without a bias, and for arrays of layers that rotinv's networks do not have.
     """
     groups: dict[str, dict[str, NDArray[Any]]] = {}
     for name, array in arrays.items():
@@ -74,6 +74,8 @@ def layers_of(
     pairs = {stem: pair for stem, group in groups.items() if (pair := _pair(path, group))}
     if not pairs:
         raise UserError(f"{path}: holds no weights of convolutions or dense layers")
+    for stem in groups.keys() - pairs.keys():
+        _refuse_other_layer(path, groups[stem])
     first = _channels_first(path, pairs) if layout is None else layout == "first"
     layers = [Layer(stem, _last(w) if first else w, b) for stem, (w, b) in pairs.items()]
     return Found(layers, ordered, flatten or (CHW if first else HWC), {})
@@ -96,6 +98,18 @@ def _pair(path: object, group: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any]
             "bias"
         )
     return group[weights[0]], biases[0]
+
+
+def _refuse_other_layer(path: object, group: Mapping[str, NDArray[Any]]) -> None:
+    """Raise UserError for numbers of a layer without weights, as a batch normalisation; single ones, as a
+    count of steps, are of no layer."""
+    for name, array in group.items():
+        if array.dtype.kind == "f" and array.size > 1:
+            shape = " x ".join(map(str, array.shape))
+            raise UserError(
+                f"{path}: {name} ({shape}) is of a layer that rotinv's networks do not have, as a batch "
+                "normalisation; they have convolutions and dense layers, with biases"
+            )
 
 
 def _channels_first(path: object, pairs: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]) -> bool:

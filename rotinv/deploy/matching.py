@@ -79,7 +79,7 @@ def _counted(path: object, shape: Any, names: list[str], fitting: list[Layer], l
     size = " x ".join(map(str, shape))
     have = ", ".join(f"{one.name} ({' x '.join(map(str, one.w.shape))})" for one in left)
     return (
-        f"{path}: the network's {' and '.join(names)} have the shape {size}, and the file has "
+        f"{path}: the network's {' and '.join(names)}: the shape is {size}, and the file has "
         f"{len(fitting)} such "
         f"layers; it has {have or 'no others'}: give --arch, --size or --channels"
     )

@@ -1,6 +1,6 @@
 """The layers of an ONNX graph: its convolutions and products with weights, in the order of the graph."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.deploy.layer_weights import CHW, HWC, Found, Layer
-from rotinv.system.errors import UserError, require_extra
-from rotinv.system.files import first_line, read_errors
+from rotinv.graphs.reading import attributes_of, constants_of, metadata_of, read_onnx
+from rotinv.system.errors import UserError
 
 _TURNED = [0, 2, 3, 1]  # a Transpose that puts the channels last
 
@@ -17,34 +17,21 @@ _TURNED = [0, 2, 3, 1]  # a Transpose that puts the channels last
 def read(path: str | Path) -> Found:
     """The convolutions and dense layers of a graph, and its metadata.
 
-    Needs the package onnx (extra `onnx`). Raises UserError for a file that is no ONNX graph, and for layers
-    that rotinv's networks do not have: groups, dilations, strides, no bias.
+    Needs the package onnx (extra `onnx`). Raises UserError as read_onnx does, and for layers that rotinv's
+    networks do not have: groups, dilations, strides, no bias.
     """
     path = Path(path)
-    onnx = require_extra("onnx", "onnx", path)
-    with read_errors(path):
-        path.open("rb").close()
-    try:
-        model = onnx.load(path)
-    except Exception as error:  # protobuf's own kinds
-        raise UserError(f"{path}: is damaged, or no ONNX graph ({first_line(error)})") from error
-    constants = {one.name: onnx.numpy_helper.to_array(one) for one in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type == "Constant":
-            for attribute in node.attribute:
-                if attribute.name == "value":
-                    constants[node.output[0]] = onnx.numpy_helper.to_array(attribute.t)
-    about = {entry.key: entry.value for entry in model.metadata_props}
-    graph = _Graph(path, model.graph, constants, onnx)
-    return Found(list(graph.layers()), True, graph.flatten, about)
+    model = read_onnx(path)
+    graph = _Graph(path, model)
+    return Found(list(graph.layers()), True, graph.flatten, metadata_of(model))
 
 
 class _Graph:
     """The nodes of a graph with their constants."""
 
-    def __init__(self, path: Path, graph: Any, constants: Mapping[str, NDArray[Any]], onnx: Any) -> None:
-        self._path, self._constants, self._onnx = path, constants, onnx
-        self._nodes = list(graph.node)
+    def __init__(self, path: Path, model: Any) -> None:
+        self._path, self._constants = path, constants_of(path, model)
+        self._nodes = list(model.graph.node)
         self._takers: dict[str, list[Any]] = {}
         for node in self._nodes:
             for name in node.input:
@@ -55,7 +42,7 @@ class _Graph:
         """How maps are flattened: after the last convolution, channels may be put last."""
         last = max((i for i, node in enumerate(self._nodes) if node.op_type == "Conv"), default=-1)
         later = self._nodes[last + 1 :]
-        turned = any(n.op_type == "Transpose" and self._attributes(n).get("perm") == _TURNED for n in later)
+        turned = any(n.op_type == "Transpose" and attributes_of(n).get("perm") == _TURNED for n in later)
         return HWC if turned else CHW
 
     def layers(self) -> Iterator[Layer]:
@@ -65,7 +52,7 @@ class _Graph:
                 yield getattr(self, f"_{node.op_type.lower()}")(node)
 
     def _conv(self, node: Any) -> Layer:
-        attributes = self._attributes(node)
+        attributes = attributes_of(node)
         for name, plain in (("group", 1), ("dilations", [1, 1]), ("strides", [1, 1])):
             if attributes.get(name, plain) != plain:
                 raise UserError(
@@ -77,7 +64,7 @@ class _Graph:
         )
 
     def _gemm(self, node: Any) -> Layer:
-        attributes = self._attributes(node)
+        attributes = attributes_of(node)
         if attributes.get("alpha", 1) != 1 or attributes.get("beta", 1) != 1 or attributes.get("transA", 0):
             raise UserError(f"{self._path}: {self._name(node)} is no plain product (alpha, beta, transA)")
         w = self._constants[node.input[1]]
@@ -95,10 +82,6 @@ class _Graph:
         if len(node.input) < 3 or node.input[2] not in self._constants:
             raise UserError(f"{self._path}: {self._name(node)} has no bias; rotinv's layers have one")
         return self._constants[node.input[2]]
-
-    def _attributes(self, node: Any) -> dict[str, Any]:
-        found = {one.name: self._onnx.helper.get_attribute_value(one) for one in node.attribute}
-        return {name: list(value) if hasattr(value, "__len__") else value for name, value in found.items()}
 
     def _name(self, node: Any) -> str:
         """The name of a layer: that of its weights, without what they are."""

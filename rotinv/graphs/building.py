@@ -20,7 +20,7 @@ from rotinv.graphs.folding import out_shape, scaled_params
 from rotinv.graphs.graph import Graph, Node
 from rotinv.graphs.layers import Inputs, Moves, Sums
 from rotinv.graphs.operators import LAST, LAYERS, MOVES, PASSES
-from rotinv.graphs.reading import batch_of, metadata_of, only_input
+from rotinv.graphs.reading import attributes_of, batch_of, constants_of, metadata_of, only_input
 from rotinv.nn.devices import get_kernels
 from rotinv.nn.layers import Shape
 from rotinv.nn.network import numbered
@@ -60,8 +60,7 @@ class _Builder:
         self._onnx = require_extra("onnx", "onnx", path)
         self._path, self._model = path, model
         self._opsets = {entry.domain: entry.version for entry in model.opset_import}
-        to_array = self._onnx.numpy_helper.to_array
-        self._fixed: dict[str, NDArray] = {one.name: to_array(one) for one in model.graph.initializer}
+        self._fixed = constants_of(path, model)
         self._live: dict[str, NDArray] = {}
         self._nodes: list[Node] = []
         self._folded: Counter[str] = Counter()
@@ -77,13 +76,13 @@ class _Builder:
         self._live[self._input] = np.zeros((batch, *shape))
 
     def add(self, node: Any) -> None:
-        """Add a node of ONNX, whose inputs are there already."""
-        helper = self._onnx.helper
-        attributes = {one.name: helper.get_attribute_value(one) for one in node.attribute}
+        """Add a node of ONNX, whose inputs are there already, as all constants are."""
+        if node.op_type == "Constant":
+            return
         where = f"{self._path}: node {_called(node)}"
         live = {i: self._live[one].shape for i, one in enumerate(node.input) if one in self._live}
         fixed = {i: self._fixed[one] for i, one in enumerate(node.input) if one and i not in live}
-        call = Call(node.op_type, where, attributes, live, fixed)
+        call = Call(node.op_type, where, attributes_of(node), live, fixed)
         if node.op_type in ("Shape", "Size") or not live:
             self._compute(call, node)
         elif node.domain not in ("", "ai.onnx") or node.op_type not in {*LAYERS, *MOVES, *PASSES}:

@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rotinv.system.errors import UserError, require_extra
-from rotinv.system.files import first_line
+from rotinv.system.files import first_line, read_errors
 
 OLDEST_OPSET = 7  # before it, operators took what are inputs now as attributes, and broadcast otherwise
 _ENDING = ".onnx"
@@ -23,13 +26,15 @@ def is_onnx(path: str | Path) -> bool:
 def read_onnx(path: str | Path) -> Any:
     """The ModelProto of a file, checked, with all weights in it and its own functions put in their places.
 
-    Raises UserError for a file that is missing, damaged or no ONNX file, weights outside its folder, and for
-    versions that are not known. Needs the extra `onnx`.
+    Raises UserError for a file that is missing, may not be read, is damaged or no ONNX file, for weights
+    outside its folder, and for versions that are not known. Needs the extra `onnx`.
     """
     path = Path(path)
     onnx = require_extra("onnx", "onnx", path)
     if not path.is_file():
         raise UserError(f"{path}: {'is not a file' if path.exists() else 'no such file'}")
+    with read_errors(path):
+        path.open("rb").close()
     try:
         model = onnx.load(path, load_external_data=False)
         _check_versions(onnx, path, model)
@@ -78,6 +83,30 @@ def input_shape(path: str | Path, model: Any) -> tuple[int | None, ...]:
 def batch_of(path: str | Path, model: Any) -> int:
     """How many stamps a model reads at once: 1 where it takes any number."""
     return input_shape(path, model)[0] or 1
+
+
+def attributes_of(node: Any) -> dict[str, Any]:
+    """The attributes of a node by name, as Python's values."""
+    value = require_extra("onnx.helper", "onnx", "a network in ONNX").get_attribute_value
+    return {one.name: value(one) for one in node.attribute}
+
+
+def constants_of(path: str | Path, model: Any) -> dict[str, NDArray[Any]]:
+    """The arrays that a graph holds, by name: its initializers, and what its nodes Constant give.
+
+    Raises UserError for a constant that is not understood.
+    """
+    to_array = require_extra("onnx.numpy_helper", "onnx", path).to_array
+    evaluator = require_extra("onnx.reference", "onnx", path).ReferenceEvaluator
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    try:
+        found = {one.name: to_array(one) for one in model.graph.initializer}
+        for node in model.graph.node:
+            if node.op_type == "Constant":
+                found[node.output[0]] = np.asarray(evaluator(node, opsets=opsets).run(None, {})[0])
+    except Exception as error:  # each kind of constant has its own
+        raise UserError(f"{path}: its constants are not understood ({first_line(error)})") from error
+    return found
 
 
 def _check_versions(onnx: Any, path: Path, model: Any) -> None:
