@@ -100,8 +100,25 @@ def test_the_catalogue_has_a_column_for_each_class(run, store, tmp_path):
     np.testing.assert_array_equal([int(row["label"]) for row in rows], truth == 1)
     about = json.loads((tmp_path / "scores.csv-metadata.json").read_text())
     assert (about["classes"], about["candidate"], about["threshold"]) == (",".join(NAMES), "SN", "none")
-    # The table itself is evaluated as candidates against the rest.
-    assert call("evaluate", tmp_path / "scores.csv").returncode == 0
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".ecsv", ".parquet", ".fits", ".h5"])
+def test_a_table_tells_each_class_against_the_rest(run, store, tmp_path, suffix):
+    for library in {".parquet": ["pyarrow"], ".fits": ["astropy"], ".ecsv": ["astropy"]}.get(suffix, []):
+        pytest.importorskip(library)
+    path = tmp_path / f"scores{suffix}"
+    assert call("score", run, store, "--out", path).returncode == 0
+    found = json.loads(call("evaluate", path, "--json").stdout)["by_class"]
+    wanted = json.loads(call("evaluate", run, store, "--no-keep", "--json").stdout)["by_class"]
+    assert found == wanted
+
+
+def test_a_table_without_its_metadata_says_so(run, store, tmp_path):
+    assert call("score", run, store, "--out", tmp_path / "s.csv").returncode == 0
+    (tmp_path / "s.csv-metadata.json").unlink()
+    done = call("evaluate", tmp_path / "s.csv")
+    assert done.returncode == 0 and "against the rest" not in done.stdout
+    assert "s.csv: has lost its metadata" in done.stderr
 
 
 def test_a_threshold_is_of_the_candidate(run, store, tmp_path):

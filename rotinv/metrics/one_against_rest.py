@@ -77,7 +77,7 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
 
 def _matrix_lines(names: Sequence[str], matrix: Sequence[Sequence[int]]) -> Iterator[str]:
     width = max(9, *(len(name) + 2 for name in names))
-    yield f"  {'given (right)':<16}" + "".join(f"{name:>{width}}" for name in names)
+    yield f"  {'labelled, given':<16}" + "".join(f"{name:>{width}}" for name in names)
     for name, row in zip(names, matrix, strict=True):
         yield f"  {name:<16}" + "".join(f"{count:>{width},}" for count in row)
 

@@ -1,25 +1,24 @@
 """Tables of scores: what the program score writes (CSV, Parquet, FITS or HDF5), or HDF5 with `label`,
 `p_candidate` and perhaps `snr`. A table without labels has the survey's own scores in their place."""
 
-import csv
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.metrics.rates import NOT_SCORED
+from rotinv.metrics.score_tables import TEXT, Table, read_table
 from rotinv.stamps.classes import Classes, check_labels
-from rotinv.system.errors import UserError, require_extra
-from rotinv.system.files import first_line, read_errors
-from rotinv.system.hdf5 import create_hdf5, open_hdf5, reading_hdf5
+from rotinv.system.errors import UserError
+from rotinv.system.hdf5 import create_hdf5
+from rotinv.system.messages import once
 
-# The names that the program score gives, and ours.
-_SURVEY = ("survey_score", "survey_score_version")
-_TEXT = _SURVEY[1]
-_COLUMNS = {"probability": "p_candidate", **{name: name for name in ("label", "snr", "class", *_SURVEY)}}
+_SURVEY = ("survey_score", TEXT)
+_COLUMNS = ("label", "snr", "class", *_SURVEY)  # besides the probability, which has two names
+_log = logging.getLogger("rotinv")
 _NEEDED = "a table of rotinv score with label and probability, or HDF5 with label and p_candidate"
 
 
@@ -74,15 +73,14 @@ def read_any(path: str | Path, on_bad: str = "error") -> Scores | Unlabelled:
     path = Path(path)
     if path.is_dir():
         raise UserError(f"{path}: is a folder; name {_NEEDED}; a run needs STAMPS after it")
-    if not path.exists() or h5py.is_hdf5(path):
-        found = _columns_of_hdf5(path)
-    else:
-        reader = {".parquet": _columns_of_parquet, ".fits": _columns_of_fits, ".fit": _columns_of_fits}
-        found = reader.get(path.suffix.lower(), _columns_of_csv)(path)
-    columns = {own: found[name] for name, own in (*_COLUMNS.items(), ("p_candidate",) * 2) if name in found}
+    table = read_table(path)
+    found = table.columns
+    columns = {name: found[name] for name in _COLUMNS if name in found}
+    if (p := "probability" if "probability" in found else "p_candidate") in found:
+        columns["p_candidate"] = found[p]
     if "p_candidate" not in columns or not {"label", *_SURVEY[:1]} & set(columns):
         raise UserError(f"{path}: is no table of scores; name {_NEEDED}; a stamp store needs a RUN before it")
-    return _checked(path, columns, on_bad)
+    return _checked(path, columns, table, on_bad)
 
 
 def read(path: str | Path, on_bad: str = "error") -> Scores:
@@ -101,53 +99,8 @@ def write(path: str | Path, scores: Scores, overwrite: bool = False) -> None:
             file["snr"] = scores.snr
 
 
-def _columns_of_hdf5(path: Path) -> dict[str, NDArray[Any]]:
-    with open_hdf5(path) as file, reading_hdf5(path):
-        names = [name for name in (*_COLUMNS, "p_candidate") if isinstance(file.get(name), h5py.Dataset)]
-        texts = [name for name in names if h5py.check_string_dtype(file[name].dtype)]
-        return {name: np.asarray(file[name].asstr() if name in texts else file[name]) for name in names}
-
-
-def _columns_of_parquet(path: Path) -> dict[str, NDArray[Any]]:
-    parquet = require_extra("pyarrow.parquet", "alerts", path)
-    try:
-        names = [name for name in _COLUMNS if name in parquet.read_schema(path).names]
-        table = parquet.read_table(path, columns=names)
-        return {name: table[name].to_numpy() for name in names}
-    except Exception as error:  # Arrow's own kinds, for a file that is cut off or damaged
-        raise UserError(f"{path}: is damaged or is no Parquet file ({first_line(error)})") from error
-
-
-def _columns_of_fits(path: Path) -> dict[str, NDArray[Any]]:
-    fits = require_extra("astropy.io.fits", "alerts", path)
-    try:
-        with fits.open(path) as file:
-            table = file["SCORES"].data
-            names = [name for name in _COLUMNS if name in table.names]
-            return {name: table[name].astype(table[name].dtype.newbyteorder("=")) for name in names}
-    except Exception as error:  # astropy's dozen kinds, for a file that is damaged
-        raise UserError(f"{path}: is damaged, or no FITS table of scores ({first_line(error)})") from error
-
-
-def _columns_of_csv(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        with read_errors(path), path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is no UTF-8 text ({error.reason}); save the table as CSV UTF-8") from error
-    except csv.Error as error:
-        raise UserError(f"{path}: is no CSV ({error})") from error
-    columns = {}
-    for name in [name for name in _COLUMNS if rows and name in rows[0]]:
-        try:
-            columns[name] = np.array([row[name] if name == _TEXT else float(row[name]) for row in rows])
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{path}: its column {name} does not hold numbers only ({error})") from error
-    return columns
-
-
-def _checked(path: Path, columns: dict[str, NDArray[Any]], on_bad: str) -> Scores | Unlabelled:
-    given, version = columns.pop("class", None), columns.pop(_TEXT, None)
+def _checked(path: Path, columns: dict[str, NDArray[Any]], table: Table, on_bad: str) -> Scores | Unlabelled:
+    given, version = columns.pop("class", None), columns.pop(TEXT, None)
     count = len(columns["p_candidate"])
     for name, column in columns.items():
         if column.dtype.kind not in "fiub" or column.ndim != 1 or len(column) != count:
@@ -163,7 +116,30 @@ def _checked(path: Path, columns: dict[str, NDArray[Any]], on_bad: str) -> Score
     if "label" not in columns and survey is not None:
         return Unlabelled({path.name: probability}, survey, missing)
     label = check_labels(f"{path}: label", columns["label"])
-    return Scores(label, probability, columns.get("snr"), missing=missing, survey=survey)
+    by_class = _by_class(path, table, kept)
+    return Scores(label, probability, columns.get("snr"), missing=missing, survey=survey, by_class=by_class)
+
+
+def _by_class(path: Path, table: Table, kept: NDArray[np.bool_]) -> ClassScores | None:
+    """The classes of a table of more than two; None of others.
+
+    FITS writes some letters of names otherwise, so that columns which are not there by name are taken in
+    their order. Raises UserError if the columns are not those of the classes.
+    """
+    if "label_class" not in table.columns:
+        return None
+    if len(table.about) < 2:
+        once(_log, f"{path}: has lost its metadata, which name its classes; only candidates are told apart")
+        return None
+    classes = Classes.of(table.about["classes"].split(","), table.about["candidate"])
+    given = [name for name in table.columns if name.startswith("p_")]
+    named = [f"p_{name}" for name in classes.names]
+    if len(given) != len(named):
+        raise UserError(f"{path}: has the columns {', '.join(given)}, and its classes are {classes}")
+    columns = named if set(named) == set(given) else given
+    p = np.stack([table.columns[name][kept] for name in columns], axis=1)
+    label = check_labels(f"{path}: label_class", table.columns["label_class"][kept], classes)
+    return ClassScores(classes, label, p)
 
 
 def _scored(
