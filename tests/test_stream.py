@@ -292,6 +292,8 @@ def test_pieces_tell_where_to_go_on(tmp_path):
          ["topics is 't'"]),
         ('[kafka]\n"bootstrap.servers"="x"\n"group.id"="g"\n"enable.auto.commit"=true\n[input]\ntopics=["t"]\n'
          'framing="key"\n[output]\nfolder="o"', ["enable.auto.commit"]),
+        ('[kafka]\n"bootstrap.servers"="x"\n"group.id"="g"\n[input]\ntopics=["t"]\nframing="key"\n[output]\n'
+         'folder="o"\ntopic="t"', ["'t' is read as well"]),
         ("[sink]\n", ["sink"]),
         ("[input\n", ["TOML"]),
     ],
@@ -301,6 +303,49 @@ def test_configurations_that_cannot_be(tmp_path, text, words):
     with pytest.raises(UserError) as caught:
         stream_config.read(tmp_path / "c.toml")
     assert all(word in str(caught.value) for word in ["c.toml", *words])
+
+
+def test_pieces_of_other_networks_are_not_mixed(tmp_path):
+    pieces, about = Pieces(tmp_path / "out", ".csv"), {"models": {"a": "12"}, "columns": ["index"]}
+    for _ in range(2):
+        pieces.claim(about)
+    with pytest.raises(UserError, match="other models"):
+        pieces.claim({**about, "models": {"a": "34"}})
+    (tmp_path / "out" / "stream.json").write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        pieces.claim(about)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x")
+    with pytest.raises(UserError, match=r"thesis\.tex"):
+        Pieces(tmp_path / "mine", ".csv").claim(about)
+
+
+def test_a_topic_that_is_not_there(cluster, run, folder, tmp_path):
+    """To the end of what is not there nobody comes; a topic whose messages went away is another one."""
+    _, address = cluster
+    config = configure(tmp_path, address, schemas=folder)
+    config.write_text(config.read_text().replace('"alerts"', '"nosuch"'))
+    done = call("stream", run, "--config", config, "--until-end")
+    assert done.returncode == 2 and "topic nosuch: there is none" in done.stderr
+    kafka_cluster.produce(address, "alerts", [framed(rubin_bytes(1))])
+    piece = tmp_path / "out" / "alerts" / "0" / "000000000000-000000000041.parquet"
+    piece.parent.mkdir(parents=True)
+    piece.write_bytes(b"")
+    config = configure(tmp_path, address, schemas=folder)
+    done = call("stream", run, "--config", config, "--until-end")
+    assert done.returncode == 2 and "up to offset 41, and it ends before 1" in done.stderr
+
+
+def test_metrics_that_cannot_be_written_are_told_at_the_start(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file"):
+        StreamMetrics(30, tmp_path / "file" / "m.prom")
+
+
+def test_an_alert_of_no_known_survey_is_kept_aside(folder):
+    other = {"type": "record", "name": "r", "fields": [{"name": "x", "type": "long"}]}
+    with pytest.raises(Poisoned, match="no survey that is known"):
+        decoder(folder, "container").alerts(None, container([{"x": 1}], other), [], "here")
 
 
 def test_settings_that_librdkafka_refuses_are_told(run, tmp_path):

@@ -18,6 +18,7 @@ from rotinv.system.messages import once
 Place = tuple[str, int]  # topic and partition
 _WAIT = 0.5  # seconds for messages, and until a request to stop is heeded
 _MOST_AT_ONCE = 500  # messages
+_PATIENCE = 10.0  # seconds for an answer on offsets
 _FLUSH = 5.0  # seconds between two looks at what is not sent yet
 _log = logging.getLogger("rotinv")
 
@@ -46,6 +47,7 @@ class Consumer:
         self._config, self._decoder, self._pieces, self._until_end = config, decoder, pieces, until_end
         self._assigned: set[Place] = set()
         self._ended: set[Place] = set()
+        self._told_of_poison = False
         settings = {
             "auto.offset.reset": "earliest",
             **config.kafka,
@@ -56,13 +58,16 @@ class Consumer:
         self.problems: list[str] = []
         with _refusals(self._kafka):
             self._consumer = self._kafka.Consumer(settings, logger=logging.getLogger("rotinv.librdkafka"))
-            self._consumer.subscribe(config.input.topics, on_assign=self._assign, on_revoke=self._revoke)
 
     def batches(self, stopped: Callable[[], bool]) -> Iterator[Batch]:
         """Batches, which may be empty, until `stopped`, or to the end of all partitions if that is asked for.
 
-        A batch is full after as many messages as a piece may have, or as many seconds.
+        A batch is full after as many messages as a piece may have, or as many seconds. The first joins the
+        group.
         """
+        with _refusals(self._kafka):
+            topics = self._config.input.topics
+            self._consumer.subscribe(topics, on_assign=self._assign, on_revoke=self._revoke)
         while not stopped():
             batch: Batch = {}
             count, until = 0, time.monotonic() + self._config.output.seconds
@@ -121,16 +126,25 @@ class Consumer:
             packets = self._decoder.alerts(message.key(), value, self.problems, where)
         except Poisoned as reason:
             part.poisoned.append((offset, value or b"", f"{where}: {reason}"))
+            self._tell_of_poison(f"{where}: {reason}")
             return 1
         part.packets += packets
         part.offsets += [offset] * len(packets)
         return 1
+
+    def _tell_of_poison(self, why: str) -> None:
+        """Warn of the first message that is kept aside: if all are, the configuration is wrong."""
+        if not self._told_of_poison:
+            _log.warning("a message is kept aside: %s", why)
+        self._told_of_poison = True
 
     def _heed(self, error: Any, place: Place) -> None:
         """An event that comes as a message: the end of a partition, or an error."""
         codes = self._kafka.KafkaError
         if error.code() == codes._PARTITION_EOF:
             self._ended.add(place)
+        elif self._until_end and error.code() == codes.UNKNOWN_TOPIC_OR_PART:
+            raise UserError(f"topic {place[0]}: there is none; without --until-end it is waited for")
         elif error.fatal() or error.code() in (
             codes.TOPIC_AUTHORIZATION_FAILED,
             codes.GROUP_AUTHORIZATION_FAILED,
@@ -141,16 +155,33 @@ class Consumer:
 
     def _assign(self, consumer: Any, partitions: Sequence[Any]) -> None:
         """Begin where the pieces end, if that is later than what is committed."""
-        committed = {(one.topic, one.partition): one.offset for one in consumer.committed(partitions, 10)}
+        committed: dict[Place, int] = {}
+        with contextlib.suppress(self._kafka.KafkaException):  # no answer in time: the pieces tell
+            found = consumer.committed(partitions, _PATIENCE)
+            committed = {(one.topic, one.partition): one.offset for one in found}
         for one in partitions:
             done = self._pieces.next_offset(one.topic, one.partition)
-            if done and done > committed.get((one.topic, one.partition), 0):
+            if done:
+                self._check_end(consumer, one, done)
+            if done > max(0, committed.get((one.topic, one.partition), 0)):
                 one.offset = done
         self._assigned = {(one.topic, one.partition) for one in partitions}
         self._ended.clear()
         consumer.assign(partitions)
         numbers = ", ".join(f"{one.topic} {one.partition}" for one in partitions) or "none"
         _log.info("partitions: %s", numbers)
+
+    def _check_end(self, consumer: Any, one: Any, done: int) -> None:
+        """Raise UserError if the pieces reach beyond the end of a partition: its topic was made anew, and its
+        messages would be taken for those that are done."""
+        place = self._kafka.TopicPartition(one.topic, one.partition)
+        with contextlib.suppress(self._kafka.KafkaException):
+            _, end = consumer.get_watermark_offsets(place, _PATIENCE)
+            if done > end:
+                raise UserError(
+                    f"{self._pieces.folder}: has {one.topic}, partition {one.partition}, up to offset "
+                    f"{done - 1}, and it ends before {end}: the topic was made anew; name a new folder"
+                )
 
     def _revoke(self, consumer: Any, partitions: Sequence[Any]) -> None:
         self._assigned -= {(one.topic, one.partition) for one in partitions}
@@ -174,7 +205,8 @@ class Producer:
         UserError if a broker refuses one.
         """
         for key, value in rows:
-            self._put(key, json.dumps(value, separators=(",", ":")))
+            if not self._put(key, json.dumps(value, separators=(",", ":"))):
+                return False
         while self._producer.flush(_FLUSH):
             if self._stopped():
                 return False
@@ -182,12 +214,16 @@ class Producer:
             raise UserError(f"topic {self._topic}: {self._failed[0]}")
         return True
 
-    def _put(self, key: str, text: str) -> None:
+    def _put(self, key: str, text: str) -> bool:
+        """Hand a message to the producer, and wait while its queue is full, but not when the stream is to
+        stop; whether it was handed over."""
         while True:
             try:
                 self._producer.produce(self._topic, text, key, on_delivery=self._delivered)
-                return
-            except BufferError:  # its queue is full: wait for room
+                return True
+            except BufferError:
+                if self._stopped():
+                    return False
                 self._producer.poll(_WAIT)
 
     def _delivered(self, error: Any, message: Any) -> None:

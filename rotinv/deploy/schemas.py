@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from rotinv.alerts.avro_schema import NotUnderstood, Schema, understood
-from rotinv.alerts.packets import refusal
 from rotinv.alerts.profiles import NoSurvey, Profile
 from rotinv.alerts.surveys import SURVEYS
 from rotinv.system.errors import UserError, require_extra
@@ -41,7 +40,8 @@ class Schemas:
         self.of_text = cache(self._of_text)
 
     def _by_number(self, number: int) -> Schema:
-        """The schema of a number. Raises LookupError if there is none; UserError if it is no survey's."""
+        """The schema of a number. Raises LookupError if there is none that is understood; UserError if a
+        registry does not answer."""
         if self._where == RUBIN:
             text = _of_rubin(number)
         elif _is_address(self._where):
@@ -51,11 +51,13 @@ class Schemas:
         return self.of_text(text)
 
     def _of_text(self, text: bytes) -> Schema:
-        """A schema's text, understood. Raises LookupError if it is no schema; UserError if no survey's."""
+        """A schema's text, understood. Raises LookupError if it is no schema, or no survey's."""
         try:
             return understood(text, self._profiles)
         except NoSurvey as error:
-            raise refusal("the stream", error) from error
+            raise LookupError(
+                f"its schema is of no survey that is known: {error}; [input] profiles names your own"
+            ) from error
         except (NotUnderstood, ValueError, KeyError, TypeError) as error:
             raise LookupError(f"its Avro schema is not understood ({first_line(error)})") from error
 

@@ -113,6 +113,10 @@ def _check(path: Path, given: Input, output: Output) -> None:
     """Raise UserError for settings that do not go together."""
     if not given.topics:
         raise UserError(f"{path}: [input] topics names none")
+    if output.topic in given.topics:
+        raise UserError(
+            f"{path}: [output] topic {output.topic!r} is read as well: its scores would come back"
+        )
     if given.framing not in FRAMINGS:
         raise UserError(f"{path}: [input] framing is {given.framing!r}, none of {', '.join(FRAMINGS)}")
     if given.framing == "confluent" and not given.schemas:

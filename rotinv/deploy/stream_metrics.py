@@ -10,13 +10,17 @@ Lags = Mapping[tuple[str, int], int]  # messages not yet read, by topic and part
 
 
 class StreamMetrics:
-    """Counts since the start. `file`, if there is one, is written anew whenever a line is due."""
+    """Counts since the start. `file`, if there is one, is written at once, and anew whenever a line is due.
+
+    Raises UserError if it cannot be written.
+    """
 
     def __init__(self, every: float, file: str | Path | None) -> None:
         self.messages = self.alerts = self.scored = self.poisoned = self.pieces = self.produced = 0
         self._every, self._file = every, None if file is None else Path(file)
         self._started = self._told = time.monotonic()
         self._alerts_told = 0
+        self._write(0.0, {})
 
     def due(self) -> bool:
         """Whether it is time for a line."""

@@ -46,6 +46,7 @@ class Stream:
             name: weights_digest(model) for name, model in zip(scorer.names, scorer.models, strict=True)
         }
         self._done: dict[Place, int] = {}
+        pieces.claim({"models": self._digests, "columns": [column.name for column in self._columns]})
 
     def run(self, stopped: Callable[[], bool]) -> Iterator[str]:
         """Score until `stopped`, or to the end; gives a line whenever one is due, and a last one.
