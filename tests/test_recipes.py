@@ -1,6 +1,10 @@
 """Recipes for brokers give the scores of the files: records as dicts, Fink's module, BOOM's model."""
 
 import importlib.util
+import logging
+import os
+import shutil
+import sys
 
 import alert_packets
 import numpy as np
@@ -67,6 +71,64 @@ def test_finks_module(run, expected, monkeypatch):
         pandas.Series([one["objectId"] for one in some]), *frames
     )
     np.testing.assert_array_equal(found.to_numpy(np.float32), expected)
+
+
+def test_finks_module_in_spark(run, expected, monkeypatch, tmp_path):
+    """The pandas UDF in Spark's own Python workers, on structs as Fink's stream has them."""
+    sql = pytest.importorskip("pyspark.sql")
+    if shutil.which("java") is None:
+        pytest.skip("Spark needs Java")
+    monkeypatch.setenv("ROTINV_RUN", str(run))
+    folders = [str(ROOT / "examples" / "deploy"), str(ROOT), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(folders))
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
+    images = ["cutoutScience", "cutoutTemplate", "cutoutDifference"]
+    candidate = {"candid": "bigint", "jd": "double", "fid": "int", "ra": "double", "magpsf": "float"}
+    struct = ", ".join(f"{name}: {kind}" for name, kind in candidate.items())
+    cutouts = ", ".join(f"{name} struct<fileName: string, stampData: binary>" for name in images)
+    schema = f"objectId string, candidate struct<{struct}>, {cutouts}"
+    rows = [
+        (
+            one["objectId"],
+            tuple(one["candidate"].get(name) for name in candidate),
+            *(("", one[name]["stampData"]) for name in images),
+        )
+        for one in records()
+    ]
+    builder = sql.SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
+    spark = builder.config("spark.sql.warehouse.dir", str(tmp_path)).getOrCreate()
+    try:
+        module = recipe("fink_science_module")
+        frame = spark.createDataFrame(rows, schema).withColumn(
+            "rotinv", module.rotinv_probability("objectId", "candidate", *images)
+        )
+        found = {row["objectId"]: row["rotinv"] for row in frame.select("objectId", "rotinv").collect()}
+    finally:
+        spark.stop()
+    np.testing.assert_array_equal(np.float32([found[one["objectId"]] for one in records()]), expected)
+
+
+def test_ampels_unit(run, expected):
+    pytest.importorskip("ampel.abstract.AbsT3Unit")
+    from ampel.struct.T3Store import T3Store
+    from ampel.view.SnapView import SnapView
+
+    some, module = records(), recipe("ampel_unit")
+    images = ("cutoutScience", "cutoutTemplate", "cutoutDifference")
+    views = []
+    for one in some:
+        body = {name: value for name, value in one["candidate"].items() if name != "candid"}
+        cutouts = {name: one[name]["stampData"] for name in images}
+        point = {"id": one["candid"], "channel": [], "meta": [], "body": body}
+        extra = {module.COMPLEMENT: {one["candid"]: cutouts, 5: None}}
+        views.append(SnapView(id=one["objectId"], t0=[point], extra=extra))
+    views.append(SnapView(id="none"))
+    found = module.RotinvScores(run=str(run), logger=logging.getLogger("ampel")).process(
+        iter(views), T3Store()
+    )
+    p = [found[one["objectId"]][str(one["candid"])] for one in some]
+    np.testing.assert_array_equal(np.float32(p), expected)
+    assert found["none"] == {} and all(len(found[one["objectId"]]) == 1 for one in some)
 
 
 def test_booms_model(run, expected, tmp_path):
