@@ -20,6 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 import kafka_cluster
+from pyarrow import parquet
 
 from rotinv import score, stream
 from rotinv.deploy.kafka import Consumer
@@ -27,6 +28,7 @@ from rotinv.deploy.messages import Decoder
 from rotinv.deploy.streaming import Stream
 
 SPENT, SPAN = Counter(), []
+_MOST = 12_000_000  # bytes of a topic: the mock cluster keeps 5 MB of each of its four partitions, no more
 
 
 def watch(kind, name, what):
@@ -60,12 +62,16 @@ def by_files(run, packets, folder):
 
 def by_stream(run, packets, folder):
     """Alerts a second of the stream, from its first message to its last piece."""
-    config = folder / "stream.toml"
+    config, topics = folder / "stream.toml", {}
+    each = int(_MOST * len(packets) / sum(map(len, packets)))
+    for start in range(0, len(packets), each):
+        topics[f"alerts-{start // each}"] = packets[start : start + each]
     with kafka_cluster.running() as (_, address):
-        kafka_cluster.produce(address, "alerts", packets)
+        for topic, values in topics.items():
+            kafka_cluster.produce(address, topic, values)
         config.write_text(
             f'[kafka]\n"bootstrap.servers" = "{address}"\n"group.id" = "g"\n'
-            f'[input]\ntopics = ["alerts"]\nframing = "container"\n'
+            f'[input]\ntopics = {list(topics)}\nframing = "container"\n'
             f'[output]\nfolder = "{folder / "night"}"\nalerts = 500\n'
         )
         watch(Decoder, "alerts", "decode")
@@ -73,6 +79,8 @@ def by_stream(run, packets, folder):
         watch(Stream, "_write", "pieces on disk")
         watch(Consumer, "commit", "commit offsets")
         stream.main([str(run), "--config", str(config), "--until-end"])
+    pieces = (folder / "night").glob("*/*/*.parquet")
+    assert sum(parquet.read_metadata(path).num_rows for path in pieces) == len(packets)
     return len(packets) / (max(SPAN) - min(SPAN))
 
 

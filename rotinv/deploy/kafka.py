@@ -81,14 +81,16 @@ class Consumer:
             if self._at_end() and not batch:
                 return
 
-    def commit(self, place: Place, last: int) -> None:
-        """Tell the group that a partition's messages up to `last` are done.
+    def commit(self, done: Mapping[Place, int]) -> None:
+        """Tell the group with which offset each partition goes on.
 
-        If the group has given the partition to another member meanwhile, that is no harm: the folder tells.
+        If the group has given a partition to another member meanwhile, that is no harm: the folder tells.
         """
-        done = self._kafka.TopicPartition(*place, last + 1)
+        if not done:
+            return
+        offsets = [self._kafka.TopicPartition(*place, offset) for place, offset in done.items()]
         try:
-            self._consumer.commit(offsets=[done], asynchronous=False)
+            self._consumer.commit(offsets=offsets, asynchronous=False)
         except self._kafka.KafkaException as error:
             once(_log, f"offsets are not committed ({error.args[0].str()}); the pieces tell what is done")
 

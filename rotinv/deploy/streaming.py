@@ -62,23 +62,30 @@ class Stream:
         yield self.metrics.line(self._consumer.lags(self._done))
 
     def _finish(self, batch: Batch) -> bool:
-        """Score a batch, write its pieces and commit its offsets; whether that came to its end."""
-        for place, part in batch.items():
-            rows = self._rows(part)
+        """Score a batch, write its pieces and commit their offsets; whether that came to its end."""
+        done: dict[Place, int] = {}
+        for (place, part), rows in zip(batch.items(), self._rows([*batch.values()]), strict=True):
             if self._producer and not self._producer.send(self._messages(place, rows)):
-                return False
+                break
             self._write(place, part, rows)
-            self._consumer.commit(place, part.last)
-            self._done[place] = part.last + 1
+            done[place] = part.last + 1
             self._count(part, rows)
-        return True
+        self._consumer.commit(done)
+        self._done |= done
+        return len(done) == len(batch)
 
-    def _rows(self, part: Part) -> Rows:
-        """The rows of the catalogue; `index` is the offset."""
+    def _rows(self, parts: Sequence[Part]) -> list[Rows]:
+        """The catalogue's rows of each partition, scored together; `index` is the offset."""
+        if not parts:
+            return []
+        packets = [packet for part in parts for packet in part.packets]
+        index = np.array([offset for part in parts for offset in part.offsets], np.int64)
         size = self._scorer.models[0].config.size
-        raw, flags, known = stamps_of(part.packets, len(part.packets), size)
-        index = np.array(part.offsets, np.int64)
-        return self._scorer.rows(block_of(index, raw[..., self._taken], "none", size, flags, known))
+        raw, flags, known = stamps_of(packets, len(packets), size)
+        rows = self._scorer.rows(block_of(index, raw[..., self._taken], "none", size, flags, known))
+        ends = np.cumsum([len(part.packets) for part in parts])[:-1]
+        cut = {name: np.split(values, ends) for name, values in rows.items()}
+        return [{name: values[i] for name, values in cut.items()} for i in range(len(parts))]
 
     def _write(self, place: Place, part: Part, rows: Rows) -> None:
         """Write a piece of what is in none yet, first what is no alert."""

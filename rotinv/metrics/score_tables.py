@@ -28,8 +28,9 @@ class Table(NamedTuple):
     about: dict[str, str]
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: str | Path) -> Table:
     """The table in a file. Raises UserError if it is missing or damaged, or if columns are not of numbers."""
+    path = Path(path)
     if not path.exists() or h5py.is_hdf5(path):
         return _of_hdf5(path)
     reader = {".parquet": _of_parquet, ".fits": _of_fits, ".fit": _of_fits, ".ecsv": _of_ecsv}
