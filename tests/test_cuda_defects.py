@@ -77,8 +77,8 @@ DEFECTS = {
     ),
     "an atomic order": (
         "softmax",
-        "out[label[i]] -= 1.0f;",
-        "out[label[i]] -= 1.0f; dz[0] += out[0];",
+        "weight, n, classes);\n    }",
+        "weight, n, classes);\n        dz[0] += dz[at];\n    }",
         "softmax_cross_entropy",
     ),
 }

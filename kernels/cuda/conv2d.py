@@ -5,6 +5,8 @@ With precision "tf32" the three passes of training and scoring multiply on tenso
 relevance needs, z+ and z- (`contributions`) and R_i (`redistribute`) of Eqs. 2 to 4, is always float32.
 """
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
 from rotinv.kernels.cuda.launch import THREADS, blocks_for
@@ -13,9 +15,6 @@ _ROWS, _DEPTH, _TAPS, _SUMMED = 128, 16, 64, 32  # of a block: see tiles.cuh, gr
 # For dw the pixels are divided among so many blocks, by the blocks' columns: about as many as run at once
 # on an H200, but the same number on every GPU, so that the bits are the same.
 _BLOCKS = {64: 512, 32: 768}
-# Gradients with all taps in one block: by the channels of x, its threads and bytes of shared memory.
-_WHOLE = {64: (384, 182272), 32: (192, 129024)}
-_WHOLE_MAP, _WHOLE_BLOCKS = (12, 12), 100  # as above, the same number on every GPU
 
 
 def forward(on, x, w, b, pad, slope, pool):
@@ -51,50 +50,58 @@ def backward(on, x, w, y, index, dy, pad, slope, dw, db, wanted):
     return backward_input(on, dz, w, pad, x.shape) if wanted else None
 
 
-def backward_input(on, dz, w, pad, shape):
-    dx = on.empty(shape)
+class Below(NamedTuple):
+    """The layer below one whose dx is computed: its output y, the winners of its pooling or None, the slope
+    of its activation, and the height and width of its maps before pooling."""
+
+    y: Any
+    index: Any
+    slope: float
+    map_size: tuple[int, int]
+
+
+def backward_input(on, dz, w, pad, shape, below=None):
+    """dx of `shape`; or, given the layer below, its dz: what epilogue_backward makes of dx."""
+    n, height, width, c = shape
+    below = below or Below(None, None, 1.0, (height, width))
+    dx = on.empty((n, *below.map_size, c))
     rows, sizes = _adjoint_sizes(dz, w, shape)
-    _product(on, "backward_input", on.of_products, rows, shape[3], dz, w, dx, pad, rows, *sizes)
+    args = dz, w, below.y, below.index, below.slope, dx, pad, rows, *sizes, *below.map_size
+    _product(on, "backward_input", on.of_products, rows, c, *args)
     return dx
 
 
 def backward_params(on, x, dz, pad, dw, db):
-    if _fits_whole(on, x, dz, pad, dw):
-        return _whole_params(on, x, dz, dw, db)
+    splits, _ = splits_for(dz.size // dz.shape[3], dw.shape)
+    partial = on.empty((splits, dw.size + db.size))
+    write_partial_sums(on, x, dz, pad, dw.shape, splits, partial)
+    _add_splits(on, partial, dw, db)
+
+
+def splits_for(rows, shape):
+    """Into how many splits the pixels are divided for the gradients of weights of a shape, and how many each
+    has."""
+    size, _, c, o = shape
+    columns = _gradient_columns(o)
+    tiles = -(-size * size * c // _TAPS) * -(-o // columns)
+    splits = min(max(1, _BLOCKS[columns] // tiles), -(-_counted(rows) // (4 * _DEPTH)))
+    rows_of_split = -(-rows // (splits * _DEPTH)) * _DEPTH
+    return -(-rows // rows_of_split), rows_of_split
+
+
+def write_partial_sums(on, x, dz, pad, shape, splits, partial):
+    """Write each split's sums for dw of a shape and db, (splits, k + 1, o)."""
     height, width, c = x.shape[1:]
     n, p, q, o = dz.shape
-    size, rows = len(dw), _counted(n * p * q)
-    columns = 32 if o <= 32 else 64
-    tiles = -(-size * size * c // _TAPS), -(-o // columns)
-    splits = min(max(1, _BLOCKS[columns] // (tiles[0] * tiles[1])), -(-rows // (4 * _DEPTH)))
-    rows_of_split = -(-rows // (splits * _DEPTH)) * _DEPTH
-    splits = -(-rows // rows_of_split)
-    partial = on.empty((splits, size * size * c + 1, o))
+    size, rows, columns = shape[0], n * p * q, _gradient_columns(o)
+    grid = -(-size * size * c // _TAPS), -(-o // columns), splits
     name = f"conv2d_gradients{_suffix(on.of_products)}_{columns}"
-    sizes = rows, rows_of_split, height, width, c, size, p, q, o
-    on.launch(name, (*tiles, splits), 128, x, dz, partial, pad, *sizes)
-    _add_splits(on, partial, dw, db)
+    sizes = rows, splits_for(rows, shape)[1], height, width, c, size, p, q, o
+    on.launch(name, grid, 128, x, dz, partial, pad, *sizes)
 
 
-def _fits_whole(on, x, dz, pad, dw):
-    """Whether the gradients have a kernel with all taps in one block (conv2d_gradients_whole.cu)."""
-    c = x.shape[3]
-    return (
-        on.of_products == "tf32"
-        and c in _WHOLE
-        and on.most_shared >= _WHOLE[c][1]
-        and x.shape[1:3] == dz.shape[1:3] == _WHOLE_MAP
-        and (pad, dw.shape) == (1, (3, 3, c, 64))
-    )
-
-
-def _whole_params(on, x, dz, dw, db):
-    n, c = len(x), x.shape[3]
-    threads, shared = _WHOLE[c]
-    blocks = min(_WHOLE_BLOCKS, n)
-    partial = on.empty((blocks, 9 * c + 1, 64))
-    on.launch(f"conv2d_gradients_whole_{c}", blocks, threads, x, dz, partial, n, shared=shared)
-    _add_splits(on, partial, dw, db)
+def _gradient_columns(o):
+    return 32 if o <= 32 else 64
 
 
 def _add_splits(on, partial, dw, db):

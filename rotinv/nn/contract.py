@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rotinv.nn.depth_first import ChainKernels, RowKernels
+from rotinv.nn.depth_first import ChainKernels, RowKernels, StepKernels
 
 Array = Any  # numpy.ndarray on reference and cpu, cupy.ndarray on cuda
 
@@ -289,6 +289,7 @@ class Kernels:
     streams: bool  # whether threads, each with its own Kernels, compute at the same time
     chain: ChainKernels | None = None  # scoring depth first, on devices that have it
     row: RowKernels | None = None  # a training's convolutions depth first, on devices that have it
+    step: StepKernels | None = None  # a training step in few kernels, on devices that have it
     # The same device without the halves of precision "fp16", for stamps that overflow them; None of other
     # precisions.
     in_float32: "Kernels | None" = None

@@ -1,5 +1,6 @@
-"""The contracts of what is computed depth first, optional members of the kernels (contract.py): a whole
-network's scoring (`chain`), and a training's convolutions in a row (`row`)."""
+"""The contracts of what takes several layers at once, optional members of the kernels (contract.py): depth
+first a network's scoring (`chain`) and a training's convolutions in a row (`row`), and a whole training step
+(`step`)."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
@@ -8,12 +9,14 @@ Array = Any  # as in rotinv.nn.contract
 
 
 class Form(NamedTuple):
-    """A network whose layers are CAP's or Deep-HiTS's, with numbers of its own; dropout is left out.
+    """A network whose layers are CAP's or Deep-HiTS's, with numbers of its own.
 
     Stamps of `in_shape` (h, w, c) get `border` pixels of zeros and are turned; then come `convolutions`, each
     (size, filters, pad, pool), and dense layers of `dense` units, the last one's being the classes. All but
     the last are activated with `slope`. With `mean` the rotations are averaged before the last dense layer
     (CAP), else they are put side by side before the first (Deep-HiTS).
+
+    `dropouts` are (rate, key) of the dropout after each dense layer but the last; None if there are others.
     """
 
     in_shape: tuple[int, ...]
@@ -22,6 +25,7 @@ class Form(NamedTuple):
     dense: tuple[int, ...]
     slope: float
     mean: bool
+    dropouts: tuple[tuple[float, int], ...] | None
 
 
 class ChainKernels(Protocol):
@@ -75,4 +79,29 @@ class RowKernels(Protocol):
         """dx, or None where it is not wanted; writes `grads`, (dw, db) of each convolution.
 
         `kept` is what forward gave, dy the gradient of the last y.
+        """
+
+
+class StepKernels(Protocol):
+    """A training step of a whole network: forward, backward and update in few kernels."""
+
+    def takes(self, form: Form) -> bool:
+        """Whether there are kernels for networks of this form."""
+
+    def take(
+        self,
+        form: Form,
+        params: Array,
+        weights: list[tuple[Array, Array]],
+        x: Array,
+        label: Array,
+        weight: Array,
+        seed: int,
+        step: int,
+        rate: float,
+    ) -> Array:
+        """Write params -= rate times their gradient, for stamps x (n, h, w, c); gives the loss (n,) of each.
+
+        `weights` are (w, b) of the layers in a row, views of params. `label`, `weight` and the loss are those
+        of SoftmaxKernels.cross_entropy, `seed` and `step` those of the dropouts.
         """

@@ -101,8 +101,8 @@ def _checked_precision(device: str, precision: str | None) -> str:
 def cuda_kernels(device: str, on: Any) -> Kernels:
     """The CUDA kernels on `on`: a GPU (kernels/cuda/gpu.py), or what stands for one in tests."""
     modules = _families("cuda")
-    resident, chain = (
-        importlib.import_module(f"rotinv.kernels.cuda.{name}") for name in ("resident", "chain")
+    resident, chain, step = (
+        importlib.import_module(f"rotinv.kernels.cuda.{name}") for name in ("resident", "chain", "step")
     )
     return Kernels(
         device=device,
@@ -117,6 +117,7 @@ def cuda_kernels(device: str, on: Any) -> Kernels:
         batch=2000,
         streams=True,
         chain=None if on.precision == "fp32" else _bound(chain, on),
+        step=None if on.precision == "fp32" else _bound(step, on),
         in_float32=cuda_kernels(device, on.in_precision("fp32")) if on.precision == "fp16" else None,
         **_checked({name: _bound(module, on) for name, module in modules.items()}, np.dtype(np.float32)),
     )

@@ -1,6 +1,7 @@
 """What of a network a device may compute depth first (rotinv.nn.depth_first): its form, its rows of
 convolutions."""
 
+import itertools
 from collections.abc import Sequence
 
 from rotinv.nn.cyclic import CyclicConcat, CyclicMean, CyclicSlice
@@ -31,6 +32,7 @@ def form_of(layers: Sequence[Layer], in_shape: Shape) -> Form | None:
         tuple(layer.units for layer in dense),
         slope,
         tuple(active) == cap,
+        _dropouts(layers),
     )
 
 
@@ -44,3 +46,14 @@ def rows_of(layers: Sequence[Layer]) -> dict[int, int]:
                 rows[first] = place - 1
             first = place + 1
     return rows
+
+
+def _dropouts(layers: Sequence[Layer]) -> tuple[tuple[float, int], ...] | None:
+    """(rate, key) of the dropout after each dense layer but the last; None if any lacks it or others are."""
+    found = []
+    for layer, after in itertools.pairwise(layers):
+        if isinstance(after, Dropout) and isinstance(layer, Dense):
+            found.append((after.rate, after.key))
+    dense = sum(isinstance(layer, Dense) for layer in layers)
+    dropouts = sum(isinstance(layer, Dropout) for layer in layers)
+    return tuple(found) if len(found) == dropouts == dense - 1 else None

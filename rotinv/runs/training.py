@@ -135,6 +135,9 @@ def _step(
     rate: float,
 ) -> Array:
     """The arithmetic of a step: kernels only."""
+    if k.step is not None and not frozen and network.form is not None and k.step.takes(network.form):
+        weights = [(p["w"], p["b"]) for p in network.views(params) if p]
+        return k.step.take(network.form, params, weights, stamps, label, weight, seed, step, rate)
     logits, tape = network.record(k, params, stamps, Train(seed, step))
     loss, dz = k.softmax.cross_entropy(logits, label, weight)
     network.backward(k, params, grads, tape, dz, frozen=frozen)

@@ -9,6 +9,7 @@ static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) {
 typedef char* SharedAddress;
 #define DYNAMIC_SHARED(name, bytes) char* name = emu::register_dynamic(bytes)
 static inline SharedAddress shared_address(const void* p) { return (SharedAddress)p; }
+static inline void forget(int&) {}
 
 namespace emu {
 

@@ -103,12 +103,10 @@ __device__ inline void backward_input(BACKWARD_INPUT_PARAMETERS) {
     multiply<false, COLUMNS, TALL>(t, ALL, ALL, sum);
     const int top = blockIdx.x * ROWS + threadIdx.x / (COLUMNS / 4) * TALL;
     const int left = blockIdx.y * COLUMNS + threadIdx.x % (COLUMNS / 4) * 4;
+    const Below below = {y, index, slope, height, width, c, map_height, map_width};
 #pragma unroll
-    for (int r = 0; r < TALL; ++r) {
-#pragma unroll
-        for (int k = 0; k < 4; ++k)
-            if (top + r < rows && left + k < c) dx[(size_t)(top + r) * c + left + k] = sum[r][k];
-    }
+    for (int r = 0; r < TALL; ++r)
+        if (top + r < rows) below.write(dx, top + r, left, make_float4(sum[r][0], sum[r][1], sum[r][2], sum[r][3]));
 }
 
 extern "C" __global__ void __launch_bounds__(256) conv2d_backward_input_64(BACKWARD_INPUT_PARAMETERS) {

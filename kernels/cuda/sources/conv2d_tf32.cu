@@ -36,19 +36,27 @@ template <int COLUMNS>
 __device__ inline void backward_input_tf32(BACKWARD_INPUT_PARAMETERS) {
     const Product t = {dz, w, p, q, o, height, width, size, pad, -1, c, 1, rows, true};
     float sum[2][4][4];
-    multiply_tf32<COLUMNS>(t, sum);
+    const SharedAddress tile = multiply_tf32<COLUMNS>(t, sum);  // free once all are done: the sums, [row][column]
     const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, l = threadIdx.x % 4;
-    const int top = blockIdx.x * ROWS + warp % 4 * 32 + 2 * l, left = blockIdx.y * COLUMNS + warp / 4 * 32 + g;
+    const int top = warp % 4 * 32 + 2 * l, left = warp / 4 * 32 + g;
+    const auto place = [](int row, int column) { return row * COLUMNS + (column ^ row / 2 % 4 * 8); };
+    __syncthreads();
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
+    for (int i = 0; i < 2; ++i)
 #pragma unroll
-        for (int j = 0; j < 4; ++j) {
+        for (int j = 0; j < 4; ++j)
 #pragma unroll
-            for (int e = 0; e < 4; ++e) {
-                const int row = top + j * 8 + e % 2, column = left + i * 16 + e / 2 * 8;
-                if (row < rows && column < c) dx[(size_t)row * c + column] = sum[i][j][e];
-            }
-        }
+            for (int e = 0; e < 4; ++e)
+                store_word(tile + place(top + j * 8 + e % 2, left + i * 16 + e / 2 * 8) * 4,
+                           __float_as_uint(sum[i][j][e]));
+    __syncthreads();
+    forget(c);
+    const Below below = {y, index, slope, height, width, c, map_height, map_width};
+#pragma unroll 1
+    for (int e = threadIdx.x; e < ROWS * COLUMNS / 4; e += COLUMNS * 4) {
+        const int row = e / (COLUMNS / 4), column = e % (COLUMNS / 4) * 4, at = blockIdx.x * ROWS + row;
+        if (at < rows)
+            below.write(dx, at, blockIdx.y * COLUMNS + column, load_four_floats(tile + place(row, column) * 4));
     }
 }
 

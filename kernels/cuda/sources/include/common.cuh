@@ -24,5 +24,6 @@ __device__ inline bool is_aligned(const void* p) { return ((size_t)p & 15) == 0;
 #ifndef EMULATED
 __device__ inline float2 load2(const float* p) { return *reinterpret_cast<const float2*>(p); }
 __device__ inline float4 load4(const float* p) { return *reinterpret_cast<const float4*>(p); }
+__device__ inline void store2(float* p, float2 v) { *reinterpret_cast<float2*>(p) = v; }
 __device__ inline void store4(float* p, float4 v) { *reinterpret_cast<float4*>(p) = v; }
 #endif

@@ -12,6 +12,10 @@ typedef unsigned SharedAddress;
 
 __device__ inline SharedAddress shared_address(const void* p) { return (unsigned)__cvta_generic_to_shared(p); }
 
+// From here on the compiler knows nothing of a number: it computes nothing from it ahead of a loop whose registers are
+// short.
+__device__ inline void forget(int& v) { asm volatile("" : "+r"(v)); }
+
 // Begin to copy 16 bytes from global to shared memory. Copies are grouped by commit_copies(). They have arrived after
 // wait_for_copies<LEFT>() of their own thread, which leaves LEFT later groups on their way; other threads see them
 // after a barrier.

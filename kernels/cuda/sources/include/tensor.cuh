@@ -15,6 +15,11 @@ __device__ inline void mma_tf32(float (&c)[4], float4 a, float b0, float b1) {
 }
 #endif
 
+__device__ inline float4 load_four_floats(SharedAddress at) {
+    const uint4 v = load_four_words(at);
+    return make_float4(__uint_as_float(v.x), __uint_as_float(v.y), __uint_as_float(v.z), __uint_as_float(v.w));
+}
+
 __device__ inline float rounded(float v) { return __uint_as_float(to_tf32(v)); }
 
 __device__ inline float4 rounded4(float4 v) {
@@ -56,8 +61,9 @@ __device__ inline int place_of(int g, int l) { return (g * 4 + (l + g / 2) % 4) 
 // the k = 4 l … 4 l + 3; they stand for k = l and l + 4 of a first product of 8 k and of a second one, for a sum may go
 // through its k in any order. Of the columns it takes mma's four numbers of each product: bs[i][product][lane][4].
 // Tensor cores are soon done with a tile, so there are two to a barrier; what lies beyond the last k is zeros.
+// Gives the shared memory of the rows' tiles, ROWS x COLUMNS floats or more, which may be used after a barrier.
 template <int COLUMNS>
-__device__ inline void multiply_tf32(const Product& t, float (&sum)[2][4][4]) {
+__device__ inline SharedAddress multiply_tf32(const Product& t, float (&sum)[2][4][4]) {
     constexpr int THREADS = COLUMNS * 4;
     SHARED(float, as, [2][2][ROWS][DEPTH]);
     SHARED(float, bs, [2][2][COLUMNS / 16][2][32 * 4]);
@@ -124,4 +130,5 @@ __device__ inline void multiply_tf32(const Product& t, float (&sum)[2][4][4]) {
         side ^= 1;
         if (more) store(side);
     }
+    return shared_address(as);
 }

@@ -1,0 +1,191 @@
+"""Training steps of CAP and Deep-HiTS in few kernels (kernels/cuda/step.py) on the emulated GPU."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from cuda_emulation.device import ORDERS, EmulatedDevice, EmulationError, emulated
+from test_cuda import STEP, needs_emulator
+from test_cuda_chain import ON_SM_86
+
+from rotinv.kernels.cuda import conv2d, launch, step
+from rotinv.nn import architectures
+from rotinv.nn.devices import cuda_kernels
+from rotinv.runs import training
+
+pytestmark = needs_emulator
+WEIGHT = [1.0, 2.5]  # of the classes' losses
+
+
+@pytest.fixture(autouse=True)
+def few_blocks(monkeypatch):
+    """Few blocks for the gradients of the convolutions, so that each goes through several tiles."""
+    monkeypatch.setattr(step, "_BLOCKS", (2, 3, 1, 1, 2))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32"])
+@pytest.mark.parametrize("c, map_size", [(8, None), (6, None), (36, (9, 9)), (5, (8, 9)), (70, (9, 8))])
+def test_dz_of_the_layer_below_is_written_at_once(precision, c, map_size):
+    """With the bits of two kernels, one after the other; of maps whose odd last line no window has, too."""
+    rng, n, side, slope = np.random.default_rng(0), 2, 4, 0.1
+    on = EmulatedDevice(precision)
+    dz, w, y = (
+        on.asarray(rng.normal(size=size)) for size in ((n, side, side, 7), (3, 3, c, 7), (n, side, side, c))
+    )
+    index = None if map_size is None else on._moved(rng.integers(0, 4, y.shape), np.uint8)
+    map_size = map_size or (side, side)
+    dx = conv2d.backward_input(on, dz, w, 1, y.shape)
+    expected = conv2d.epilogue_backward(on, dx, y, index, slope, (n, *map_size, c))
+    below = conv2d.Below(y, index, slope, map_size)
+    for on.order in ORDERS:
+        np.testing.assert_array_equal(conv2d.backward_input(on, dz, w, 1, y.shape, below), expected)
+
+
+class Training:
+    """A network with weights, stamps and labels."""
+
+    def __init__(self, arch, size, channels, stamps, **more):
+        self.network = architectures.build(arch, size, channels, **more)
+        self.params = np.float32(self.network.initial("he", 1))
+        self.x = np.float32(np.random.default_rng(2).uniform(size=(stamps, *self.network.in_shape)))
+        self.label = np.arange(stamps) % 2
+
+    def step(self, on, in_few_kernels=True, rate=1.0, params=None):
+        """The loss of each stamp, and what a step takes from the parameters."""
+        k = cuda_kernels("cuda-emulated", on)
+        k = k if in_few_kernels else replace(k, step=None)
+        after = k.asarray((self.params if params is None else params).copy())
+        parts = k, self.network, after, k.zeros((self.network.size,)), k.asarray(WEIGHT), 0
+        loss = training._step(*parts, k.asarray(self.x), k.asindex(self.label), 3, 4, rate)
+        return k.to_host(loss), k.to_host(after) - self.params
+
+
+@pytest.mark.parametrize(
+    "arch, size, channels, stamps", [("cap", 21, 3, 1), ("deephits", 21, 4, 1), ("deephits-relu", 15, 2, 2)]
+)
+def test_a_step_is_that_of_the_layers_one_by_one(arch, size, channels, stamps):
+    """In every order of threads. Of the dense layers other products are rounded to tf32 here than there."""
+    of, on = Training(arch, size, channels, stamps), EmulatedDevice("tf32")
+    loss, grads = of.step(on, in_few_kernels=False)
+    on.launched.clear()
+    found = of.step(on)
+    what, of_size = "mean" if arch == "cap" else "concat", {"step_gradients"} if size == 21 else set()
+    own = {"step_head_first", f"step_head_middle_{what}", "step_head_gradients", "step_update"} | of_size
+    assert on.launched & STEP == own and not on.launched & {
+        "sgd_update",
+        "dense_forward",
+        "activation_masked",
+    }
+    np.testing.assert_allclose(found[0], loss, rtol=0, atol=2e-3 * loss.max())
+    pairs = zip(*map(of.network.views, (found[1], grads)), strict=True)
+    for one, other in ((p[name], q[name]) for p, q in pairs for name in p):
+        np.testing.assert_allclose(one, other, rtol=0, atol=2e-3 * np.abs(other).max())
+    for on.order in ORDERS[1:]:
+        for one, other in zip(of.step(on), found, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_a_gpu_of_small_blocks_gives_the_same_bits(channels):
+    """sm_86 and sm_89 have half of the shared memory."""
+    of, small = Training("cap", 21, channels, 1), EmulatedDevice("tf32", most_shared=ON_SM_86)
+    for one, other in zip(of.step(small), of.step(EmulatedDevice("tf32")), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert "step_gradients_one_buffer" in small.launched and "step_gradients" not in small.launched
+
+
+def test_a_loss_depends_on_its_stamp_only():
+    """Turned, and anywhere in a batch, it has the same bits; a stamp with NaN has NaN, and so has a step."""
+    of, on = Training("cap", 13, 1, 3, dropout=0.0), EmulatedDevice("tf32")
+    loss, _ = of.step(on)
+    of.x[0], of.x[2] = np.rot90(of.x[2]), of.x[0].copy()
+    of.label = of.label[[2, 1, 0]]
+    moved, _ = of.step(on)
+    np.testing.assert_array_equal(moved, loss[[2, 1, 0]])
+    of.x[1, 2, 2, 0] = np.nan
+    loss, grads = of.step(on)
+    assert np.isnan(loss).tolist() == [False, True, False]
+    assert all(np.isnan(p["w"]).any() for p in of.network.views(grads) if p)
+
+
+def test_which_networks_take_their_steps_so():
+    def takes(network, k):
+        return k.step is not None and k.step.takes(network.form)
+
+    k = emulated("tf32")
+    assert all(takes(architectures.build(arch), k) for arch in ("cap", "deephits", "deephits-relu"))
+    assert takes(architectures.build("cap", 63, 5, classes=64), k)
+    assert not takes(architectures.build("cap", classes=65), k)
+    assert not takes(architectures.build("cap-mini"), k) and not takes(architectures.build("cap"), emulated())
+    layers = [layer for layer in architectures.build("cap").layers if layer.name != "dropout"]
+    assert not takes(architectures.Network(layers, (21, 21, 4)), k)
+
+
+@pytest.mark.parametrize("family", ["step_gradients", "step_head"])
+def test_no_bank_of_shared_memory_is_met_twice(family):
+    """But where a block adds up db, once. Where lanes part, as at the end of the first layer's cells, the
+    count is not exact."""
+    of, on = Training("cap", 21, 4, 1), EmulatedDevice("tf32")
+    lines = launch.source(family).splitlines()
+    counts = on.counted(family, lambda: of.step(on))
+    assert counts
+    for line, count in counts.items():
+        not_exact = any(text in lines[line - 1] for text in ("parts + thread", "at + e * 16"))
+        assert count.found == count.least or not_exact, (lines[line - 1], count)
+
+
+def gradients(on):
+    """The partial sums of two images' gradients, of maps that are drawn."""
+    of, rng = Training("cap", 21, 1, 1), np.random.default_rng(3)
+    sides = (27, 24), (24, 24), (12, 12), (12, 12), (12, 12)
+    weights = [(p["w"], p["b"]) for p in of.network.views(of.params) if p][:5]
+    inputs, all_dz = (
+        [
+            on.asarray(rng.normal(size=(2, *2 * (pair[i],), w.shape[2 + i])))
+            for pair, (w, _) in zip(sides, weights, strict=True)
+        ]
+        for i in (0, 1)
+    )
+    convolved = [step._Convolved(x, None, None, dz.shape[1:3]) for x, dz in zip(inputs, all_dz, strict=True)]
+    splits = [blocks * parts for blocks, parts in zip(step._blocks(2), step._PARTS, strict=True)]
+    partials = [on.empty((times, w.size + b.size)) for times, (w, b) in zip(splits, weights, strict=True)]
+    step._gradients(on, of.network.form, convolved, all_dz, weights, splits, partials)
+    return partials
+
+
+# Races and slips of step_gradients.cu: a text, what stands in its place, and the orders of threads that
+# notice.
+EVERY = set(ORDERS)
+DEFECTS = {
+    "no wait for the copies": ("        wait_for_copies<0>();\n", "", EVERY),
+    "one group of copies too few": ("wait_for_copies<0>", "wait_for_copies<1>", EVERY),
+    "no barrier for a tile": (
+        "        __syncthreads();  // all see the tile, and with two buffers are done with the one before\n",
+        "",
+        EVERY,
+    ),
+    "the next tile over this one": ("fetch(tile + blocks, side ^ 1);", "fetch(tile + blocks, side);", EVERY),
+    "a border that is not zeros": ("column == 0 || column == PITCH - 1", "column == 0", EVERY),
+    "a half without its neighbour": ("row >= 0 && row < WIDTH", "row > 0 && row < WIDTH", EVERY),
+    "db of the wrong threads": ("slab / 2 * 8 + of_eight", "slab / 2 * 8 + 1 + of_eight", EVERY),
+    "operands that are not rounded": ("store_four_words(at + cell(e), rounded_words(v));", "", EVERY),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DEFECTS)
+def test_which_orders_of_threads_notice_a_defect(name, monkeypatch):
+    monkeypatch.setattr(step, "_BLOCKS", (1, 1, 1, 1, 1))
+    (text, other, orders), source = DEFECTS[name], launch.source("step_gradients")
+    assert source.count(text) == 1
+    right, noticed = gradients(EmulatedDevice("tf32")), set()
+    on = EmulatedDevice("tf32", changed={"step_gradients": source.replace(text, other)})
+    for on.order in ORDERS:
+        try:
+            found = gradients(on)
+        except EmulationError:
+            noticed.add(on.order)
+            continue
+        if not all(map(np.array_equal, found, right)):
+            noticed.add(on.order)
+    assert noticed == orders
