@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import operations
@@ -10,7 +11,8 @@ from interleave import serve
 from rotinv.nn import architectures
 from rotinv.nn.contract import Kernels
 from rotinv.nn.devices import get_kernels
-from rotinv.nn.layers import Train
+from rotinv.runs.protocol import QUICK, Progress
+from rotinv.runs.training import Run
 
 REPEATS = 20  # between two waits for the GPU
 SCORED = 2000  # stamps
@@ -22,17 +24,9 @@ def training(k: Kernels, arch: str) -> operations.Operation:
     params, grads = k.asarray(network.initial("he", 0)), k.zeros((network.size,))
     stamps = k.asarray(np.random.default_rng(0).uniform(size=(operations.BATCH, *network.in_shape)))
     label = k.asindex(np.arange(operations.BATCH) % 2)
-
-    def step(stamps, label, seed, number, rate):
-        logits, tape = network.record(k, params, stamps, Train(seed, number))
-        loss, dz = k.softmax.cross_entropy(logits, label, k.asarray([1.0, 1.0]))
-        network.backward(k, params, grads, tape, dz)
-        k.sgd.update(params, grads, rate)
-        return loss
-
-    repeated = k.repeated(step)
+    run = Run(k, network, QUICK, 0, Path(), params, grads, 0, Progress(1))
     flops = operations.operation(k, f"{arch} training").flops
-    return operations.Operation(lambda: repeated(stamps, label, 0, 1, 0.01), flops)
+    return operations.Operation(lambda: run.arithmetic(stamps, label, 0, 1, 0.01), flops)
 
 
 def scoring(k: Kernels, arch: str, upload: bool) -> operations.Operation:

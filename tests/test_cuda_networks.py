@@ -18,7 +18,7 @@ from rotinv.nn.devices import get_kernels
 from rotinv.nn.layers import Train
 from rotinv.paper import material
 from rotinv.paper.place import Place
-from rotinv.runs import model, predictions, training, trials
+from rotinv.runs import history, model, predictions, training, trials
 from rotinv.runs.batches import Batches
 from rotinv.runs.protocol import QUICK, Progress
 from rotinv.stamps.store import StampStore, create_store
@@ -271,3 +271,23 @@ def test_a_trial_of_the_paper_runs_on_it(gpu, tmp_path):
     material.train_trial(at, schedule, "cap", 1, told.append)
     material.score_trial(at, "cap", 1, told.append)
     assert told[-1] == 1 and at.scores("cap", 1).exists()
+
+
+def test_several_steps_at_once_are_the_steps(tmp_path, monkeypatch):
+    """As on a GPU, where twenty are one graph: batches, steps and rates reach it."""
+    store, found, taken, take = toy_store(tmp_path, 60), [], [], training._take_steps
+    monkeypatch.setattr(training, "_take_steps", lambda *args: taken.append(len(args[2])) or take(*args))
+    monkeypatch.setattr(devices, "_gpu", lambda precision: precision)
+    for at_once in (1, 3):
+        k = replace(emulated(), batch=40, steps_at_once=at_once)
+        monkeypatch.setattr(devices, "cuda_kernels", lambda device, precision, k=k: k)
+        how = "--arch", "cap-mini", "--batch", 4, "--iterations", 7, "--seed", 1
+        folder = tmp_path / str(at_once)
+        done = call(
+            "train", "--data", store, "--out", folder, *how, "--device", "cuda", "--precision", "fp32"
+        )
+        assert done.returncode == 0, done.stderr
+        rows = history.read(folder / "history.csv")
+        found.append((model.load_model(folder).params, [(row.iteration, row.loss) for row in rows]))
+    np.testing.assert_array_equal(found[1][0], found[0][0])
+    assert found[1][1] == found[0][1] and taken == [3, 3]

@@ -28,6 +28,21 @@ def test_it_finds_scoring_right_and_tells_what_is_wrong(monkeypatch):
     assert said.startswith("the error is")
 
 
+@needs_emulator
+def test_it_finds_training_steps_right(monkeypatch):
+    first = script("first")
+    assert first.wrong_steps(emulated("tf32"), "cap", 1) == []
+    monkeypatch.setattr(first, "STEP_TOLERANCE", 1e-7)
+    (said,) = first.wrong_steps(emulated("tf32"), "cap", 1)
+    assert said.startswith("the steps' error is")
+
+
+@pytest.mark.slow
+@needs_emulator
+def test_what_the_sanitizers_and_the_profiler_run():
+    script("one_step").main(1, lambda device, precision: emulated(precision))
+
+
 @needs_nvrtc
 def test_the_kernels_that_measure_rates_compile(monkeypatch):
     text = script("first").rates_source()
@@ -51,4 +66,4 @@ def test_without_a_gpu_it_says_so(tmp_path):
     done = subprocess.run(
         ["bash", ROOT / "bench" / "gpu" / "on_gpu.sh", tmp_path / "out"], capture_output=True, text=True
     )
-    assert done.returncode == 2 and "--device cuda" in done.stderr
+    assert done.returncode == 2 and "no GPU" in done.stderr

@@ -44,6 +44,17 @@ def test_captured_steps_are_the_emulated_steps(gpu, precision, tmp_path):
 
 
 @needs_emulator
+def test_lists_of_numbers_reach_a_graph(gpu):
+    gpu()
+    k = get_kernels("cuda")
+    params, grads = k.zeros((4,)), k.asarray(np.ones(4))
+    update = k.repeated(lambda grads, rates: k.sgd.update(params, grads, rates[1:2]))
+    for rates in ([0.0, 1.0], [0.0, 2.0], [5.0, 4.0]):
+        update(grads, rates)
+    np.testing.assert_array_equal(k.to_host(params), np.full(4, -7.0))
+
+
+@needs_emulator
 def test_without_tensor_cores_all_is_float32(gpu, tmp_path):
     gpu(capability="70")
     found = trained(get_kernels("cuda", precision="tf32"), SHAPES[0], tmp_path)

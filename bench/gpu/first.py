@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,11 @@ from rotinv.nn import architectures
 from rotinv.nn.contract import Kernels
 from rotinv.nn.devices import get_kernels
 from rotinv.nn.network import Network
+from rotinv.runs import training
+from rotinv.runs.protocol import QUICK, Progress
 
 HERE = Path(__file__).resolve().parent
+STEP_TOLERANCE = 1e-2  # of losses and parameters of three steps, which tf32 rounds
 TOLERANCE = {"fp16": 2e-3, "tf32": 2e-3, "fp32": 1e-4}  # of the largest logit
 
 
@@ -66,6 +70,40 @@ def correct() -> bool:
             found |= bool(said)
             print(f"{arch} {precision}: {'; '.join(said) or 'right'}", flush=True)
     return not found
+
+
+def trained(k: Kernels, arch: str, count: int) -> np.ndarray:
+    """The losses of three steps, the last two replayed, on `count` stamps, and the parameters after them."""
+    network, params, x = drawn(arch, count)
+    there, grads, schedule = k.asarray(params.copy()), k.zeros((network.size,)), replace(QUICK, rate=0.01)
+    run = training.Run(k, network, schedule, 1, Path(), there, grads, 0, Progress(3))
+    losses = [k.to_host(training.step(run, x, np.arange(count) % 2)) for _ in range(3)]
+    return np.concatenate([*losses, k.to_host(run.params)])
+
+
+def wrong_steps(k: Kernels, arch: str, count: int) -> list[str]:
+    """What is wrong with training steps in tf32, beside the CPU's."""
+    found, again, exact = (
+        trained(k, arch, count),
+        trained(k, arch, count),
+        trained(get_kernels("cpu"), arch, count),
+    )
+    error = (np.abs(found - exact) / (1 + np.abs(exact))).max()
+    checks = {
+        f"the steps' error is {error:.1e}": error <= STEP_TOLERANCE,
+        "again they have other bits": np.array_equal(found, again),
+    }
+    return [what for what, right in checks.items() if not right]
+
+
+def steps() -> bool:
+    """Tell what is wrong with the training steps of both networks."""
+    said = {
+        arch: wrong_steps(get_kernels("cuda", precision="tf32"), arch, 50) for arch in ("cap", "deephits")
+    }
+    for arch, what in said.items():
+        print(f"{arch}, three steps: {'; '.join(what) or 'right'}", flush=True)
+    return not any(said.values())
 
 
 def milliseconds(run: Callable[[], object], repeats: int = 20) -> tuple[float, float]:
@@ -145,7 +183,7 @@ def rates() -> bool:
 def main() -> int:
     """All parts; 1 if one is wrong or fails."""
     failed = False
-    for part in (correct, speed, rates):
+    for part in (correct, steps, speed, rates):
         began = time.perf_counter()
         try:
             failed |= not part()

@@ -1,34 +1,37 @@
-"""A few stamps scored in each precision, and a training step, for compute-sanitizer and Nsight Compute.
+"""A few stamps scored in each precision, and a training step of each kind, for compute-sanitizer and Nsight
+Compute.
 
 compute-sanitizer --tool racecheck python3 bench/gpu/one_step.py [STAMPS]
 """
 
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
 from rotinv.nn import architectures
+from rotinv.nn.contract import Kernels
 from rotinv.nn.devices import get_kernels
-from rotinv.nn.layers import Train
+from rotinv.runs import training
+from rotinv.runs.protocol import QUICK, Progress
 
 
-def main(count: int) -> None:
-    """Score `count` stamps by CAP and Deep-HiTS, and train CAP for a step."""
+def main(count: int, kernels: Callable[..., Kernels] = get_kernels) -> None:
+    """Score `count` stamps by CAP and Deep-HiTS, and train both for a step, in tf32 and in float32."""
     rng = np.random.default_rng(0)
     for arch in ("cap", "deephits"):
         network = architectures.build(arch)
-        params = np.float32(network.initial("he", 1))
-        x = np.float32(rng.uniform(size=(count, *network.in_shape)))
-        for precision in ("fp16", "tf32"):
-            k = get_kernels("cuda", precision=precision)
-            there, stamps = k.asarray(params), k.asarray(x)
-            assert np.isfinite(k.to_host(network.forward_rotations(k, there, stamps).logits)).all()
-        if arch == "cap":
-            logits, tape = network.record(k, there, stamps, Train(1, 1))
-            label = k.asindex(np.arange(count) % logits.shape[1])
-            loss, dz = k.softmax.cross_entropy(logits, label, k.asarray(np.ones(logits.shape[1])))
-            network.backward(k, there, k.zeros((network.size,)), tape, dz)
-            assert np.isfinite(k.to_host(loss)).all()
+        x, label = np.float32(rng.uniform(size=(count, *network.in_shape))), np.arange(count) % 2
+        for precision in ("fp16", "tf32", "fp32"):
+            k = kernels("cuda", precision=precision)
+            params = k.asarray(np.float32(network.initial("he", 1)))
+            scored = network.forward_rotations(k, params, k.asarray(x))
+            assert np.isfinite(k.to_host(scored.logits)).all()
+            if precision != "fp16":
+                grads = k.zeros((network.size,))
+                run = training.Run(k, network, QUICK, 1, Path(), params, grads, 0, Progress(1))
+                assert np.isfinite(k.to_host(training.step(run, x, label))).all()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# The paper on one card: six trials of each network, Tables I to III and Figs. 2 to 5, without a network:
+# The paper on one card: three trials of each network, Tables I to III and Figs. 2 to 5, without a network:
 #     bash bench/gpu/paper.sh [FOLDER]
+# TRIALS=6 takes the scale's own six. A step is expected to take .38 ms (see docs/cuda.md) and .02 beside it, if the trials
+# that train at once gain nothing: then 3 x 3 x 100,000 steps are 360 s, and six trials 720 s, which is more than a call.
 # FOLDER (default $OUT/paper, or build/paper) may hold what an earlier call has left: it goes on from there. The survey
 # is made first, by all cores. Stopped after SECONDS_AT_MOST (default 570), so that what is done comes back.
 set -uo pipefail
@@ -8,7 +10,8 @@ cd "$(dirname "$0")/../.."
 folder=${1:-${OUT:-build}/paper}
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
 timeout -s INT -k 20 "${SECONDS_AT_MOST:-570}" \
-  python3 -m rotinv.reproduce --scale paper-gpu --device cuda --workers 6 --out "$folder"
+  python3 -m rotinv.reproduce --scale paper-gpu --trials "${TRIALS:-3}" --device cuda --workers 6 \
+  --out "$folder"
 status=$?
 python3 -m rotinv.reproduce --out "$folder" --status
 exit $status

@@ -97,7 +97,7 @@ class Gpu(launch.Device):
             if captured:
                 return captured[0].replay(args)
             inputs = [launch.as_input(self, value) for value in args]
-            graph = _Graph(self._stream, function, inputs)
+            graph = _Graph(self._stream, function, inputs, self.numbers)
             captured.append(graph)
             return graph.first
 
@@ -111,8 +111,9 @@ class _Graph:
     arrays are in a memory pool of their own, so that nothing else uses that memory while the graph lives.
     """
 
-    def __init__(self, stream, function, inputs):
+    def __init__(self, stream, function, inputs, numbers):
         self._stream, self._inputs, self._pool = stream, inputs, cupy.cuda.MemoryPool()
+        self._numbers = numbers  # brings lists of numbers to the device
         with cupy.cuda.using_allocator(self._pool.malloc):
             self.first = function(*inputs)
             stream.synchronize()
@@ -131,7 +132,7 @@ class _Graph:
             if launch.is_number(value):
                 held.fill(value)
             else:
-                cupy.copyto(held, value)
+                cupy.copyto(held, self._numbers(value) if isinstance(value, list) else value)
         self._graph.launch(stream=self._stream)
         return self.outputs
 

@@ -145,6 +145,11 @@ class Device:
         """A number in the device's memory, from where a captured graph reads its current value."""
         return self._moved([value], dtype) if is_number(value) else value
 
+    def numbers(self, values: list[Any]) -> Any:
+        """Numbers in the device's memory: of floats float32, of whole numbers uint64."""
+        is_float = isinstance(values[0], (float, np.floating))
+        return self._moved(values, np.float32 if is_float else np.uint64)
+
     def _moved(self, array: Any, dtype: Any) -> Any:
         return self.xp.ascontiguousarray(self.xp.asarray(array, dtype))
 
@@ -224,7 +229,8 @@ def is_number(value: Any) -> bool:
 
 
 def as_input(on: Device, value: Any) -> Any:
-    """An argument of a repeated function as a fresh array on the device; a number becomes an array (1,)."""
-    if not is_number(value):
-        return value.copy()
-    return on.number(value, np.float32 if isinstance(value, (float, np.floating)) else np.uint64)
+    """An argument of a repeated function as a fresh array on the device; a number becomes an array (1,), a
+    list of n numbers one (n,)."""
+    if isinstance(value, list):
+        return on.numbers(value)
+    return on.numbers([value]) if is_number(value) else value.copy()

@@ -282,11 +282,12 @@ class Kernels:
     # set is too large, or if the device's memory is the host's: then each batch is copied when it is needed.
     resident: Callable[[tuple[int, ...]], Resident | None]
     # Prepares a function that is called often with arrays of the same shapes, and only calls kernels. On
-    # a GPU it becomes a graph: numbers reach the kernels as arrays (1,), and what it returns is
-    # overwritten by the next call.
+    # a GPU it becomes a graph: numbers reach the kernels as arrays (1,), lists of n numbers as arrays (n,),
+    # and what it returns is overwritten by the next call.
     repeated: Callable[[Callable[..., Any]], Callable[..., Any]]
     batch: int  # how many stamps are scored together
     streams: bool  # whether threads, each with its own Kernels, compute at the same time
+    steps_at_once: int = 1  # how many training steps one repeated function is best made of
     chain: ChainKernels | None = None  # scoring depth first, on devices that have it
     row: RowKernels | None = None  # a training's convolutions depth first, on devices that have it
     step: StepKernels | None = None  # a training step in few kernels, on devices that have it

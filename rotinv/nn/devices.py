@@ -116,6 +116,7 @@ def cuda_kernels(device: str, on: Any) -> Kernels:
         repeated=on.repeated,
         batch=2000,
         streams=True,
+        steps_at_once=20,
         chain=None if on.precision == "fp32" else _bound(chain, on),
         step=None if on.precision == "fp32" else _bound(step, on),
         in_float32=cuda_kernels(device, on.in_precision("fp32")) if on.precision == "fp16" else None,

@@ -49,8 +49,9 @@ class Batches:
     `balanced` gives as many stamps of each class.
 
     `on` is the device to train on. If it has memory of its own, and the stamps fit into it, they are copied
-    there once, and batches are taken on the device. `augment` names the changes of runs/augmentation.py; they
-    are made on the host, so stamps are then not kept on the device.
+    there once, and batches are taken on the device: with `as_rows` a batch is then the numbers of its rows,
+    from which `take` makes the stamps. `augment` names the changes of runs/augmentation.py; they are made on
+    the host, so stamps are then not kept on the device.
 
     An error while reading is raised in the consumer's thread.
     """
@@ -69,6 +70,7 @@ class Batches:
         on: Kernels | None = None,
         balanced: bool = False,
         augment: Sequence[str] = (),
+        as_rows: bool = False,
     ) -> None:
         if split.label is None:
             raise UserError(f"{split.path}: has no labels to train with")
@@ -85,6 +87,7 @@ class Batches:
         self._shape = (side, side, split.shape[2])
         whole = (len(self._indices), *self._shape)
         self._there = None if on is None or augment else on.resident(whole)
+        self._as_rows = as_rows
         self._hold = 4 * math.prod(whole) <= HELD if hold is None else hold
         self._queue: queue.Queue[Batch | BaseException] = queue.Queue(_QUEUE)
         self._stop = threading.Event()
@@ -110,7 +113,11 @@ class Batches:
             self.close()
             raise item
         stamps, label = item
-        return (stamps if self._there is None else self._there.take(stamps)), label
+        return (stamps if self._as_rows else self.take(stamps)), label
+
+    def take(self, rows: Array) -> Array:
+        """The stamps of a batch that was given as rows; stamps that are not on the device as they are."""
+        return rows if self._there is None else self._there.take(rows)
 
     def close(self) -> None:
         """Stop the thread and wait for its end."""

@@ -18,6 +18,7 @@ from rotinv.nn.contract import Array, Kernels
 from rotinv.nn.layers import Train
 from rotinv.nn.network import Network
 from rotinv.runs import checkpoints, finetuning, history, predictions
+from rotinv.runs.batches import Batch
 from rotinv.runs.checkpoints import Checkpoint
 from rotinv.runs.folder import BEST_FILE, HISTORY_FILE, LAST_FILE, Config, write_config
 from rotinv.runs.history import Row
@@ -60,8 +61,12 @@ class Run:
 
     def __post_init__(self) -> None:
         weight = self.k.asarray(self.class_weights)
-        parts = self.k, self.network, self.params, self.grads, weight, self.frozen
-        self.arithmetic = self.k.repeated(partial(_step, *parts))
+        self._parts = self.k, self.network, self.params, self.grads, weight, self.frozen
+        self.arithmetic = self.k.repeated(partial(_step, *self._parts))
+
+    def repeated_steps(self, take: Callable[[Array], Array]) -> Callable[..., list[Array]]:
+        """Several training steps as the device repeats them; `take` makes stamps of a batch."""
+        return self.k.repeated(partial(_steps, *self._parts, take))
 
     def checkpoint(self) -> Checkpoint:
         """The run's state on the host."""
@@ -119,6 +124,37 @@ def step(run: Run, stamps: Array, label: Array) -> Array:
     loss = run.arithmetic(*batch, run.seed, run.iteration, rate)
     run.iteration += 1
     return loss
+
+
+def _take_steps(run: Run, several: Callable[..., list[Array]], batches: Sequence[Batch]) -> list[Array]:
+    """Steps of SGD on batches, all at once by run.repeated_steps; gives the losses as `step` does."""
+    stamps, label = (np.stack([batch[i] for batch in batches]) for i in (0, 1))
+    moved = run.k.asindex(stamps) if stamps.dtype.kind == "i" else run.k.asarray(stamps)
+    iterations = list(range(run.iteration, run.iteration + len(batches)))
+    rates = [run.schedule.learning_rate(iteration) for iteration in iterations]
+    losses: list[Array] = several(moved, run.k.asindex(label), run.seed, iterations, rates)
+    run.iteration += len(batches)
+    return losses
+
+
+def _steps(
+    k: Kernels,
+    network: Network,
+    params: Array,
+    grads: Array,
+    weight: Array,
+    frozen: int,
+    take: Callable[[Array], Array],
+    stamps: Array,
+    label: Array,
+    seed: int,
+    steps: Array,
+    rates: Array,
+) -> list[Array]:
+    """The arithmetic of several steps; `steps` and `rates` are arrays on the device."""
+    parts = k, network, params, grads, weight, frozen
+    one = [slice(i, i + 1) for i in range(len(label))]
+    return [_step(*parts, take(stamps[i]), label[i], seed, steps[at], rates[at]) for i, at in enumerate(one)]
 
 
 def _step(
@@ -188,23 +224,28 @@ def run_iterations(
     validation: Callable[[Array], float],
     observer: Observer,
     stopped: Callable[[], bool] = lambda: False,
+    take: Callable[[Array], Array] = lambda stamps: stamps,
 ) -> bool:
     """Train to the protocol's end, or until `stopped()`. Returns whether the end was reached.
 
-    `batches` gives the batch of each step from run.iteration on, with schedule.batch stamps each;
-    `validation` gives the error of parameters. Losses are checked, and the run is stopped and saved, only
-    where the history has a row; so the rows do not depend on where it was stopped.
+    `batches` gives the batch of each step from run.iteration on, with schedule.batch stamps each, which
+    `take` brings to the device; `validation` gives the error of parameters. Losses are checked, and the run
+    is stopped and saved, only where the history has a row; so the rows do not depend on where it was stopped.
 
     Raises UserError if the loss is not finite any more, or if the disk does not take a checkpoint.
     """
     losses = run.k.zeros((HISTORY_EVERY, run.schedule.batch))  # copied back together: each copy costs a wait
     taken = 0  # steps since the last row
     saved = time.monotonic()
-    stream = iter(batches)
+    stream, several = iter(batches), run.repeated_steps(take)
     while run.iteration < run.progress.limit and (taken or not stopped()):
         started = time.perf_counter()
-        losses[taken] = step(run, *next(stream))
-        taken += 1
+        count = run.k.steps_at_once if _until_row(run) >= run.k.steps_at_once else 1
+        some = [next(stream) for _ in range(count)]
+        found = [step(run, take(some[0][0]), some[0][1])] if count == 1 else _take_steps(run, several, some)
+        for loss_of_step in found:
+            losses[taken] = loss_of_step
+            taken += 1
         due = _validation_due(run)
         row_due = due or run.iteration % HISTORY_EVERY == 0
         loss = _mean_loss(run, losses[:taken]) if row_due else 0.0
@@ -256,6 +297,12 @@ def _run(k: Kernels, config: Config, folder: Path, network: Network, start: Chec
         frozen=config.freeze,
         class_weights=config.class_weights,
     )
+
+
+def _until_row(run: Run) -> int:
+    """How many steps there are to the next row of the history."""
+    ends = (every - run.iteration % every for every in (HISTORY_EVERY, run.schedule.validate_every))
+    return min(*ends, run.progress.limit - run.iteration)
 
 
 def _validation_due(run: Run) -> bool:

@@ -207,6 +207,7 @@ def train_to_end(
         on=run.k,
         balanced=config.balance == "batches",
         augment=config.augment,
+        as_rows=True,
     )
 
     def validation(params: Array) -> float:
@@ -214,7 +215,7 @@ def train_to_end(
         return training.validation_error(run.k, run.network, params, split, indices, data.side, balanced)
 
     with batches:
-        return training.run_iterations(run, batches, validation, observer, stopped)
+        return training.run_iterations(run, batches, validation, observer, stopped, batches.take)
 
 
 def test(k: Kernels, folder: str | Path, data: Data) -> dict[str, Any]:
