@@ -47,6 +47,22 @@ def watch(kind, name, what):
     setattr(kind, name, watched)
 
 
+class WatchedClient:
+    """librdkafka's consumer, whose waiting for messages is counted once there are some."""
+
+    def __init__(self, client):
+        self._client = client
+
+    def __getattr__(self, name):
+        return getattr(self._client, name)
+
+    def consume(self, *arguments):
+        started = time.perf_counter()
+        found = self._client.consume(*arguments)
+        SPENT["wait for messages"] += time.perf_counter() - started if SPAN else 0
+        return found
+
+
 def by_files(run, packets, folder):
     """Alerts a second of the program score on as many files; the kernels are compiled before."""
     for i, packet in enumerate(packets):
@@ -74,6 +90,13 @@ def by_stream(run, packets, folder):
             f'[input]\ntopics = {list(topics)}\nframing = "container"\n'
             f'[output]\nfolder = "{folder / "night"}"\nalerts = 500\n'
         )
+        plain = Consumer.__init__
+
+        def watched(self, *arguments):
+            plain(self, *arguments)
+            self._consumer = WatchedClient(self._consumer)
+
+        Consumer.__init__ = watched
         watch(Decoder, "alerts", "decode")
         watch(Stream, "_rows", "stamps and scores")
         watch(Stream, "_write", "pieces on disk")
