@@ -28,6 +28,7 @@ def test_it_finds_scoring_right_and_tells_what_is_wrong(monkeypatch):
     assert said.startswith("the error is")
 
 
+@pytest.mark.slow
 @needs_emulator
 def test_it_finds_training_steps_right(monkeypatch):
     first = script("first")
