@@ -165,3 +165,13 @@ def test_the_page_stands_alone():
     outside = re.sub(r'<script type="application/json">.*?</script>', "", by_hand_page(), flags=re.DOTALL)
     assert set(re.findall(r"https?://[^\"]+", outside)) == {"http://www.w3.org/2000/svg"}
     assert not re.search(r"\b(src|href)=|url\(|@import|fetch\(|XMLHttp|import\(", outside)
+
+
+def test_signs_are_not_told_by_colour_only(page):
+    """Lines below 0 are dashed, and the page says so."""
+    look = "(l) => [l.classList[0], getComputedStyle(l).strokeDasharray]"
+    dashes = page.run(f"[...document.querySelectorAll('svg line')].map({look})")
+    assert {tuple(one) for one in dashes} >= {("plus", "none"), ("minus", "8px, 4px")}
+    assert "blue and dashed below" in page.run("document.querySelector('.shown').textContent")
+    names = page.run("[...document.querySelectorAll('svg text')].map((t) => t.textContent)")
+    assert {"x_1", "x_2", "a_1", "a_2", "y"} < set(names)

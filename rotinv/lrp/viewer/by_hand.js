@@ -279,10 +279,10 @@ function others({ x, w, b, v, a, y, low }) {
   return table(["", "R of x_1", "R of x_2", "what a product gets of R"], rows, "Other libraries");
 }
 
-/** The network; a line is as wide as the relevance that goes along it, red above 0 and blue below. */
+/** The network; a line is as wide as the relevance that goes along it, red above 0, blue and dashed below. */
 function picture({ x, z, a, y, top, low }) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  const places = { x: [[60, 50], [60, 170]], a: [[280, 50], [280, 170]], y: [[500, 110]] };
+  const places = { x: [[60, 60], [60, 190]], a: [[280, 60], [280, 190]], y: [[500, 125]] };
   const draw = (tag, attributes, text = "") => {
     const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
     for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
@@ -298,13 +298,14 @@ function picture({ x, z, a, y, top, low }) {
   top.parts.forEach((row, i) => line(places.a[i], places.y[0], row[0]));
   const node = ([cx, cy], name, value, r) => {
     draw("circle", { cx, cy, r: 26 });
-    draw("text", { x: cx, y: cy + 4 }, `${name} ${written(value)}`);
+    draw("text", { x: cx, y: cy - 34 }, name);
+    draw("text", { x: cx, y: cy + 4 }, written(value));
     draw("text", { x: cx, y: cy + 44 }, `R ${Number(decimal(r).toPrecision(4))}`);
   };
-  x.forEach((value, i) => node(places.x[i], `x${i + 1}`, value, low.below[i]));
-  a.forEach((value, i) => node(places.a[i], `a${i + 1}`, value, top.below[i]));
+  x.forEach((value, i) => node(places.x[i], `x_${i + 1}`, value, low.below[i]));
+  a.forEach((value, i) => node(places.a[i], `a_${i + 1}`, value, top.below[i]));
   node(places.y[0], "y", y, y);
-  svg.setAttribute("viewBox", "0 0 560 225");
+  svg.setAttribute("viewBox", "0 0 560 245");
   svg.setAttribute("role", "img");
   svg.setAttribute("aria-label", "The network, with the relevance that goes along each weight");
   return svg;
@@ -315,7 +316,9 @@ function show() {
   const found = computed();
   const heading = (text) => make("h2", {}, text);
   const note = (text) => make("p", {}, text);
-  shown.replaceChildren(picture(found), heading("Products"), products(found), heading("Relevance and ledger"),
+  shown.replaceChildren(note("Two inputs, two hidden units with ReLU, one output. In a circle stands a value, below it its "
+    + "relevance R, which goes from the output down. A line is as wide as the relevance that goes along it: red and solid "
+    + "above 0, blue and dashed below."), picture(found), heading("Products"), products(found), heading("Relevance and ledger"),
     note("What a layer received is what its inputs get and what the lines beside them take; nothing is left."),
     ledger(found), heading("The same by other libraries"),
     note("Of the whole network, for the same rule; the term that differs is marked."), others(found));
