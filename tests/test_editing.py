@@ -11,11 +11,17 @@ from programs import assert_refused, call, make_run, toy_arrays
 from rotinv.lrp import composites, heatmaps
 from rotinv.lrp.viewer import editing
 from rotinv.nn.devices import get_kernels
-from rotinv.runs.model import load_model
+from rotinv.nn.layers import Flatten, MaxPool2d
+from rotinv.nn.linear import Dense
+from rotinv.nn.network import Network
+from rotinv.runs.model import Model, load_model
 from rotinv.stamps.pixels import prepare
 from rotinv.system.errors import UserError
 
-RULES = ("alpha2beta1", "epsilon:eps=0.01", "gamma", "alpha-beta:alpha=1,beta=0,one_sided=conserve")
+RULES = (
+    *("alpha2beta1", "epsilon:eps=0.01", "gamma", "alpha-beta:alpha=1,beta=0,one_sided=conserve"),
+    *("epsilon-gamma-box", "flat", "zplus; convolution=wsquare"),
+)
 SIDE = 13
 VIEWER = "document.querySelector('.lrp-viewer')"
 LISTEN = f"{VIEWER}.addEventListener('computed', (e) => {{ window.last = e.detail; }})"
@@ -153,11 +159,11 @@ def test_what_a_page_cannot_compute_is_refused(folder, tmp_path):
         assert not out.exists()
         return done
 
-    assert_refused(refused("--rule", "flat"), "--editable", "flat", "epsilon")
-    assert_refused(refused("--rule", "epsilon-gamma-box"), "--editable", "epsilon-gamma-box")
     assert_refused(refused("--target", "difference"), "--editable", "--target")
-    with pytest.raises(UserError, match="zplus"):
-        editing.rule_numbers("zplus")
+    assert_refused(refused("--rule", "dense 9=flat"), "dense 9", "dense 3")
+    odd = Network([MaxPool2d(2), Flatten(), Dense(2)], (4, 4, 1))
+    with pytest.raises(UserError, match="--editable: the page cannot compute the layer 'max-pooling'"):
+        editing.weights(Model("odd", None, odd, odd.initial("he", 0)), ["zero"])
 
 
 def test_the_weights_are_the_models(path, folder):

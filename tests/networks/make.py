@@ -10,8 +10,9 @@ so that nothing but the equations can differ.
 Where zennit differs from the equations, that is undone here: it stabilises every division (here by 1e-300),
 leaves the bias in z+ and w² (`zero_params`), does not see functions such as a sum of branches or a mean,
 which are modules here, and in 0.5.1 forgets the eps of the batch normalisations that it merges into
-convolutions: PyTorch's own merging is used. In w² and flat it shares means and sums of branches in proportion to their
-inputs, not equally as these rules' equations say: only `plain`, which has neither, is compared by them.
+convolutions: PyTorch's own merging is used. In w² and flat it shares means and sums of branches in
+proportion to their inputs, not equally as these rules' equations say: only `plain`, which has neither, is
+compared by them.
 """
 
 import sys

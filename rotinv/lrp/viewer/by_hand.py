@@ -1,8 +1,8 @@
 """The page of the course on which each number of a network of two inputs and two units can be changed.
 
-by_hand.js computes in fractions: the forward pass, relevance by the rule that is chosen, the ledger, and
-what other libraries make of the same numbers (docs/course/libraries.md). It starts with the numbers of
-docs/lrp.md.
+by_hand.js computes in fractions: the forward pass, relevance by the rule that is chosen, and the ledger;
+by_hand_libraries.js what other libraries make of the same numbers (docs/course/libraries.md). It starts
+with the numbers of docs/lrp.md.
 """
 
 from rotinv.lrp.viewer.fragments import section, whole_page
@@ -13,7 +13,7 @@ START = {
     **{"b_1": "-1", "b_2": "2", "v_1": "6", "v_2": "-1/2", "c": "-2"},
     **{"eps": "2", "alpha": "2", "gamma": "1"},
 }
-_FILES = ("theme.css", "by_hand.css", "by_hand.js")
+_FILES = ("theme.css", "by_hand.css", "by_hand_libraries.js", "by_hand.js")
 
 
 def by_hand_page() -> str:

@@ -29,17 +29,16 @@ function answerAnew(stamp, model, rule, kept) {
 
 function answerOf(pixels, model, rule, kept) {
   const started = performance.now();
-  const { layers, weights } = data.editing.models[model];
+  const { layers, rules, weights } = data.editing.models[model];
   const network = layersOf(layers, floats(weights));
   const [, side, , channels] = kept.layers[0].shape;
-  const numbers = data.editing.rules[rule];
   let predicted = 0;
   const seed = (logits) => {
     const better = (z, best) => (logits.length === 2 ? z >= best : z > best); // of two a tie is a candidate
     predicted = logits.reduce((best, z, i) => (better(z, logits[best]) ? i : best), 0);
     return logits.map((z, i) => (i === predicted ? z : 0));
   };
-  const { logits, maps } = explained(network, { values: pixels, side, channels }, numbers, seed);
+  const { logits, maps } = explained(network, { values: pixels, side, channels }, rules[rule], seed);
   const top = Math.max(...logits);
   const each = logits.map((z) => Math.exp(z - top));
   const p = each[data.editing.candidate] / each.reduce((a, b) => a + b);

@@ -1,13 +1,14 @@
 """What a page needs to compute a stamp's score and map anew, when a reader changes its pixels (engine.js)."""
 
 import base64
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.lrp import composites
-from rotinv.lrp.rules import AlphaBeta, Epsilon, Gamma
+from rotinv.lrp.rules import AlphaBeta, Flat, WSquare, ZBox, ZPlus
 from rotinv.lrp.viewer.fragments import Document
 from rotinv.nn.cyclic import CyclicConcat, CyclicMean, CyclicSlice
 from rotinv.nn.layers import Dropout, Flatten, Layer, ZeroPad
@@ -16,18 +17,23 @@ from rotinv.nn.network import Network
 from rotinv.runs.model import Model
 from rotinv.system.errors import UserError
 
-RULES = "alpha-beta (as alpha2beta1), epsilon, zero or gamma, one for all layers"
+_TERMS: dict[type[Any], str] = {ZPlus: "no bias", WSquare: "squares", Flat: "ones", ZBox: "box"}
 _KINDS: dict[type[Layer], str] = {
     **{ZeroPad: "pad", CyclicSlice: "slice", Flatten: "flatten"},
     **{CyclicMean: "mean", CyclicConcat: "concat"},
 }
 
 
-def weights(model: Model) -> Document:
-    """The layers of a model, and its parameters as 32-bit floating-point numbers, of CAP 1.4 MB of text."""
+def weights(model: Model, texts: Sequence[str]) -> Document:
+    """The layers of a model, what they go by under each of the rules, and its parameters as 32-bit
+    floating-point numbers, of CAP 1.4 MB of text."""
     network = model.network
     layers = [_layer(network, i) for i in range(len(network.layers))]
-    return {"layers": [one for one in layers if one], "weights": as_text(model.params)}
+    return {
+        "layers": [one for one in layers if one],
+        "rules": [rules(network, text) for text in texts],
+        "weights": as_text(model.params),
+    }
 
 
 def as_text(values: NDArray[Any]) -> str:
@@ -35,18 +41,25 @@ def as_text(values: NDArray[Any]) -> str:
     return base64.b64encode(np.asarray(values, "<f4").tobytes()).decode("ascii")
 
 
-def rule_numbers(text: str) -> Document:
-    """A rule as the page computes it. Raises UserError for one that it cannot."""
-    composite = composites.named(text)
-    rule = composite.first
-    if composite == composites.Composite.everywhere(rule):
-        if isinstance(rule, AlphaBeta):
-            return {**vars(rule), "conserve": rule.one_sided == "conserve"}
-        if isinstance(rule, Epsilon):
-            return {"gamma": 0, "eps": rule.eps}
-        if isinstance(rule, Gamma):
-            return vars(rule)
-    raise UserError(f"--editable: the page cannot compute the rule {text!r}; take {RULES}")
+def rules(network: Network, text: str) -> list[Document]:
+    """A rule or composite as the page computes it: what each layer that `weights` tells of goes by."""
+    composite, first = composites.named(text), network.weighted[0]
+    found = []
+    for i, layer in enumerate(network.layers):
+        if not isinstance(layer, Dropout):
+            rule = composite.of(network.names[i], network.out_shapes[i], is_first=i == first)
+            found.append(_numbers(rule))
+    return found
+
+
+def _numbers(rule: Any) -> Document:
+    """A rule's shares, its terms (engine.js), and how it shares a mean."""
+    terms, equal = _TERMS.get(type(rule), "own"), rule.mean == "equal"
+    if isinstance(rule, AlphaBeta):
+        return {**vars(rule), "conserve": rule.one_sided == "conserve", "terms": terms, "equal": equal}
+    if isinstance(rule, ZPlus):
+        return {"alpha": 1, "beta": 0, "eps": 0, "conserve": False, "terms": terms, "equal": equal}
+    return {"gamma": 0, "eps": 0, **vars(rule), "terms": terms, "equal": equal}
 
 
 def _layer(network: Network, i: int) -> Document:

@@ -1,6 +1,7 @@
 // Deep-HiTS and CAP in JavaScript: the logits of one stamp, and its relevance map, in double precision from the
-// engine's own float32 weights. It mirrors rotinv/nn and rotinv/lrp: arrays are (h, w, c), row by row; a rule is
-// {gamma, eps} for one share on both sides, or {alpha, beta} for a share on each.
+// engine's own float32 weights. It mirrors rotinv/nn and rotinv/lrp: arrays are (h, w, c), row by row. A rule is
+// {gamma, eps} for one share on both sides, or {alpha, beta} for a share on each; `terms` says what is shared out
+// (rules.py), and `equal` whether a mean is shared in equal parts.
 
 /** What a unit hands down per unit of its positive and of its negative products (kernels/reference/shares.py). */
 function shares(pos, neg, r, rule) {
@@ -102,6 +103,22 @@ function eachInput(place, across, side, size, channels, visit) {
   }
 }
 
+/** What a rule shares out in place of a, w and b, as {values, w, b}: one or two terms, whose products are summed. */
+function termsOf({ values }, { w, b }, rule) {
+  const none = new Float64Array(b.length);
+  const ones = (like) => new Float64Array(like.length).fill(1);
+  const each = (array, change) => Float64Array.from(array, change);
+  return {
+    own: () => [{ values, w, b }],
+    "no bias": () => [{ values, w, b: none }],
+    squares: () => [{ values: ones(values), w: each(w, (one) => one * one), b: none }],
+    ones: () => [{ values: ones(values), w: ones(w), b: none }],
+    box: () => [
+      { values: each(values, (a) => a - rule.low), w: each(w, (one) => Math.max(one, 0)), b: none },
+      { values: each(values, (a) => a - rule.high), w: each(w, (one) => Math.min(one, 0)), b: none }],
+  }[rule.terms]();
+}
+
 /** A convolution's or a dense layer's forward pass, and how it hands relevance back. */
 function weighted(input, layer, rule) {
   const map = padded(input, layer.pad);
@@ -116,17 +133,27 @@ function weighted(input, layer, rule) {
     for (let k = 0; k < pool * pool; k++) {
       const row = pool * Math.floor(place / side) + Math.floor(k / pool);
       const from = (row * across + pool * (place % side) + k % pool) * filters + o;
-      if (pos[from] + neg[from] > best) [best, winner[at]] = [pos[from] + neg[from], from];
+      const z = pos[from] + neg[from];
+      const y = z > 0 ? z : layer.slope * z; // of a dead window all are 0, and the first wins
+      if (y > best) [best, winner[at]] = [y, from];
     }
-    values[at] = best > 0 ? best : layer.slope * best;
+    values[at] = best;
   }
   const back = (r) => {
     const [cPos, cNeg] = [new Float64Array(pos.length), new Float64Array(pos.length)];
+    const terms = termsOf(input, layer, rule).map(({ values: a, w, b }) => (
+      { map: padded({ ...input, values: a }, layer.pad), layer: { ...layer, w, b } }));
+    const each = rule.terms === "own" ? [{ pos, neg }] : terms.map((term) => sums(term.map, term.layer));
+    const total = (side, at) => each.reduce((sum, one) => sum + one[side][at], 0);
     for (let at = 0; at < r.length; at++) {
-      if (r[at]) [cPos[winner[at]], cNeg[winner[at]]] = shares(pos[winner[at]], neg[winner[at]], r[at], rule);
+      const from = winner[at];
+      if (r[at]) [cPos[from], cNeg[from]] = shares(total("pos", from), total("neg", from), r[at], rule);
     }
-    const below = { ...map, values: handedDown(map, layer, cPos, cNeg, across) };
-    return cropped(below, layer.pad).values;
+    const below = new Float64Array(map.values.length);
+    for (const term of terms) {
+      handedDown(term.map, term.layer, cPos, cNeg, across).forEach((one, i) => { below[i] += one; });
+    }
+    return cropped({ ...map, values: below }, layer.pad).values;
   };
   return { output: { values, side, channels: filters }, back };
 }
@@ -141,10 +168,10 @@ const LAYERS = {
     const done = maps.map((map) => weighted(map, layer, rule));
     return { maps: done.map(({ output }) => output), back: (rs) => rs.map((r, i) => done[i].back(r)) };
   },
-  mean: (maps) => ({
+  mean: (maps, _, rule) => ({
     maps: [{ ...maps[0], values: maps[0].values.map((_, i) => totalAt(maps, i) / 4) }],
-    back: ([r]) => maps.map(({ values }) => r.map((one, i) => (
-      totalAt(maps, i) === 0 ? 0 : values[i] / totalAt(maps, i) * one))),
+    back: ([r]) => maps.map(({ values }) => r.map((one, i) => (rule.equal ? one / 4
+      : totalAt(maps, i) === 0 ? 0 : values[i] / totalAt(maps, i) * one))),
   }),
   concat: (maps) => {
     const length = maps[0].values.length;
@@ -168,15 +195,15 @@ function layersOf(described, flat) {
 
 /**
  * The logits of a stamp {values, side, channels}, and the relevance of its four rotations as the network sees them,
- * without the padding; `seed` gives R at the logits from them.
+ * without the padding, by a rule for each layer; `seed` gives R at the logits from them.
  */
-function explained(layers, stamp, rule, seed) {
+function explained(layers, stamp, rules, seed) {
   let maps = [stamp];
   let border = 0;
   const backs = [];
   let wide = null;
-  for (const layer of layers) {
-    const done = LAYERS[layer.kind](maps, layer, rule);
+  for (const [i, layer] of layers.entries()) {
+    const done = LAYERS[layer.kind](maps, layer, rules[i]);
     if (layer.kind === "pad") border = layer.pad;
     if (layer.kind === "slice") [wide] = done.maps;
     if (done.back) backs.push(done.back);

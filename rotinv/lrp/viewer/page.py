@@ -84,8 +84,7 @@ def _editing(subjects: Sequence[Subject], questions: Sequence[Question], pixels:
         raise UserError("--editable: is of trained runs at the threshold 0.5")
     models = [subject.model for subject in subjects if isinstance(subject, Run)]
     return {
-        "models": [editing.weights(model) for model in models],
-        "rules": [editing.rule_numbers(question.rule) for question in questions],
+        "models": [editing.weights(model, [question.rule for question in questions]) for model in models],
         "pixels": [editing.as_text(one) for one in pixels],
         "candidate": subjects[0].classes.candidate,
     }
