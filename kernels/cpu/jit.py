@@ -1,4 +1,4 @@
-"""How this folder's functions are compiled: `kernel` is for entry points, `inline` for their parts.
+"""How the functions here are compiled: `kernel` is for entry points, `part` and `inline` for what they call.
 
 Numba's cache recompiles an entry point only when its own file changes. Here the cache also sees a hash of all
 sources in this folder and below it, so that an edit in vector/simd.py reaches every kernel that uses it.
@@ -32,3 +32,8 @@ def kernel(function):
 def inline(function):
     """Compile a part of a kernel into each of its callers."""
     return njit(forceinline=True, error_model="numpy")(function)
+
+
+def part(function):
+    """Compile a large part of a kernel once, to be called: it would be optimised again with each caller."""
+    return njit(error_model="numpy")(function)

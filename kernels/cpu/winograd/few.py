@@ -14,7 +14,7 @@ import numpy as np
 
 from rotinv.kernels.cpu.cyclic import turned_from
 from rotinv.kernels.cpu.direct import activate, copy_padded
-from rotinv.kernels.cpu.jit import inline
+from rotinv.kernels.cpu.jit import inline, part
 from rotinv.kernels.cpu.panels import whole
 from rotinv.kernels.cpu.vector.linear_map import make_linear_map
 from rotinv.kernels.cpu.vector.simd import (
@@ -90,7 +90,7 @@ def copy_turned(x, start, turns, h, w, c, pad, padded, width):
                 store_low(padded, ((i + pad) * width + j + pad) * MOST, pixel)
 
 
-@inline
+@part
 def transform_tiles(padded, p, p_z, q_z, v, v0):
     """V = B^T x B of a row of tiles, whose outputs begin at row p, as v[tile][plane][MOST] from v0 on.
 
@@ -107,7 +107,7 @@ def transform_tiles(padded, p, p_z, q_z, v, v0):
             _store8_low(v, to, map_b(load8(padded, at, MOST)))
 
 
-@inline
+@part
 def convolve_few(padded, u, bias, leak, y, y0, p_z, q_z, o, v, half):
     """Write a map of y, from y0 on, of an image that copy_turned copied; v and half are scratch."""
     across = (q_z + STEP - 1) // STEP

@@ -9,7 +9,7 @@ sums, which stay in registers for all of them.
 import numpy as np
 
 from rotinv.kernels.cpu.direct import masked_part
-from rotinv.kernels.cpu.jit import inline
+from rotinv.kernels.cpu.jit import inline, part
 from rotinv.kernels.cpu.vector.linear_map import make_linear_map
 from rotinv.kernels.cpu.vector.simd import LANES, load, splat, store, store_part
 from rotinv.kernels.cpu.vector.tile import PANEL, tile_4
@@ -40,7 +40,7 @@ def _rows_together(q_z):
     return max(1, TOGETHER // ((q_z + STEP - 1) // STEP))
 
 
-@inline
+@part
 def gradient_few(padded, dy, dy0, y, y0, leak, p_z, q_z, o, du, parts_b, b0, v, d, half):
     """Add an image's dU to du[e][panel][MOST][PANEL], and its db to parts_b from b0 on.
 
@@ -66,7 +66,7 @@ def gradient_few(padded, dy, dy0, y, y0, leak, p_z, q_z, o, du, parts_b, b0, v, 
                        du, (e * o_pad + panel) * MOST, PANEL, True)  # fmt: skip
 
 
-@inline
+@part
 def _transform_gradient(dy, dy0, y, y0, leak, p_z, q_z, o, p, q, half, d, d0, plane):
     """D = A dz A^T for the 5x5 pixels of dz at (p, q); the image's dy is at dy0, its y at y0."""
     for k in range(0, o, LANES):

@@ -11,7 +11,7 @@ several tiles has overlapping 8x8 pixels of dx, which are added up.
 import numpy as np
 
 from rotinv.kernels.cpu.direct import masked_part
-from rotinv.kernels.cpu.jit import inline
+from rotinv.kernels.cpu.jit import inline, part
 from rotinv.kernels.cpu.vector.linear_map import make_linear_map
 from rotinv.kernels.cpu.vector.simd import LANES, load, load_part, splat, store, store_part, where_byte
 from rotinv.kernels.cpu.vector.tile import PANEL, ROWS, SHORT, tile_4, tile_short, tile_tall
@@ -56,7 +56,7 @@ def _unpooled(dy, at, y, index, y_at, place, leak, count):
     return where_byte(index, y_at, count, place, masked_part(dy, at, y, y_at, leak, count))
 
 
-@inline
+@part
 def _transform_gradient(dy, dy0, y, index, y0, pool, leak, p_y, q_y, o, p, q, half, d, d0, plane):
     """D = A dz A^T for the 6x6 pixels of dz at (p, q), read from dy, which is `pool` times smaller.
 
@@ -101,7 +101,7 @@ def _transform_gradient(dy, dy0, y, index, y0, pool, leak, p_y, q_y, o, p, q, ha
             store8(d, d0 + k + i * 8 * plane, plane, row)
 
 
-@inline
+@part
 def _add_input_gradient(v, v0, plane, half, dx, dx0, h, w, c, i0, j0):
     """Add B N B^T to the 8x8 pixels at (i0, j0) of an image's dx, from dx0 on; `v` has the planes of N."""
     for k in range(0, c, LANES):
@@ -118,7 +118,7 @@ def _add_input_gradient(v, v0, plane, half, dx, dx0, h, w, c, i0, j0):
                         store_part(dx, at, load_part(dx, at, c - k) + row[j], c - k)
 
 
-@inline
+@part
 def gradient_tiles(table, layer, dy, dy_first, first, count, leak, u, du, du0, add, parts_b, b0, dx, wanted,
                    v, d, half, ahead, ahead_first, ahead_count, last_dy):  # fmt: skip
     """Go backward through the layer's convolution of `count` images, the first of which is number `first`.
@@ -186,7 +186,7 @@ def _rows(d, d0, d_step, o, u, u0, v, v0, v_step, count):
                 t += 4
 
 
-@inline
+@part
 def weight_gradient(du, du0, c, o, half, dw, dw0):
     """dw = G^T dU G, written from dw0 on."""
     c_pad, o_pad = (c + LANES - 1) // LANES * LANES, (o + PANEL - 1) // PANEL * PANEL

@@ -28,7 +28,7 @@ import numpy as np
 from numba import prange
 
 from rotinv.kernels.cpu.direct import activate
-from rotinv.kernels.cpu.jit import inline, kernel
+from rotinv.kernels.cpu.jit import inline, kernel, part
 from rotinv.kernels.cpu.memory import ask_for, ask_to_write
 from rotinv.kernels.cpu.vector.linear_map import make_linear_map
 from rotinv.kernels.cpu.vector.simd import (
@@ -133,7 +133,7 @@ def transform_weights(w, c, o, u):
                 store8(u, i * 8 * c * o_pad + at, c * o_pad, full)
 
 
-@inline
+@part
 def transform_input(x, start, h, w, c, i0, j0, half, v, v0, plane):
     """V = B^T x B for the 8x8 pixels at (i0, j0) of the image at `start`; plane e's channels begin at v0 + e
     plane."""
@@ -169,7 +169,7 @@ def plane(c_pad):
     return GROUP * c_pad + 16
 
 
-@inline
+@part
 def convolve_tiles(x, x_first, beside, h, w, c_x, c, u, u0, bias, b0, pad, leak, pool, times,
                    y, y_first, index, p_z, q_z, o, begin, end, total, v, m, half):  # fmt: skip
     """Write the pixels of y of the tiles from `begin` to `end`, a group after another.
