@@ -83,7 +83,8 @@ def test_finks_module_in_spark(run, expected, monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(folders))
     monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
     images = ["cutoutScience", "cutoutTemplate", "cutoutDifference"]
-    candidate = {"candid": "bigint", "jd": "double", "fid": "int", "ra": "double", "magpsf": "float"}
+    candidate = {"jd": "double", "fid": "int", "pid": "bigint", "candid": "bigint", "isdiffpos": "string"}
+    candidate |= {"xpos": "float", "ypos": "float", "ra": "double", "magpsf": "float", "scorr": "double"}
     struct = ", ".join(f"{name}: {kind}" for name, kind in candidate.items())
     cutouts = ", ".join(f"{name} struct<fileName: string, stampData: binary>" for name in images)
     schema = f"objectId string, candidate struct<{struct}>, {cutouts}"
@@ -98,7 +99,8 @@ def test_finks_module_in_spark(run, expected, monkeypatch, tmp_path):
     builder = sql.SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
     spark = builder.config("spark.sql.warehouse.dir", str(tmp_path)).getOrCreate()
     try:
-        module = recipe("fink_science_module")
+        monkeypatch.syspath_prepend(folders[0])  # the workers import it by its name, too
+        module = importlib.import_module("fink_science_module")
         frame = spark.createDataFrame(rows, schema).withColumn(
             "rotinv", module.rotinv_probability("objectId", "candidate", *images)
         )

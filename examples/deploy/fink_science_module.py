@@ -19,6 +19,7 @@ from rotinv.deploy.records import RecordScorer
 
 try:
     from pyspark.sql.functions import pandas_udf
+    from pyspark.sql.types import DoubleType
 except ImportError:  # without Spark the function is one of pandas
     pandas_udf = None
 
@@ -55,7 +56,7 @@ def _as_udf(function):
         **dict.fromkeys(frames, pd.DataFrame),
         "return": pd.Series,
     }
-    return pandas_udf(function, "double")
+    return pandas_udf(function, DoubleType())  # a text would need a session, and workers have none
 
 
 rotinv_probability = _as_udf(probability) if pandas_udf else None
