@@ -8,6 +8,7 @@ import numba
 import numpy as np
 import pytest
 from programs import assert_refused, call, make_run, run, toy_arrays
+from scipy import integrate
 
 from rotinv.lrp import composites, heatmaps
 from rotinv.lrp.quality import figures, perturbation, ways
@@ -323,8 +324,8 @@ def test_areas_are_those_of_the_curves(mini, measure):
     for name, row in table.items():
         most, least = (np.array(document[f"mean_{order}_first"][name]) for order in ("most", "least"))
         np.testing.assert_allclose((most[0], most[-1]), (least[0], least[-1]), rtol=1e-6)
-        assert row["most_first"] == pytest.approx(np.trapezoid(most) / 25, rel=1e-9)
-        assert row["least_first"] == pytest.approx(np.trapezoid(least) / 25, rel=1e-9)
+        assert row["most_first"] == pytest.approx(integrate.trapezoid(most) / 25, rel=1e-9)
+        assert row["least_first"] == pytest.approx(integrate.trapezoid(least) / 25, rel=1e-9)
         sign = 1 if measure == "insertion" else -1
         assert row["between"] == pytest.approx(sign * (row["most_first"] - row["least_first"]), rel=1e-6)
     if measure == "deletion":  # what is covered here is what occlusion covers

@@ -17,6 +17,7 @@ import kafka_cluster
 import numpy as np
 import pytest
 from programs import ENVIRONMENT, assert_refused, call, command, make_run
+from test_alert_avro import in_candidate, with_schema
 
 pytest.importorskip("confluent_kafka")
 fastavro = pytest.importorskip("fastavro")
@@ -237,6 +238,15 @@ def test_real_messages_of_ztf_are_containers(real_data):
     for path in paths:
         packets = decoder(".", "container").alerts(None, path.read_bytes(), [], "here")
         assert packets and all(packet.survey == "ztf" and packet.science is not None for packet in packets)
+
+
+def test_a_default_that_does_not_match_its_type_is_no_damage(tmp_path, folder):
+    """fastavro refuses such a schema, and its first 1.9 refuse ZTF's own."""
+    path = tmp_path / "a.avro"
+    path.write_bytes(ztf_container(3))
+    with_schema(path, lambda schema: in_candidate(schema, "fid").update(default=None))
+    (packet,) = decoder(folder, "container").alerts(None, path.read_bytes(), [], "here")
+    assert packet.candidate_id == "3"
 
 
 def test_schemas_of_a_registry(folder):

@@ -175,6 +175,15 @@ class AvroFile:
             first += count
 
 
+def read_container(avro: Any, file: BinaryIO) -> tuple[bytes, Iterator[Any]]:
+    """The text of a container's schema, and its blocks as `avro`, which is fastavro, unpacks them.
+
+    Raises ValueError or EOFError if its header is damaged; the blocks raise what fastavro does.
+    """
+    schema, codec, marker = _read_header(file)
+    return schema, avro.block_reader(_Joined(_blocks_header(codec, marker), file))
+
+
 class _Joined:
     """A file to read on: a header, then the rest of another file."""
 
@@ -199,6 +208,8 @@ def _read_header(file: BinaryIO) -> tuple[bytes, bytes, bytes]:
         for _ in range(abs(count)):
             key = _read_bytes(file)
             metadata[key] = _read_bytes(file)
+    if b"avro.schema" not in metadata:
+        raise ValueError("it has no schema")
     return metadata[b"avro.schema"], metadata.get(b"avro.codec", b"null"), _read(file, _MARKER)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from rotinv.alerts import avro_skip
-from rotinv.alerts.avro import MAGIC
+from rotinv.alerts.avro import MAGIC, read_container
 from rotinv.alerts.avro_schema import Schema, decoded, wanted_of
 from rotinv.alerts.packets import UNREADABLE, read_packet
 from rotinv.alerts.stamp import BIT, Packet
@@ -106,8 +106,8 @@ def _container(decoder: Decoder, key: bytes | None, value: bytes) -> Records:
         raise Poisoned("it is no Avro container")
     assert decoder.schemas is not None
     try:
-        blocks = decoder._avro.block_reader(io.BytesIO(value))
-        schema = decoder.schemas.of_text(blocks.metadata["avro.schema"].encode())
+        text, blocks = read_container(decoder._avro, io.BytesIO(value))
+        schema = decoder.schemas.of_text(text)
         for block in blocks:
             yield from _in_block(schema, block)
     except (LookupError, UserError, Poisoned):
