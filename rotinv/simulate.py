@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parts.clear_made(options.out)
     refuse_existing(options.out, options.overwrite)
     if options.preview is not None:
-        preview.check(options.preview, options.out, overwrite=options.overwrite)
+        preview.check(options.preview, overwrite=options.overwrite)
     begin = time.perf_counter()
     hidden = not cli.progress_wanted()
     with (

@@ -166,7 +166,7 @@ def test_the_programs_run_on_it(gpu, tmp_path):
     store, folder = toy_store(tmp_path, 60), tmp_path / "run"
     # With some seeds rounding chooses other winners of a pooling, and then the weights part; not with this.
     arguments = ["--data", store, "--out", folder, "--iterations", 4, "--batch", 4, "--arch", "cap"]
-    arguments += ["--seed", 1]
+    arguments += ["--seed", 3]
     done = call("train", *arguments, "--device", "cuda", "--precision", "fp32")
     assert done.returncode == 0, done.stderr
     assert (folder / "metrics.json").exists()

@@ -205,7 +205,7 @@ def test_the_sdist_has_the_sources_and_the_documents(sdist):
         "pyproject.toml",
         "setup.cfg",
     }
-    assert len(documents) >= 4 and len(examples) == 5
+    assert len(documents) >= 4 and len(examples) == 6
     made = {name for name in found if name == "PKG-INFO" or name.startswith("rotinv.egg-info/")}
     assert set(found) - made == package | documents | examples | top
 

@@ -125,12 +125,14 @@ def test_the_authors_network_agrees_with_most_labels(real_data, fair, tmp_path):
         assert interval.low < high and interval.high > low
 
 
-def test_a_sheet_is_refused_before_anything_is_made(fair, tmp_path, monkeypatch):
+def test_a_sheet_is_refused_before_anything_is_made(fair, tmp_path, monkeypatch, capsys):
     """Without matplotlib, over another file, or over the survey itself."""
     out, sheet = tmp_path / "survey.h5", tmp_path / "sheet.png"
-    for path, message in ((out, "the survey's own file"), (fair, "exists already")):
-        with pytest.raises(UserError, match=message):
-            simulate.main(["--out", str(out), "--preview", str(path)])
+    with pytest.raises(SystemExit):
+        simulate.main(["--out", str(out), "--preview", str(out)])
+    assert "is written twice; name another file" in capsys.readouterr().err
+    with pytest.raises(UserError, match="exists already"):
+        simulate.main(["--out", str(out), "--preview", str(fair)])
     monkeypatch.setattr("rotinv.system.pictures.matplotlib_available", lambda: False)
     with pytest.raises(UserError, match="--preview away"):
         simulate.main(["--out", str(out), "--preview", str(sheet)])

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The program."""
     options = _parser().parse_args(argv)
     if options.preview is not None:
-        preview.check(options.preview, options.survey, overwrite=options.overwrite)
+        preview.check(options.preview, overwrite=options.overwrite)
     network = None if options.run is None else model.load_model(options.run)
     _check_origin(options.survey)
     with StampStore(options.survey) as store:

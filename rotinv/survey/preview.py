@@ -10,7 +10,6 @@ import numpy as np
 from rotinv.stamps.store import StampStore
 from rotinv.survey import kinds
 from rotinv.system import pictures
-from rotinv.system.errors import UserError
 from rotinv.system.files import refuse_existing, written_whole
 
 SNR_ROWS = ((0, 7), (7, 9), (9, 15), (15, 30), (30, np.inf))
@@ -18,14 +17,10 @@ ACROSS = 4  # stamps in a row
 READ = 20_000  # stamps from which those shown are chosen
 
 
-def check(sheet: str | Path, survey: str | Path, *, overwrite: bool = False) -> None:
-    """Raise UserError unless a sheet can be drawn at `sheet` from the survey at `survey`."""
-    sheet = Path(sheet)
-    survey = Path(survey)
+def check(sheet: str | Path, *, overwrite: bool = False) -> None:
+    """Raise UserError unless a sheet can be drawn at `sheet`."""
     pictures.require_matplotlib("--preview")
-    refuse_existing(sheet, overwrite)
-    if sheet.resolve() == survey.resolve():
-        raise UserError(f"--preview {sheet}: is the survey's own file; name another")
+    refuse_existing(Path(sheet), overwrite)
 
 
 def draw(survey: str | Path, sheet: str | Path, name: str = "test", *, overwrite: bool = False) -> None:
