@@ -63,11 +63,12 @@ def sections(
 def _network(model: Model, licence: str) -> Section:
     config = model.config
     cut = f", cut from larger ones to {config.size}" if config.crop else ""
-    candidate = config.classes.names[config.classes.candidate]
+    names = config.classes.names
+    which = f"; the candidate is {names[config.classes.candidate]}" if len(names) > 2 else ""
     rows = [
         ("architecture", f"{config.arch}, {model.network.size:,} parameters"),
         ("reads", f"stamps of {config.size} x {config.size} pixels{cut}: {', '.join(config.channels)}"),
-        ("gives", f"probabilities of {config.classes}; the candidate is {candidate}"),
+        ("gives", f"probabilities of {config.classes}{which}"),
         ("scaling", "each channel of each stamp to 0-1 by its own least and largest pixel"),
         ("SHA-256 of the weights", weights_digest(model)),
         ("rotinv", config.version),
@@ -101,7 +102,7 @@ def _training(model: Model) -> Section:
     if not config.data:
         return Section("Training", ["Not by this run."])
     names = ("batch", "rate", "iterations", "dropout")
-    rows = [(name, f"{getattr(schedule, name):g}") for name in names if hasattr(schedule, name)]
+    rows = [(name, f"{getattr(schedule, name):,}") for name in names if hasattr(schedule, name)]
     rows += [("seed", str(config.seed)), ("initial weights", config.init)]
     rows.append(("layers that keep their first weights", str(config.freeze)))
     text = "SGD on the cross-entropy; the weights are those of the best validation."
@@ -270,10 +271,17 @@ def _row(cells: Sequence[str]) -> str:
 
 _STYLE = (
     ":root { color-scheme: light dark } body { max-width: 50em; margin: 2em auto; padding: 0 1em; "
-    "font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere } table { border-collapse: collapse } "
-    "td, th "
-    "{ padding: .2em .8em .2em 0; text-align: left; vertical-align: top; border-bottom: 1px solid #8886 }"
+    "font: 16px/1.5 system-ui, sans-serif; overflow-wrap: break-word } table { border-collapse: collapse } "
+    "code { font: inherit; overflow-wrap: anywhere } "
+    "td, th { padding: .2em .8em .2em 0; text-align: left; vertical-align: top; "
+    "border-bottom: 1px solid #8886 }"
 )
+
+
+def _cell(text: str) -> str:
+    """A cell; a word that is wider than a column of a telephone (a digest, a path) may break anywhere."""
+    long = any(len(word) > 20 for word in text.split())
+    return f"<td>{'<code>' if long else ''}{html.escape(text)}{'</code>' if long else ''}</td>"
 
 
 def as_html(title: str, parts: Sequence[Section]) -> str:
@@ -284,9 +292,7 @@ def as_html(title: str, parts: Sequence[Section]) -> str:
         body += [f"<p>{html.escape(text)}</p>" for text in part.sentences]
         if part.rows:
             head = "".join(f"<th>{html.escape(cell)}</th>" for cell in part.head)
-            rows = "".join(
-                f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>\n" for row in part.rows
-            )
+            rows = "".join(f"<tr>{''.join(map(_cell, row))}</tr>\n" for row in part.rows)
             body.append(f"<table><thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table>")
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
