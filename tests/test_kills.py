@@ -119,8 +119,9 @@ def test_train(launcher, kills, tmp_path):
 
     def check():
         found = {path.name for path in run.glob("[!.]*")}
-        assert found <= {"config.json", "history.csv", "best.h5", "last.h5", "metrics.json", "lock"}
-        for name in found & {"config.json", "metrics.json"}:
+        documents = {"config.json", "metrics.json", "thresholds.json"}
+        assert found <= documents | {"history.csv", "best.h5", "last.h5", "lock"}
+        for name in found & documents:
             json.loads((run / name).read_text())
         for name in found & {"best.h5", "last.h5"}:
             assert contents(run / name)["@format"]
