@@ -1,14 +1,16 @@
 """What does a user gain by labelling more? The test error against the number of stamps to train with.
 
-    rotinv simulate --out survey.h5 --train 400000 --validate 4000 --test 30000
-    python docs/pictures/what_data_buys.py survey.h5 OUT
+    rotinv reproduce --scale tenth --out tenth
+    python docs/pictures/what_data_buys.py tenth OUT
 
-CAP and Deep-HiTS are trained on the first stamps of the split train, so many iterations for every number of
-stamps, and tested on the whole split test. OUT keeps what is done: the same command goes on. It ends with
-what_data_buys.png, beside this file. Needs the extra `plot`.
+The networks of the reproduction are the last points: its survey has 100,000 stamps to train with. CAP and
+Deep-HiTS are trained in the same way on the first 3,000, 10,000 and 30,000 of these, and tested on the same
+stamps as those networks. OUT keeps what is done: the same command goes on. It ends with what_data_buys.png,
+beside this file. Needs the extra `plot`.
 """
 
 import argparse
+import itertools
 import json
 from pathlib import Path
 
@@ -31,28 +33,29 @@ def main():
     options.out.mkdir(parents=True, exist_ok=True)
     record = options.out / "found.json"
     found = json.loads(record.read_text()) if record.exists() else {}
+    survey = options.reproduction / "survey.h5"
     for size in options.sizes:
         data = options.out / f"first-{size}.h5"
         if not data.exists():
-            first_stamps(options.survey, data, size)
-        for arch in NAMES:
-            for seed in range(options.seeds):
-                name = f"{arch} {size} {seed}"
-                if name not in found:
-                    found[name] = error(options, data, arch, seed, options.out / name.replace(" ", "-"))
-                    record.write_text(json.dumps(found, indent=1) + "\n")
-                print(f"{name}: {found[name]:.2f}%", flush=True)
-    draw(found)
+            first_stamps(survey, data, size)
+        for arch, seed in itertools.product(NAMES, range(1, options.seeds + 1)):
+            name = f"{arch} {size} {seed}"
+            if name not in found:
+                run = options.out / name.replace(" ", "-")
+                train_one(options.reproduction, data, arch, seed, run)
+                found[name] = error(run)
+                record.write_text(json.dumps(found, indent=1) + "\n")
+            print(f"{name}: {found[name]:.2f}%", flush=True)
+    draw(found | whole(options.reproduction, survey))
 
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("survey", type=Path)
+    parser.add_argument("reproduction", type=Path, help="the folder of `rotinv reproduce --scale tenth`")
     parser.add_argument("out", type=Path, help="a folder for stores and runs")
-    sizes = [3_000, 10_000, 30_000, 100_000, 400_000]
+    sizes = [3_000, 10_000, 30_000]
     parser.add_argument("--sizes", type=int, nargs="+", default=sizes, help="stamps to train with")
-    parser.add_argument("--seeds", type=int, default=2, help="networks of each kind and size")
-    parser.add_argument("--iterations", type=int, default=10_000, help="the rate is halved four times")
+    parser.add_argument("--seeds", type=int, default=1, help="networks of each kind and size")
     return parser.parse_args()
 
 
@@ -71,16 +74,29 @@ def first_stamps(survey, path, size):
     part.rename(path)
 
 
-def error(options, data, arch, seed, run):
-    """The share of the test stamps, in percent, that a network gets wrong."""
+def train_one(reproduction, data, arch, seed, run):
+    """Train a network as the reproduction did, or go on with one."""
     if (run / "config.json").exists():
         arguments = ["--resume", run]
     else:
-        every = options.iterations // 5
-        arguments = ["--arch", arch, "--data", data, "--out", run, "--seed", seed, "--extend-by", 0]
-        arguments += ["--iterations", options.iterations, "--halve-every", every, "--validate-every", every]
+        schedule = json.loads((reproduction / "reproduction.json").read_text())["schedule"]
+        arguments = ["--arch", arch, "--data", data, "--out", run, "--seed", seed]
+        for name in ("iterations", "halve_every", "validate_every", "extend_by"):
+            arguments += ["--" + name.replace("_", "-"), schedule[name]]
     train.main([str(one) for one in ("--quiet", *arguments)])
+
+
+def error(run):
+    """The share of the test stamps, in percent, that a network gets wrong."""
     return 100 * (1 - json.loads((run / METRICS_FILE).read_text())["accuracy"])
+
+
+def whole(reproduction, survey):
+    """The errors of the reproduction's own networks, which had the whole survey."""
+    with StampStore(survey) as stamps:
+        size = stamps.sizes["train"]
+    runs = ((arch, run) for arch in NAMES for run in sorted((reproduction / "trials").glob(f"{arch}-[0-9]*")))
+    return {f"{arch} {size} {run.name}": error(run) for arch, run in runs if (run / METRICS_FILE).exists()}
 
 
 def draw(found):
