@@ -61,17 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     title = f"{paths[0].name}, {split.name}" if split else paths[0].name
     found = Evaluation(title, each, sorted({*rates.FPRS, *options.fpr}), fitted)
     if options.out:
-        drawn = None
-        if found.get("agreement") and tested.survey:
-            probability = {name: one.probability for name, one in each.items()}
-            drawn = Agreement.of(found["agreement"], probability, tested.survey, tested.label)
-        evaluation_picture(
-            options.out, found.curves(), found["models"], title, drawn, overwrite=options.overwrite
-        )
+        _draw(options, found, each, title)
     kept = None
     if split and not options.no_keep:
         about = {"stamps": str(paths[0]), "split": chosen}
-        kept = _keep(folders, models, about, on, fitted, options)
+        _keep_calibrators(folders, models, about, fitted)
+        kept = _keep_thresholds(folders, models, about, on, options)
     if split and kept:
         at = rates.at_thresholds(tested.label, tested.probability, kept.pop("at"))
         kept |= {"on": split.name, "at_fpr": at}
@@ -117,6 +112,17 @@ def _agree(found: Unlabelled, paths: list[Path], options: argparse.Namespace) ->
         print(json.dumps({"scored": title, "agreement": rows}, indent=1))
     else:
         print(f"{title}, no labels: {_REMEDY}", *agreement_lines(rows), sep="\n")
+
+
+def _draw(options: argparse.Namespace, found: Evaluation, each: dict[str, Scores], title: str) -> None:
+    """Draw the curves; beside them, where the survey has scores of its own, how these agree."""
+    last, drawn = list(each.values())[-1], None
+    if found.get("agreement") and last.survey:
+        probability = {name: one.probability for name, one in each.items()}
+        drawn = Agreement.of(found["agreement"], probability, last.survey, last.label)
+    evaluation_picture(
+        options.out, found.curves(), found["models"], title, drawn, overwrite=options.overwrite
+    )
 
 
 def _fitted(on: dict[str, Scores], options: argparse.Namespace) -> dict[str, Calibrator]:
@@ -211,27 +217,39 @@ def _chosen(
     return _CHOSEN_ON, _scored(models, open_stamps_for(models[0], path, _CHOSEN_ON), options)
 
 
-def _keep(
+def _keep_calibrators(
+    folders: Sequence[Path],
+    models: list[Model],
+    about: dict[str, str],
+    fitted: dict[str, Calibrator],
+) -> None:
+    """Keep the calibrators, if there are any, with the models: those of each and of all together.
+
+    `about` says of which stamps and split they are.
+    """
+    if not fitted:
+        return
+    for calibrator, (where, of) in zip(fitted.values(), thresholds.owners(folders, models), strict=True):
+        calibrated.store(where, of, calibrator, about)
+    cli.note(f"calibrators are kept in {_files(folders, calibrated.FILE)}")
+
+
+def _keep_thresholds(
     folders: Sequence[Path],
     models: list[Model],
     about: dict[str, str],
     on: dict[str, Scores],
-    fitted: dict[str, Calibrator],
     options: argparse.Namespace,
 ) -> dict[str, Any] | None:
-    """Keep the thresholds and the calibrators with the models, those of each and of all together.
+    """Keep the thresholds with the models, those of each and of all together.
 
     `about` says of which stamps and split they are. Gives the thresholds of the last by FPR, if it keeps
     them.
     """
-    path, chosen = about["stamps"], about["split"]
-    for name, (where, of) in zip(on, thresholds.owners(folders, models), strict=True):
-        if name in fitted:
-            calibrated.store(where, of, fitted[name], about)
-    if fitted:
-        cli.note(f"calibrators are kept in {_files(folders, calibrated.FILE)}")
     if not thresholds.both_classes(on):
-        cli.warn(f"no thresholds are kept: '{chosen}' of {path} has stamps of one class only")
+        cli.warn(
+            f"no thresholds are kept: '{about['split']}' of {about['stamps']} has stamps of one class only"
+        )
         return None
     label = list(on.values())[-1].label
     artifacts = int(np.sum(label == 0))
@@ -239,22 +257,11 @@ def _keep(
         operating.check_fpr(fpr, artifacts)
     fprs = sorted({*rates.FPRS, *options.fpr})
     kept = thresholds.keep(folders, models, on, about, fprs, replace=options.keep)
-    for one in kept.stayed:
-        before = cli.counted(one["artifacts"], "artifact")
-        cli.warn(
-            f"thresholds of {' and '.join(one['models'])} stay those of {before} "
-            f"('{one['split']}' of {one['stamps']}): {path} has {artifacts:,} only; --keep replaces them"
-        )
+    cli.warn(*thresholds.cautions(kept, about, artifacts))
     if kept.thresholds is None:
         return None
-    if few := [f"{fpr:g}" for fpr in rates.FPRS if fpr * artifacts < 1]:
-        cli.warn(
-            f"{path}: '{chosen}' has only {cli.counted(artifacts, 'artifact')}, too few to fix a threshold "
-            f"for FPR {', '.join(few)}; the thresholds kept there accept none of them, and the true FPR may "
-            "be higher"
-        )
     cli.note(f"thresholds are kept in {_files(folders, thresholds.FILE)}")
-    return {"split": chosen, "stamps": len(label), "at": kept.thresholds}
+    return {"split": about["split"], "stamps": len(label), "at": kept.thresholds}
 
 
 def _files(folders: Sequence[Path], name: str) -> str:

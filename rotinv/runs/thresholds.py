@@ -15,6 +15,7 @@ from rotinv.metrics.scores import Scores
 from rotinv.runs import kept
 from rotinv.runs.model import Model
 from rotinv.system.errors import UserError
+from rotinv.system.messages import counted
 
 FILE = "thresholds.json"
 
@@ -70,6 +71,24 @@ def keep(
             by_fpr = {fpr: rates.threshold_at_fpr(one.label, one.probability, fpr) for fpr in fprs}
             store(where, of, by_fpr, entry)
     return Kept(by_fpr, stayed)
+
+
+def cautions(kept: Kept, about: Mapping[str, Any], artifacts: int) -> list[str]:
+    """What a user must know of what was kept: the thresholds that stayed, and those of too few artifacts."""
+    stamps = about["stamps"]
+    told = [
+        f"thresholds of {' and '.join(one['models'])} stay those of {counted(one['artifacts'], 'artifact')} "
+        f"('{one['split']}' of {one['stamps']}): {stamps} has {artifacts:,} only; --keep replaces them"
+        for one in kept.stayed
+    ]
+    few = [f"{fpr:g}" for fpr in rates.FPRS if fpr * artifacts < 1]
+    if kept.thresholds is not None and few:
+        told.append(
+            f"{stamps}: '{about['split']}' has only {counted(artifacts, 'artifact')}, too few to fix a "
+            f"threshold for FPR {', '.join(few)}; the thresholds kept there accept none of them, and the "
+            "true FPR may be higher"
+        )
+    return told
 
 
 def _is_surer(before: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
