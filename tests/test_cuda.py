@@ -164,13 +164,15 @@ CASES = {
 }
 # The kernels of chain.py, which test_cuda_chain.py runs.
 CHAIN = {
-    *("chain_fp16", "chain_fp16_one", "chain_tf32", "chain_powers", "chain_pack_fp16", "chain_pack_tf32"),
+    *("chain_fp16", "chain_fp16_one", "chain_tf32", "chain_tf32_small"),
+    *("chain_powers", "chain_pack_fp16", "chain_pack_tf32"),
     *(f"head_{what}_{kind}" for what in ("mean", "concat", "pack") for kind in ("fp16", "tf32")),
 }
 # The kernels of step.py, which test_cuda_step.py runs.
 STEP = {
     *("step_head_first", "step_head_middle_mean", "step_head_middle_concat", "step_head_gradients"),
     *("step_gradients", "step_gradients_one_buffer", "step_update"),
+    *("chain_pack_backward", "step_forward", "step_forward_small", "step_backward", "step_backward_small"),
 }
 # Sums of products of numbers that were rounded to 10 bits.
 PRECISION = {"fp32": TOLERANCE[np.dtype(np.float32)], "tf32": 2e-3}

@@ -69,11 +69,16 @@ def test_a_stamp_scores_alike_turned_and_anywhere_in_a_batch(arch, precision):
     np.testing.assert_array_equal(network.forward_rotations(k, params, x[::-1].copy()).units, units[::-1])
 
 
-def test_one_image_a_block_gives_the_bits_of_two(cap):
+@pytest.mark.parametrize(
+    "precision, names",
+    [("fp16", ("chain_fp16", "chain_fp16_one")), ("tf32", ("chain_tf32", "chain_tf32_small"))],
+)
+def test_a_gpu_of_small_blocks_gives_the_same_bits(cap, precision, names):
+    """One image a block, or one stage of weights on its way."""
     network, params = cap
     x, found = stamps_of(network, 1), []
-    for most, name in ((227 * 1024, "chain_fp16"), (ON_SM_86, "chain_fp16_one")):
-        on = EmulatedDevice("fp16", most_shared=most)
+    for most, name in zip((227 * 1024, ON_SM_86), names, strict=True):
+        on = EmulatedDevice(precision, most_shared=most)
         found.append(network.forward(cuda_kernels("cuda-emulated", on), params, x))
         assert name in on.launched
     np.testing.assert_array_equal(*found)
@@ -88,7 +93,7 @@ def test_other_networks_and_devices_take_the_layers_one_by_one():
     assert architectures.build("cap-mini").form is not None and not k.chain.takes(
         architectures.build("cap-mini").form
     )
-    small = EmulatedDevice("tf32", most_shared=ON_SM_86)
+    small = EmulatedDevice("tf32", most_shared=ON_SM_86 - 8192)
     assert not cuda_kernels("cuda-emulated", small).chain.takes(architectures.build("cap").form)
     assert emulated("fp32").chain is None and REFERENCE.chain is None
     layers = list(architectures.build("cap").layers)
@@ -102,59 +107,71 @@ def test_no_stamps_have_no_scores(cap):
     assert [array.shape for array in found] == [(0, 2), (4, 0, 2), (0, 64)]
 
 
-def packed_by_numpy(network, params, precision, images):
-    """The weights of the convolutions as chain.cuh tells them, and how many stages each image has."""
-    kind, k_step = (np.float16, 16) if precision == "fp16" else (np.float32, 8)
-    ws = [p["w"] for p in network.views(params) if p][:5]
-    g, t = np.divmod(np.arange(32), 4)
+def block_of(w, k_step):
+    """Weights (k, columns) as [pair of eight columns][lane][two eights][two halves of k][number of word]."""
+    (g, t), pairs, in_word = np.divmod(np.arange(32), 4), w.shape[1] // 16, k_step // 8
+    out = np.zeros((pairs, 32, 2, 2, in_word), np.float32)
+    for pair, eight, half, n in np.ndindex(pairs, 2, 2, in_word):
+        out[pair, :, eight, half, n] = w[in_word * t + n + k_step // 2 * half, (2 * pair + eight) * 8 + g]
+    return out
 
-    def block(
-        w,
-    ):  # (k, columns) -> [pair of eight columns][lane][two eights][two halves of k][numbers of a word]
-        pairs, in_word = w.shape[1] // 16, k_step // 8
-        out = np.zeros((pairs, 32, 2, 2, in_word), np.float32)
-        for pair, eight, half, n in np.ndindex(pairs, 2, 2, in_word):
-            k = in_word * t + n + k_step // 2 * half
-            out[pair, :, eight, half, n] = w[k, (2 * pair + eight) * 8 + g]
-        return out
 
-    def stage(*blocks):
-        whole = np.concatenate([each.ravel() for each in blocks])
-        return np.pad(whole, (0, 6144 // kind().itemsize - whole.size))
+def stage_of(words, *blocks):
+    whole = np.concatenate([each.ravel() for each in blocks])
+    return np.pad(whole, (0, words - whole.size))
 
+
+def stages_of(w, k_step, words):
+    """The stages of weights (3, 3, c, columns): of 64 columns a k-step each, of 32 two."""
+    steps = [(j, c) for j in range(3) for c in range(0, w.shape[2], k_step)]
+    each = 1 if w.shape[3] == 64 else 2
+    return [
+        stage_of(
+            words,
+            *[block_of(w[i, j, c : c + k_step], k_step) for j, c in steps[at : at + each] for i in range(3)],
+        )
+        for at in range(0, len(steps), each)
+    ]
+
+
+def packed_by_numpy(ws, precision, images):
+    """The weights of the convolutions as chain.cuh tells them."""
+    k_step, words = (16, 3072) if precision == "fp16" else (8, 1536)
     first = np.concatenate([ws[0], np.zeros((4, 4, 4 - ws[0].shape[2], 32))], axis=2).reshape(4, 16, 32)
-    of_image = [stage(*first[:, at : at + k_step]) for at in range(0, 16, k_step)]
-    steps = [(j, c) for j in range(3) for c in range(0, 32, k_step)]
-    for two in zip(steps[::2], steps[1::2], strict=True):
-        of_image.append(stage(*[block(ws[1][i, j, c : c + k_step]) for j, c in two for i in range(3)]))
-    of_image[: 16 // k_step] = [
-        stage(*[block(first[i, at : at + k_step]) for i in range(4)]) for at in range(0, 16, k_step)
+    of_image = [
+        stage_of(words, *[block_of(first[i, at : at + k_step], k_step) for i in range(4)])
+        for at in range(0, 16, k_step)
     ]
-    of_all = [
-        stage(*[block(w[i, j, c : c + k_step]) for i in range(3)])
-        for w in ws[2:]
-        for j in range(3)
-        for c in range(0, w.shape[2], k_step)
-    ]
-    return np.concatenate(images * of_image + of_all)
+    of_image += stages_of(ws[1], k_step, words)
+    return np.concatenate(
+        images * of_image + [stage for w in ws[2:] for stage in stages_of(w, k_step, words)]
+    )
 
 
 @pytest.mark.parametrize("precision, images", [("fp16", 2), ("tf32", 1)])
 def test_weights_are_packed_as_the_lanes_take_them(precision, images):
     network, params = network_of(channels=3)
     arrays = [p[name] for name in "wb" for p in [p for p in network.views(params) if p][:5]]
-    expected, on = packed_by_numpy(network, params, precision, images), EmulatedDevice(precision)
+    expected, on = packed_by_numpy(arrays[:5], precision, images), EmulatedDevice(precision)
     itemsize = 2 if precision == "fp16" else 4
     packed, biases = on.empty((expected.size * itemsize,), np.uint8), on.empty((256,))
     powers = on.asarray([1, 0.5, 0.25, 0.25, 0.0625])
     words = packed.size // 4
     on.launch(f"chain_pack_{precision}", 7, 256, *arrays, 3, images, powers, packed, biases, words)
-    on.launch(
-        f"chain_pack_{precision}", 7, 256, *arrays, 3, images, on.asarray([1] * 5), packed, biases, words
-    )
+    on.launch(f"chain_pack_{precision}", 7, 256, *arrays, 3, images, None, packed, biases, words)
     found = packed.view(np.float16 if precision == "fp16" else np.float32)
     np.testing.assert_allclose(found, expected, rtol=2**-11, atol=1e-7)
     np.testing.assert_array_equal(biases, np.concatenate(arrays[5:]))
+
+
+def test_weights_of_the_way_back_are_packed_with_their_taps_turned():
+    network, params = network_of()
+    ws, on = [p["w"] for p in network.views(params) if p][1:5], EmulatedDevice("tf32")
+    turned = [np.ascontiguousarray(w[::-1, ::-1].transpose(0, 1, 3, 2)) for w in ws[::-1]]
+    expected = np.concatenate([stage for w in turned for stage in stages_of(w, 8, 1536)])
+    packed = on.empty((expected.size * 4,), np.uint8)
+    on.launch("chain_pack_backward", 5, 256, *ws, packed, expected.size)
+    np.testing.assert_allclose(packed.view(np.float32), expected, rtol=2**-11, atol=0)
 
 
 def test_powers_of_two_keep_every_stamp_from_overflowing(cap):

@@ -69,7 +69,10 @@ def test_a_step_is_that_of_the_layers_one_by_one(arch, size, channels, stamps):
     loss, grads = of.step(on, in_few_kernels=False)
     on.launched.clear()
     found = of.step(on)
-    what, of_size = "mean" if arch == "cap" else "concat", {"step_gradients"} if size == 21 else set()
+    what = "mean" if arch == "cap" else "concat"
+    of_size = (
+        {"chain_pack_backward", "step_forward", "step_backward", "step_gradients"} if size == 21 else set()
+    )
     own = {"step_head_first", f"step_head_middle_{what}", "step_head_gradients", "step_update"} | of_size
     assert on.launched & STEP == own and not on.launched & {
         "sgd_update",
@@ -91,12 +94,14 @@ def test_a_gpu_of_small_blocks_gives_the_same_bits(channels):
     of, small = Training("cap", 21, channels, 1), EmulatedDevice("tf32", most_shared=ON_SM_86)
     for one, other in zip(of.step(small), of.step(EmulatedDevice("tf32")), strict=True):
         np.testing.assert_array_equal(one, other)
-    assert "step_gradients_one_buffer" in small.launched and "step_gradients" not in small.launched
+    own = {"step_forward_small", "step_backward_small", "step_gradients_one_buffer"}
+    assert own <= small.launched and not small.launched & {"step_forward", "step_backward", "step_gradients"}
 
 
-def test_a_loss_depends_on_its_stamp_only():
+@pytest.mark.parametrize("size", [13, 21])
+def test_a_loss_depends_on_its_stamp_only(size):
     """Turned, and anywhere in a batch, it has the same bits; a stamp with NaN has NaN, and so has a step."""
-    of, on = Training("cap", 13, 1, 3, dropout=0.0), EmulatedDevice("tf32")
+    of, on = Training("cap", size, 1, 3, dropout=0.0), EmulatedDevice("tf32")
     loss, _ = of.step(on)
     of.x[0], of.x[2] = np.rot90(of.x[2]), of.x[0].copy()
     of.label = of.label[[2, 1, 0]]
@@ -121,17 +126,18 @@ def test_which_networks_take_their_steps_so():
     assert not takes(architectures.Network(layers, (21, 21, 4)), k)
 
 
-@pytest.mark.parametrize("family", ["step_gradients", "step_head"])
+@pytest.mark.parametrize("family", ["step_chain", "step_gradients", "step_head"])
 def test_no_bank_of_shared_memory_is_met_twice(family):
-    """But where a block adds up db, once. Where lanes part, as at the end of the first layer's cells, the
-    count is not exact."""
+    """But where a block adds up db, once, and in the stores of the second layer's pooling. Where lanes part,
+    as at the end of the first layer's cells, the count is not exact."""
     of, on = Training("cap", 21, 4, 1), EmulatedDevice("tf32")
     lines = launch.source(family).splitlines()
     counts = on.counted(family, lambda: of.step(on))
     assert counts
     for line, count in counts.items():
         not_exact = any(text in lines[line - 1] for text in ("parts + thread", "at + e * 16"))
-        assert count.found == count.least or not_exact, (lines[line - 1], count)
+        pooling = 4 * 144 if "store_two_words(map" in lines[line - 1] else 0
+        assert count.found <= count.least + pooling or not_exact, (lines[line - 1], count)
 
 
 def gradients(on):

@@ -18,29 +18,35 @@ _CONVOLUTIONS = (
     (3, 64, 1, 2),
 )  # taps, filters, pad, pool
 _FEATURES, _UNITS, _BIASES = 36 * 64, 64, 32 + 32 + 3 * 64
-_STAGE = 6144  # bytes of packed weights, see chain.cuh
-_CHAIN_THREADS, _HEAD_THREADS, _HEAD_ROWS = 192, 256, 32  # of a block
+STAGE = 6144  # bytes of packed weights, see chain.cuh
+CHAIN_THREADS, _HEAD_THREADS, _HEAD_ROWS = 192, 256, 32  # of a block
 _HEAD_SHARED = (8 + 2) * 32 * 72 * 4  # bytes, see head.cu
 # By precision: kernel, images of a block, bytes of shared memory; the first that the device has the memory
 # for.
 _KERNELS = {
-    "fp16": (("chain_fp16", 2, 114592), ("chain_fp16_one", 1, 67024)),
-    "tf32": (("chain_tf32", 1, 114576),),
+    "fp16": (("chain_fp16", 2, 102912), ("chain_fp16_one", 1, 61184)),
+    "tf32": (("chain_tf32", 1, 102912), ("chain_tf32_small", 1, 96768)),
 }
 _STAGES = {"fp16": (4, 30), "tf32": (8, 60)}  # of packed weights: those of each image, those of all
 
 
 def takes(on, form):
     """Whether there is a kernel for networks of this form (rotinv.nn.depth_first.Form)."""
-    size, channels = form.in_shape[1:]
     return (
         _kernel(on) is not None
         and on.most_shared >= _HEAD_SHARED
-        and size == _SIDE
-        and channels <= _MOST_CHANNELS
+        and has_its_convolutions(form)
+        and form.dense[:-1] == (_UNITS, _UNITS)
+    )
+
+
+def has_its_convolutions(form):
+    """Whether a network of this form has the convolutions of chain.cu, and their sizes."""
+    return (
+        form.in_shape[:2] == (_SIDE, _SIDE)
+        and form.in_shape[2] <= _MOST_CHANNELS
         and form.border == _BORDER
         and form.convolutions == _CONVOLUTIONS
-        and form.dense[:-1] == (_UNITS, _UNITS)
     )
 
 
@@ -67,22 +73,17 @@ def forward(on, form, x, weights, each):
 def _features(on, x, weights, slope):
     """What the convolutions make of stamps (n, 4, 36, 64), and the power of two that each layer has (5,)."""
     name, images, shared = _kernel(on)
-    powers = on.empty((5,))
-    arrays, channels = [w for w, _ in weights] + [b for _, b in weights], x.shape[3]
+    powers, channels = on.empty((5,)), x.shape[3]
     if on.precision == "fp16":
-        on.launch("chain_powers", 1, 1024, *arrays, channels, powers)
+        on.launch("chain_powers", 1, 1024, *_arrays(weights), channels, powers)
     else:
         on.launch("fill", 1, THREADS, powers, 1.0, powers.size)
-    of_image, of_all = _STAGES[on.precision]
-    packed, biases = on.empty(((images * of_image + of_all) * _STAGE,), np.uint8), on.empty((_BIASES,))
-    words = packed.size // 4
-    pack = blocks_for(words), THREADS, *arrays, channels, images, powers, packed, biases, words
-    on.launch(f"chain_pack_{on.precision}", *pack)
+    packed, biases = pack(on, weights, channels, images, powers)
     features = on.empty((len(x), 4, 36, 64), np.float16 if on.precision == "fp16" else np.float32)
     on.launch(
         name,
         len(x) * 4 // images,
-        _CHAIN_THREADS,
+        CHAIN_THREADS,
         x,
         packed,
         biases,
@@ -92,6 +93,23 @@ def _features(on, x, weights, slope):
         shared=shared,
     )
     return features, powers
+
+
+def pack(on, weights, channels, images, powers=None):
+    """The weights as the lanes take them, for blocks of so many images, and the biases.
+
+    `powers` are those of chain_pack.cu; without them all are 1.
+    """
+    of_image, of_all = _STAGES[on.precision]
+    packed, biases = on.empty(((images * of_image + of_all) * STAGE,), np.uint8), on.empty((_BIASES,))
+    words = packed.size // 4
+    args = *_arrays(weights), channels, images, powers, packed, biases, words
+    on.launch(f"chain_pack_{on.precision}", blocks_for(words), THREADS, *args)
+    return packed, biases
+
+
+def _arrays(weights):
+    return [w for w, _ in weights] + [b for _, b in weights]
 
 
 def _kernel(on):

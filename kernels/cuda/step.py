@@ -1,8 +1,10 @@
 """A training step of CAP and Deep-HiTS in few kernels: forward, backward and update, in tf32.
 
-The dense layers take three launches (step_head.cu). What makes dx of a convolution writes dz of the one below
-at once. One launch sums the gradients of all convolutions (step_gradients.cu; of other stamps' sizes one
-each). They stay partial sums, which one kernel adds while it updates the parameters (step_update.cu).
+On stamps of 21x21 the convolutions go depth first, forward and backward (step_chain.py), and one launch sums
+all their gradients (step_gradients.cu). On others they go layer by layer: what makes dx of one writes dz of
+the one below at once, and the gradients take a launch each. The dense layers take three launches
+(step_head.cu). Gradients stay partial sums, which one kernel adds while it updates the parameters
+(step_update.cu).
 """
 
 import itertools
@@ -11,19 +13,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rotinv.kernels.cuda import conv2d, cyclic, dropout, pool2d
+from rotinv.kernels.cuda import conv2d, cyclic, dropout, pool2d, step_chain
 from rotinv.kernels.cuda.launch import THREADS
 
 _UNITS, _MOST_CLASSES, _STAMPS, _K_OF_BLOCK = 64, 64, 4, 32  # see step_head.cu, as the next
 _FIRST_ROWS, _FIRST_FEATURES, _FIRST_SHARED = 32, 256, 8 * 32 * 72 * 4
 _WARPS, _LANES = 8, 32  # see step_update.cu
-# Of step_gradients.cu: for which stamps and convolutions it is, its kernels with their bytes of shared
-# memory, and of each layer how many partial sums a block writes, how many tiles an image has, and the
-# number of blocks. These are in proportion to the work, 132 together, and the same on every GPU, so that
-# the bits are too.
-_WHOLE = (21, 21), 3, ((4, 32, 0, 1), (3, 32, 1, 2), (3, 64, 1, 1), (3, 64, 1, 1), (3, 64, 1, 2))
-_WHOLE_KERNELS = (("step_gradients", 182272), ("step_gradients_one_buffer", 94208))
-_WHOLE_THREADS = 384
+# Of step_gradients.cu: its kernels with their bytes of shared memory, and of each layer how many partial sums
+# a block writes, how many tiles an image has, and the number of blocks. These are in proportion to the work,
+# 132 together, and the same on every GPU, so that the bits are too.
+_GRADIENTS_KERNELS = (("step_gradients", 182272), ("step_gradients_one_buffer", 94208))
+_GRADIENTS_THREADS = 384
 _PARTS, _TILES, _BLOCKS = (12, 4, 2, 1, 1), (2, 2, 1, 1, 1), (13, 34, 17, 34, 34)
 
 
@@ -56,27 +56,30 @@ def take(on, form, params, weights, x, label, weight, seed, step, rate):
     seed, step, rate = on.number(seed, np.uint64), on.number(step, np.uint64), on.number(rate, np.float32)
     if len(x) == 0:
         return on.empty((0,))
-    convolved = _convolutions(on, form, x, weights)
-    counts, splits = [w.size + b.size for w, b in weights], _splits(on, form, weights, convolved, len(x))
+    depth_first = step_chain.takes(on, form)
+    convolved = _convolutions(on, form, x, weights, depth_first)
+    counts, splits = [w.size + b.size for w, b in weights], _splits(weights, convolved, len(x), depth_first)
     sizes = [count * times for count, times in zip(counts, splits, strict=True)]
     partial = on.empty((sum(sizes),))
     partials = [
         partial[end - size : end] for size, end in zip(sizes, itertools.accumulate(sizes), strict=True)
     ]
     loss, dz = _head(on, form, convolved[-1], weights[5:], partials[5:], label, weight, seed, step)
-    all_dz = [dz]
-    for i in range(len(convolved) - 1, 0, -1):
-        below, pad = convolved[i - 1], form.convolutions[i][2]
-        to = conv2d.Below(below.y, below.index, form.slope, below.map_size)
-        all_dz.append(conv2d.backward_input(on, all_dz[-1], weights[i][0], pad, convolved[i].x.shape, to))
-    _gradients(on, form, convolved, all_dz[::-1], weights, splits, partials)
+    if depth_first:
+        all_dz = step_chain.backward(on, form.slope, dz, weights, convolved)
+        _all_gradients(on, convolved, all_dz, partials)
+    else:
+        all_dz = _adjoints(on, form, dz, weights, convolved)
+        _gradients(on, form, convolved, all_dz, weights, splits, partials)
     blocks = sum(map(_update_blocks, counts, splits))
     on.launch("step_update", blocks, THREADS, partial, rate, params, *counts, *splits)
     return loss
 
 
-def _convolutions(on, form, x, weights):
+def _convolutions(on, form, x, weights, depth_first):
     """What the convolutions make of stamps (n, h, w, c), from the first on."""
+    if depth_first:
+        return [_Convolved(*found) for found in step_chain.forward(on, form.slope, x, weights[:5])]
     x, found = cyclic.slice(on, pool2d.zero_pad(on, x, form.border)), []
     for (w, b), (size, _, pad, pool) in zip(weights, form.convolutions, strict=False):
         y, index = conv2d.forward(on, x, w, b, pad, form.slope, pool)
@@ -85,18 +88,21 @@ def _convolutions(on, form, x, weights):
     return found
 
 
-def _whole(on, form):
-    """The kernel for the gradients of all convolutions, and its bytes of shared memory, or None."""
-    if (form.in_shape[:2], form.border, form.convolutions) != _WHOLE or form.in_shape[2] > 4:
-        return None
-    return next((kernel for kernel in _WHOLE_KERNELS if kernel[1] <= on.most_shared), None)
+def _adjoints(on, form, dz, weights, convolved):
+    """dz of each convolution, that of the last one given."""
+    all_dz = [dz]
+    for i in range(len(convolved) - 1, 0, -1):
+        below, pad = convolved[i - 1], form.convolutions[i][2]
+        to = conv2d.Below(below.y, below.index, form.slope, below.map_size)
+        all_dz.append(conv2d.backward_input(on, all_dz[-1], weights[i][0], pad, convolved[i].x.shape, to))
+    return all_dz[::-1]
 
 
-def _splits(on, form, weights, convolved, n):
+def _splits(weights, convolved, n, depth_first):
     """How many partial sums the gradients of each layer have."""
     blocks_of_head = -(-n // _STAMPS)
     dense = [1, blocks_of_head, blocks_of_head]
-    if _whole(on, form):
+    if depth_first:
         return [*map(math.prod, zip(_blocks(4 * n), _PARTS, strict=True)), *dense]
     pixels = [len(at.x) * math.prod(at.map_size) for at in convolved]
     of_shape = (conv2d.splits_for(count, w.shape)[0] for count, (w, _) in zip(pixels, weights, strict=False))
@@ -108,17 +114,20 @@ def _blocks(images):
     return [min(most, images * tiles) for most, tiles in zip(_BLOCKS, _TILES, strict=True)]
 
 
+def _all_gradients(on, convolved, all_dz, partials):
+    """Write the partial sums of all convolutions' gradients in one launch."""
+    inputs = [at.x for at in convolved]
+    images, blocks = len(inputs[0]), _blocks(len(inputs[0]))
+    args = *inputs, *all_dz, *partials[:5], *blocks, inputs[0].shape[3], images
+    name, shared = next(kernel for kernel in _GRADIENTS_KERNELS if kernel[1] <= on.most_shared)
+    on.launch(name, sum(blocks), _GRADIENTS_THREADS, *args, shared=shared)
+
+
 def _gradients(on, form, convolved, all_dz, weights, splits, partials):
-    """Write the partial sums of the convolutions' gradients."""
-    inputs, images = [at.x for at in convolved], len(convolved[0].x)
-    if kernel := _whole(on, form):
-        name, shared = kernel
-        blocks = _blocks(images)
-        args = *inputs, *all_dz, *partials[:5], *blocks, form.in_shape[2], images
-        return on.launch(name, sum(blocks), _WHOLE_THREADS, *args, shared=shared)
-    layers = zip(inputs, all_dz, form.convolutions, weights, splits, partials, strict=False)
-    for x, dz, (_, _, pad, _), (w, _), times, to in layers:
-        conv2d.write_partial_sums(on, x, dz, pad, w.shape, times, to)
+    """Write the partial sums of the convolutions' gradients, layer by layer."""
+    layers = zip(convolved, all_dz, form.convolutions, weights, splits, partials, strict=False)
+    for at, dz, (_, _, pad, _), (w, _), times, to in layers:
+        conv2d.write_partial_sums(on, at.x, dz, pad, w.shape, times, to)
 
 
 def _head(on, form, last, weights, partials, label, weight, seed, step):

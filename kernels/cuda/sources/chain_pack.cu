@@ -90,31 +90,34 @@ __device__ inline Where where_of(int stage, int byte_of_stage, int images) {
     return {layer, byte_of_stage / BLOCK_64, stage / steps, stage % steps * S::K, BLOCK_64};
 }
 
-// A thread has a word of the packed weights, and the first ones a bias each.
+// A number of an operand: that of row k and column `column` of where `in` is.
+__device__ inline float weight_of(const Where& in, int k, int column, int channels, const float* w) {
+    const int columns = columns_of(in.layer);
+    if (in.layer > 0)
+        return w[((in.row * 3 + in.column) * inputs_of(in.layer) + in.channel + k) * columns + column];
+    // k goes through taps of four channels; a third of these stages is empty
+    if (in.row >= 4 || k % 4 >= channels) return 0.0f;
+    return w[((in.row * 4 + in.column + k / 4) * channels + k % 4) * columns + column];
+}
+
+// A thread has a word of the packed weights, and the first ones a bias each. Without powers all are 1.
 template <class T>
 __device__ inline void pack(PACK_PARAMETERS) {
     EACH(e, count) {
         if (e < BIASES) {
             const int layer = layer_of((int)e);
-            biases[e] = array_of(layer, b1, b2, b3, b4, b5)[e - column_begin(layer)] * powers[layer];
+            const float b = array_of(layer, b1, b2, b3, b4, b5)[e - column_begin(layer)];
+            biases[e] = powers == nullptr ? b : b * powers[layer];
         }
         const int at = e % (STAGE / 4) * 4;  // bytes
         const Where in = where_of<T>(e / (STAGE / 4), at, images);
         const int lane = at / 16 % 32, g = lane / 4, t = lane % 4, word = at / 4 % 4;
-        const int column = (at % in.block / 512 * 2 + word / 2) * 8 + g, columns = columns_of(in.layer);
+        const int column = (at % in.block / 512 * 2 + word / 2) * 8 + g;
+        const float* const w = array_of(in.layer, w1, w2, w3, w4, w5);
         float two[2] = {0.0f, 0.0f};
         for (int n = 0; n < T::PER_WORD; ++n) {
-            const int k = T::PER_WORD * t + n + T::CHANNELS * (word % 2);
-            if (in.layer == 0) {  // k goes through taps of four channels; a third of these stages is empty
-                if (in.row < 4 && k % 4 < channels)
-                    two[n] = w1[((in.row * 4 + in.column + k / 4) * channels + k % 4) * columns + column];
-                two[n] *= powers[0];
-            } else {
-                const float* const w = array_of(in.layer, w1, w2, w3, w4, w5);
-                const int tap = in.row * 3 + in.column;
-                two[n] = w[(tap * inputs_of(in.layer) + in.channel + k) * columns + column];
-                two[n] *= powers[in.layer] / powers[in.layer - 1];
-            }
+            two[n] = weight_of(in, T::PER_WORD * t + n + T::CHANNELS * (word % 2), column, channels, w);
+            if (powers != nullptr) two[n] *= in.layer == 0 ? powers[0] : powers[in.layer] / powers[in.layer - 1];
         }
         reinterpret_cast<unsigned*>(packed)[e] = T::word(two[0], two[1]);
     }
@@ -122,3 +125,26 @@ __device__ inline void pack(PACK_PARAMETERS) {
 
 extern "C" __global__ void chain_pack_fp16(PACK_PARAMETERS) { pack<Half>(PACK_ARGUMENTS); }
 extern "C" __global__ void chain_pack_tf32(PACK_PARAMETERS) { pack<Tf32>(PACK_ARGUMENTS); }
+
+// The weights of a training step's way back, which goes through the taps the other way round: columns are the channels of x.
+extern "C" __global__ void chain_pack_backward(const float* __restrict__ w2, const float* __restrict__ w3,
+                                               const float* __restrict__ w4, const float* __restrict__ w5,
+                                               unsigned char* __restrict__ packed, int count) {
+    using S = Stages<Tf32>;
+    constexpr int OF_64 = 3 * S::STEPS_64;  // stages of layers 5 and 4
+    EACH(e, count) {
+        const int stage = e / (STAGE / 4), at = e % (STAGE / 4) * 4;
+        const int lane = at / 16 % 32, g = lane / 4, t = lane % 4, word = at / 4 % 4;
+        const bool wide = stage < 2 * OF_64;  // else layers 3 and 2
+        const int layer = wide ? 4 - stage / OF_64 : stage < 2 * OF_64 + OF_64 / 2 ? 2 : 1;
+        const int block = wide ? BLOCK_64 : BLOCK_32, steps = layer == 1 ? S::STEPS_32 : S::STEPS_64;
+        const int step = wide ? stage % OF_64
+                              : (stage - 2 * OF_64 - (layer == 1 ? OF_64 / 2 : 0)) * 2 + at / (STAGE / 2);
+        const int row = (wide ? at : at % (STAGE / 2)) / block, column_of_tap = step / steps;
+        const int c = (at % block / 512 * 2 + word / 2) * 8 + g, o = step % steps * S::K + t + 4 * (word % 2);
+        const int tap = (2 - row) * 3 + 2 - column_of_tap;
+        const float* const w = layer == 4 ? w5 : layer == 3 ? w4 : layer == 2 ? w3 : w2;
+        reinterpret_cast<unsigned*>(packed)[e] =
+            Tf32::word(w[(tap * inputs_of(layer) + c) * columns_of(layer) + o], 0.0f);
+    }
+}

@@ -20,4 +20,7 @@ struct Stages {
     static constexpr int SECOND = 3 * STEPS_32 / 2;  // of layer 2: two k-steps of three tap rows each
     static constexpr int PER_IMAGE = FIRST + SECOND;
     static constexpr int SHARED_BY_IMAGES = 3 * STEPS_32 + 2 * 3 * STEPS_64;  // of layers 3 to 5: a k-step each
+    // Of a training step's way back through layers 5 to 2, whose k are the channels of dz: stages of layers 5 and 4, with
+    // 64 columns, hold a k-step, those of the others two.
+    static constexpr int BACKWARD = 2 * 3 * STEPS_64 + 3 * STEPS_64 / 2 + SECOND;
 };
