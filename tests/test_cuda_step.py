@@ -11,7 +11,7 @@ from test_cuda_chain import ON_SM_86
 from rotinv.kernels.cuda import conv2d, launch, step
 from rotinv.nn import architectures
 from rotinv.nn.devices import cuda_kernels
-from rotinv.runs import training
+from rotinv.runs import steps
 
 pytestmark = needs_emulator
 WEIGHT = [1.0, 2.5]  # of the classes' losses
@@ -41,6 +41,30 @@ def test_dz_of_the_layer_below_is_written_at_once(precision, c, map_size):
         np.testing.assert_array_equal(conv2d.backward_input(on, dz, w, 1, y.shape, below), expected)
 
 
+class Listing(EmulatedDevice):
+    """An emulated GPU in tf32 that lists its launches."""
+
+    def __init__(self):
+        super().__init__("tf32")
+        self.launches = []
+
+    def launch(self, name, *args, **more):
+        self.launches.append(name)
+        super().launch(name, *args, **more)
+
+
+@pytest.mark.parametrize("arch", ["cap", "deephits"])
+def test_a_step_is_nine_launches(arch):
+    """After the `fill` of the gradients, which no step does."""
+    on = Listing()
+    Training(arch, 21, 4, 1).step(on)
+    middle = "step_head_middle_mean" if arch == "cap" else "step_head_middle_concat"
+    assert on.launches[1:] == [
+        *("chain_pack_tf32", "step_forward", "step_head_first", middle, "step_head_gradients"),
+        *("chain_pack_backward", "step_backward", "step_gradients", "step_update"),
+    ]
+
+
 class Training:
     """A network with weights, stamps and labels."""
 
@@ -56,7 +80,7 @@ class Training:
         k = k if in_few_kernels else replace(k, step=None)
         after = k.asarray((self.params if params is None else params).copy())
         parts = k, self.network, after, k.zeros((self.network.size,)), k.asarray(WEIGHT), 0
-        loss = training._step(*parts, k.asarray(self.x), k.asindex(self.label), 3, 4, rate)
+        loss = steps.one(*parts, k.asarray(self.x), k.asindex(self.label), 3, 4, rate)
         return k.to_host(loss), k.to_host(after) - self.params
 
 

@@ -5,7 +5,7 @@ step, layer, index). So a run that is resumed from any checkpoint ends with the 
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotinv.nn.contract import Array, Kernels
-from rotinv.nn.layers import Train
 from rotinv.nn.network import Network
-from rotinv.runs import checkpoints, finetuning, history, predictions
+from rotinv.runs import checkpoints, finetuning, history, predictions, steps
 from rotinv.runs.batches import Batch
 from rotinv.runs.checkpoints import Checkpoint
 from rotinv.runs.folder import BEST_FILE, HISTORY_FILE, LAST_FILE, Config, write_config
@@ -58,15 +57,17 @@ class Run:
     class_weights: Sequence[float] = (1.0, 1.0)  # of the loss of a stamp of each class, by its label
     seconds: float = 0.0
     arithmetic: Callable[..., Array] = field(init=False)
+    at_once: int = field(init=False)  # how many steps are repeated together
 
     def __post_init__(self) -> None:
+        self.at_once = self.k.steps_at_once
         weight = self.k.asarray(self.class_weights)
         self._parts = self.k, self.network, self.params, self.grads, weight, self.frozen
-        self.arithmetic = self.k.repeated(partial(_step, *self._parts))
+        self.arithmetic = self.k.repeated(partial(steps.one, *self._parts))
 
     def repeated_steps(self, take: Callable[[Array], Array]) -> Callable[..., list[Array]]:
         """Several training steps as the device repeats them; `take` makes stamps of a batch."""
-        return self.k.repeated(partial(_steps, *self._parts, take))
+        return self.k.repeated(partial(steps.several, *self._parts, take))
 
     def checkpoint(self) -> Checkpoint:
         """The run's state on the host."""
@@ -126,8 +127,28 @@ def step(run: Run, stamps: Array, label: Array) -> Array:
     return loss
 
 
-def _take_steps(run: Run, several: Callable[..., list[Array]], batches: Sequence[Batch]) -> list[Array]:
-    """Steps of SGD on batches, all at once by run.repeated_steps; gives the losses as `step` does."""
+def _take_steps(
+    run: Run,
+    several: Callable[..., list[Array]],
+    batches: Sequence[Batch],
+    take: Callable[[Array], Array],
+) -> Iterator[Array]:
+    """Steps of SGD on batches; gives each loss as `step` does.
+
+    Where there are several they are taken all at once by run.repeated_steps. If the device has no memory for
+    that, they are taken one by one from then on; the bits are the same.
+    """
+    if len(batches) > 1:
+        before = run.params.copy()  # some steps are done before the memory fails
+        try:
+            return iter(_at_once(run, several, batches))
+        except MemoryError:
+            run.params[:] = before
+            run.at_once = 1
+    return (step(run, take(stamps), label) for stamps, label in batches)
+
+
+def _at_once(run: Run, several: Callable[..., list[Array]], batches: Sequence[Batch]) -> list[Array]:
     stamps, label = (np.stack([batch[i] for batch in batches]) for i in (0, 1))
     moved = run.k.asindex(stamps) if stamps.dtype.kind == "i" else run.k.asarray(stamps)
     iterations = list(range(run.iteration, run.iteration + len(batches)))
@@ -135,51 +156,6 @@ def _take_steps(run: Run, several: Callable[..., list[Array]], batches: Sequence
     losses: list[Array] = several(moved, run.k.asindex(label), run.seed, iterations, rates)
     run.iteration += len(batches)
     return losses
-
-
-def _steps(
-    k: Kernels,
-    network: Network,
-    params: Array,
-    grads: Array,
-    weight: Array,
-    frozen: int,
-    take: Callable[[Array], Array],
-    stamps: Array,
-    label: Array,
-    seed: int,
-    steps: Array,
-    rates: Array,
-) -> list[Array]:
-    """The arithmetic of several steps; `steps` and `rates` are arrays on the device."""
-    parts = k, network, params, grads, weight, frozen
-    one = [slice(i, i + 1) for i in range(len(label))]
-    return [_step(*parts, take(stamps[i]), label[i], seed, steps[at], rates[at]) for i, at in enumerate(one)]
-
-
-def _step(
-    k: Kernels,
-    network: Network,
-    params: Array,
-    grads: Array,
-    weight: Array,
-    frozen: int,
-    stamps: Array,
-    label: Array,
-    seed: int,
-    step: int,
-    rate: float,
-) -> Array:
-    """The arithmetic of a step: kernels only."""
-    if k.step is not None and not frozen and network.form is not None and k.step.takes(network.form):
-        weights = [(p["w"], p["b"]) for p in network.views(params) if p]
-        return k.step.take(network.form, params, weights, stamps, label, weight, seed, step, rate)
-    logits, tape = network.record(k, params, stamps, Train(seed, step))
-    loss, dz = k.softmax.cross_entropy(logits, label, weight)
-    network.backward(k, params, grads, tape, dz, frozen=frozen)
-    _, start = network.first_trained(frozen)
-    k.sgd.update(params[start:], grads[start:], rate)
-    return loss
 
 
 def warm_up(run: Run) -> None:
@@ -240,10 +216,8 @@ def run_iterations(
     stream, several = iter(batches), run.repeated_steps(take)
     while run.iteration < run.progress.limit and (taken or not stopped()):
         started = time.perf_counter()
-        count = run.k.steps_at_once if _until_row(run) >= run.k.steps_at_once else 1
-        some = [next(stream) for _ in range(count)]
-        found = [step(run, take(some[0][0]), some[0][1])] if count == 1 else _take_steps(run, several, some)
-        for loss_of_step in found:
+        some = [next(stream) for _ in range(run.at_once if _until_row(run) >= run.at_once else 1)]
+        for loss_of_step in _take_steps(run, several, some, take):
             losses[taken] = loss_of_step
             taken += 1
         due = _validation_due(run)

@@ -112,8 +112,13 @@ class EmulatedDevice(launch.Device):
             if not captured:
                 captured["inputs"] = [launch.as_input(self, value) for value in args]
                 self._recorded = []
-                captured["outputs"] = function(*captured["inputs"])
-                captured["launches"], self._recorded = self._recorded, None
+                try:
+                    captured["outputs"] = function(*captured["inputs"])
+                    captured["launches"] = self._recorded
+                finally:
+                    self._recorded = None
+                    if "launches" not in captured:
+                        captured.clear()
                 return captured["outputs"]
             for held, value in zip(captured["inputs"], args, strict=True):
                 held[...] = value
