@@ -8,6 +8,8 @@ import numpy as np
 import operations
 from interleave import serve
 
+from rotinv.lrp import composites
+from rotinv.lrp.relevance import prepared
 from rotinv.nn import architectures
 from rotinv.nn.contract import Kernels
 from rotinv.nn.devices import get_kernels
@@ -40,6 +42,16 @@ def scoring(k: Kernels, arch: str, upload: bool) -> operations.Operation:
     return operations.Operation(run, flops)
 
 
+def explaining(k: Kernels, arch: str, rule: str) -> operations.Operation:
+    """Relevance of a block of stamps, as one graph where the rule allows it; the stamps are on the GPU."""
+    network = architectures.build(arch)
+    params = k.asarray(network.initial("he", 0))
+    stamps = k.asarray(np.random.default_rng(0).uniform(size=(operations.BATCH, *network.in_shape)))
+    of_block = prepared(k, network, params, composites.named(rule))
+    of_block(stamps)  # the next one makes the graph
+    return operations.Operation(lambda: of_block(stamps), operations.operation(k, f"{arch} {rule}").flops)
+
+
 def operation(k: Kernels, name: str) -> operations.Operation:
     """The operation of that name."""
     arch, what, *more = name.split()
@@ -47,7 +59,7 @@ def operation(k: Kernels, name: str) -> operations.Operation:
         return training(k, arch)
     if what == "scoring":
         return scoring(k, arch, more == ["uploaded"])
-    return operations.operation(k, name)
+    return operations.operation(k, name) if arch in ("conv2d", "dense") else explaining(k, arch, what)
 
 
 def several(run: Callable[[], object]) -> Callable[[], None]:

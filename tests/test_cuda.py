@@ -10,7 +10,9 @@ from conftest import TOLERANCE
 from cuda_emulation.device import ORDERS, EmulatedDevice, EmulationError, cache_folder, why_not
 
 from rotinv.kernels.cuda import launch, nvrtc
+from rotinv.lrp import targets
 from rotinv.nn.devices import cuda_kernels, get_kernels
+from rotinv.stamps.classes import Classes
 
 needs_emulator = pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")
 needs_nvrtc = pytest.mark.skipif(nvrtc.library() is None, reason="NVRTC is not installed (extra cuda-check)")
@@ -87,6 +89,18 @@ def updated(k, params, grads):
     return params
 
 
+def at_logits(k, z, target):
+    """R at the logits; the reference asks the host for the class."""
+    return (targets.relevance if k.targets is None else targets.relevance_on_device)(k, z, target)
+
+
+OF_THREE = [
+    *(1, "predicted", "probability", "difference"),
+    *(
+        targets.AtThreshold(name, Classes(("a", "b", "c"), candidate=1), 0.6)
+        for name in ("one", "difference")
+    ),
+]
 MAPS, JOINED, QUARTER = (8, 5, 5, 3), (2, 5, 5, 12), (2, 5, 5, 3)
 CASES = {
     **{
@@ -151,6 +165,12 @@ CASES = {
     "softmax_forward": drawn((70, 3))(lambda k, z: k.softmax.forward(z)),
     "softmax_cross_entropy": drawn((70, 3))(
         lambda k, z: k.softmax.cross_entropy(z, k.asindex(np.arange(70) % 3), k.asarray([0.5, 1.0, 3.0]))
+    ),
+    "targets_relevance": drawn((70, 3), (70, 2))(
+        lambda k, z, two: (
+            [at_logits(k, z, target) for target in OF_THREE]
+            + [at_logits(k, two, what) for what in targets.TARGETS]
+        )
     ),
     "sgd_update": drawn((700,), (700,))(updated),
     "shares_joint": drawn((3, 70), (3, 70), (3, 70))(

@@ -97,34 +97,40 @@ class Gpu(launch.Device):
             if captured:
                 return captured[0].replay(args)
             inputs = [launch.as_input(self, value) for value in args]
-            graph = _Graph(self._stream, function, inputs, self.numbers)
+            graph, first = _captured(self._stream, function, inputs, self.numbers)
             captured.append(graph)
-            return graph.first
+            return first
 
         return call
+
+
+def _captured(stream, function, inputs, numbers):
+    """A function's graph, and what it gave when it was run before, for CuPy to compile its own kernels."""
+    pool = cupy.cuda.MemoryPool()
+    with cupy.cuda.using_allocator(pool.malloc):
+        first = function(*inputs)
+        stream.synchronize()
+        stream.begin_capture()
+        try:
+            outputs = function(*inputs)
+        except BaseException:
+            with contextlib.suppress(RuntimeError):
+                stream.end_capture()  # a stream that still captures could do nothing else
+            raise
+        return _Graph(stream, inputs, numbers, pool, outputs, stream.end_capture()), first
 
 
 class _Graph:
     """A function captured as a graph, which reads its own copies of the inputs.
 
-    `first` is what the capturing call returned; `outputs` are the arrays that each replay overwrites. Its
-    arrays are in a memory pool of their own, so that nothing else uses that memory while the graph lives.
+    `outputs` are the arrays that each replay overwrites. Its arrays are in a memory pool of their own, so
+    that nothing else uses that memory while the graph lives.
     """
 
-    def __init__(self, stream, function, inputs, numbers):
-        self._stream, self._inputs, self._pool = stream, inputs, cupy.cuda.MemoryPool()
+    def __init__(self, stream, inputs, numbers, pool, outputs, graph):
+        self._stream, self._inputs, self._pool = stream, inputs, pool
         self._numbers = numbers  # brings lists of numbers to the device
-        with cupy.cuda.using_allocator(self._pool.malloc):
-            self.first = function(*inputs)
-            stream.synchronize()
-            stream.begin_capture()
-            try:
-                self.outputs = function(*inputs)
-            except BaseException:
-                with contextlib.suppress(RuntimeError):
-                    stream.end_capture()  # a stream that still captures could do nothing else
-                raise
-            self._graph = stream.end_capture()
+        self.outputs, self._graph = outputs, graph
 
     def replay(self, args):
         """The function's results for other arguments; the next replay overwrites them."""

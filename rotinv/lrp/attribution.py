@@ -296,17 +296,16 @@ def _trails(
 ) -> Iterator[tuple[Trail, NDArray[np.integer]]]:
     """The logits and the maps at every layer, on the device, of blocks of stamps; and the maps' classes."""
     params, rule = k.asarray(model.params), composites.named(question.rule)
-    for start in range(0, len(stamps), heatmaps.BATCH):
-        block = slice(start, start + heatmaps.BATCH)
-        target = of_model(model, question.target)
-        if classes is not None and question.target in targets.TARGETS:
-            target = targets.OfClasses(str(question.target), classes[block])
-        x = k.asarray(stamps[block])
-        try:
-            found = heatmaps.trail(k, model.network, params, x, question.method, rule, target)
-        except UserError as error:
-            raise UserError(f"{model.name}: {error}") from None
-        yield found, targets.explained_classes(k, found.logits, target)
+    target = of_model(model, question.target)
+    if classes is not None and question.target in targets.TARGETS:
+        target = targets.OfClasses(str(question.target), classes)
+    found = heatmaps.trails(k, model.network, params, stamps, question.method, rule, target)
+    try:
+        for i, trail in enumerate(found):
+            block = slice(i * heatmaps.BATCH, (i + 1) * heatmaps.BATCH)
+            yield trail, targets.explained_classes(k, trail.logits, targets.of_part(target, block))
+    except UserError as error:
+        raise UserError(f"{model.name}: {error}") from None
 
 
 def check_maps(k: Kernels, model: Model, relevance: Sequence[Array]) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rotinv.lrp import targets
 from rotinv.lrp.composites import Composite
 from rotinv.lrp.methods import derivatives, integrated_gradients, occlusion
-from rotinv.lrp.relevance import Trail, relevance
+from rotinv.lrp.relevance import Trail, prepared, relevance
 from rotinv.nn.contract import Array, Kernels
 from rotinv.nn.cyclic import CyclicSlice
 from rotinv.nn.network import Network
@@ -48,6 +48,24 @@ def trail(
     if method == "occlusion":
         return Trail(*occlusion.maps(k, network, params, stamps, target))
     return Trail(*derivatives.maps(k, network, params, stamps, method, target))
+
+
+def trails(
+    k: Kernels,
+    network: Network,
+    params: Array,
+    stamps: NDArray[Any],
+    method: str,
+    rules: Composite,
+    target: targets.Target = "predicted",
+) -> Iterator[Trail]:
+    """`trail` of each block of BATCH stamps (n, h, w, c), on the host; the next block may overwrite it."""
+    again = method == "lrp" and targets.are_on_device(k, target)
+    of_block = prepared(k, network, params, rules, target) if again else None
+    for start in range(0, len(stamps), BATCH):
+        block = slice(start, start + BATCH)
+        x, asked = k.asarray(stamps[block]), targets.of_part(target, block)
+        yield of_block(x) if of_block else trail(k, network, params, x, method, rules, asked)
 
 
 def of_rotations(
@@ -95,9 +113,7 @@ def of_rotations(
     """
     if method not in OF_LAYERS:
         raise not_known("method", method, OF_LAYERS)
-    for start in range(0, len(stamps), BATCH):
-        block = k.asarray(stamps[start : start + BATCH])
-        logits, maps = trail(k, network, params, block, method, rules, target)
+    for logits, maps in trails(k, network, params, stamps, method, rules, target):
         yield k.to_host(logits), as_seen(k, network, maps)
 
 

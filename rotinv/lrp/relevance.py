@@ -13,7 +13,8 @@ gives neither: Winograd's filtering (Lavin and Gray 2016), which makes it fast, 
 in another way.
 """
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ from rotinv.lrp import targets
 from rotinv.lrp.composites import Composite
 from rotinv.lrp.targets import Target
 from rotinv.nn.contract import Array, Kernels
-from rotinv.nn.layers import Layer, Params, Rule
+from rotinv.nn.layers import Layer, Params, Rule, Shape
 from rotinv.nn.network import Network
 from rotinv.system.errors import UserError
 
@@ -85,14 +86,49 @@ def relevance(
     return Trail(logits, trail[::-1])
 
 
+def prepared(
+    k: Kernels, network: Network, params: Array, composite: Composite, target: Target = "predicted"
+) -> Callable[[Array], Trail]:
+    """`relevance` of the other arguments, to be called for block after block of stamps x.
+
+    Where the device can choose the class itself, and no rule has to look at a layer's input, the whole pass
+    does not wait for the host once. From the second block of a shape on it is one graph then (see
+    Kernels.repeated), and a block's trail is overwritten by the next block of that shape.
+    """
+
+    def whole(x: Array) -> tuple[Array, list[Array]]:
+        logits = network.forward(k, params, x)
+        trail = [targets.relevance_on_device(k, logits, target)]
+        trail += [step.passed for step in descend(k, network, params, x, composite, trail[0])]
+        return logits, trail[::-1]
+
+    def run(x: Array) -> Trail:
+        again = x.shape in met
+        met.add(x.shape)
+        logits, trail = graphs[x.shape](x) if again else whole(x)
+        targets.check_finite(k.to_host(logits))
+        return Trail(logits, trail)
+
+    if not targets.are_on_device(k, target) or any(rule.reads_input for rule in _rules(network, composite)):
+        return lambda x: relevance(k, network, params, x, composite, target)
+    met = set[Shape]()
+    graphs = defaultdict[Shape, Callable[[Array], tuple[Array, list[Array]]]](lambda: k.repeated(whole))
+    return run
+
+
+def _rules(network: Network, composite: Composite) -> list[Rule]:
+    """The rule of each layer."""
+    first = next(iter(network.weighted), None)
+    shapes = zip(network.names, network.out_shapes, strict=True)
+    return [composite.of(*layer, is_first=i == first) for i, layer in enumerate(shapes)]
+
+
 def descend(
     k: Kernels, network: Network, params: Array, x: Array, composite: Composite, r: Array
 ) -> Iterator[Step]:
     """The steps of the relevance pass, from the last layer to the first, for R (n, classes) at the logits."""
     composite.check(network.ruled)
-    first = next(iter(network.weighted), None)
-    shapes = zip(network.names, network.out_shapes, strict=True)
-    rules = [composite.of(*layer, is_first=i == first) for i, layer in enumerate(shapes)]
+    rules = _rules(network, composite)
     signed = network.record_signed(k, params, x, [rule.divides_by_z for rule in rules])
     p = network.views(params)
     for i in range(len(network.layers) - 1, -1, -1):

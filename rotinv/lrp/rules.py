@@ -34,6 +34,7 @@ class _Plain:
 
     mean: ClassVar[MeanShares] = "proportional"
     divides_by_z: ClassVar[bool] = False
+    reads_input: ClassVar[bool] = False
     signs: ClassVar[Signs] = "z"
 
     def terms(self, a: Array, w: Array, b: Array) -> list[Term] | None:
@@ -115,6 +116,7 @@ class ZPlus:
 
     mean: ClassVar[MeanShares] = "proportional"
     divides_by_z: ClassVar[bool] = False
+    reads_input: ClassVar[bool] = False
     signs: ClassVar[Signs] = "R"
 
     def terms(self, a: Array, w: Array, b: Array) -> list[Term] | None:
@@ -131,6 +133,7 @@ class _Positive:
     """A rule whose products are all >= 0: R_i = sum_j z_ij / z_j R_j over them."""
 
     divides_by_z: ClassVar[bool] = False  # theirs is a sum in which nothing cancels
+    reads_input: ClassVar[bool] = False
     signs: ClassVar[Signs] = "none"
 
     def shares(self, k: Kernels, z_pos: Array, z_neg: Array, r: Array) -> tuple[Array, Array]:
@@ -170,6 +173,7 @@ class ZBox(_Positive):
     low: float = 0.0
     high: float = 1.0
     mean: ClassVar[MeanShares] = "proportional"
+    reads_input: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not -LARGEST <= self.low < self.high <= LARGEST:

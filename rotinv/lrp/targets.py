@@ -11,7 +11,7 @@ classified at another threshold (AtThreshold), and a caller who classifies by a 
 """
 
 from dataclasses import dataclass
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,15 +48,9 @@ def explained_classes(k: Kernels, logits: Array, target: Target) -> NDArray[np.i
     """The class (n,) that is explained of each stamp. Raises UserError for a target that the logits
     (n, classes) do not have."""
     count, classes = logits.shape
-    if _is_class(target) and 0 <= target < classes:
+    _check_known(target, classes)
+    if _is_class(target):
         return np.full(count, target, np.int64)
-    name = name_of(target)
-    if name not in TARGETS or (name == "difference" and classes < 2):
-        known = ", ".join(map(str, range(classes)))
-        meant = did_you_mean(name, TARGETS)
-        raise UserError(
-            f"target {name!r} is not known{meant}; choose one of {', '.join(TARGETS)}, or a class: {known}"
-        )
     if isinstance(target, OfClasses):
         return target.classes
     if isinstance(target, AtThreshold):
@@ -64,6 +58,19 @@ def explained_classes(k: Kernels, logits: Array, target: Target) -> NDArray[np.i
     if classes != 2:
         return np.asarray(k.to_host(logits).argmax(axis=1))
     return rates.classify(k.to_host(k.softmax.forward(logits))[:, 1])
+
+
+def _check_known(target: Target, classes: int) -> None:
+    """Raise UserError for a target that logits of so many classes do not have."""
+    name = name_of(target)
+    if _is_class(name) and 0 <= name < classes:
+        return
+    if name not in TARGETS or (name == "difference" and classes < 2):
+        known = ", ".join(map(str, range(classes)))
+        meant = did_you_mean(name, TARGETS)
+        raise UserError(
+            f"target {name!r} is not known{meant}; choose one of {', '.join(TARGETS)}, or a class: {known}"
+        )
 
 
 def of_same_classes(k: Kernels, logits: Array, target: Target) -> Target:
@@ -81,6 +88,11 @@ def repeated(target: Target, i: int, count: int) -> Target:
     return target
 
 
+def of_part(target: Target, part: slice) -> Target:
+    """The target of a part of the stamps."""
+    return OfClasses(target.name, target.classes[part]) if isinstance(target, OfClasses) else target
+
+
 def values(k: Kernels, logits: Array, target: Target) -> NDArray[np.float64]:
     """The number (n,) that the target names: a logit, a probability, or a difference of logits."""
     z = logits if name_of(target) != "probability" else k.softmax.forward(logits)
@@ -93,6 +105,28 @@ def relevance(k: Kernels, logits: Array, target: Target) -> Array:
     if name_of(target) == "probability":
         return k.asarray(r * k.to_host(k.softmax.forward(logits)))
     return k.asarray(r if name_of(target) == "one" else r * z)
+
+
+def are_on_device(k: Kernels, target: Target) -> bool:
+    """Whether relevance_on_device is there: only the host knows the classes of OfClasses."""
+    return k.targets is not None and not isinstance(target, OfClasses)
+
+
+def relevance_on_device(k: Kernels, logits: Array, target: Target) -> Array:
+    """`relevance` without a wait for the host.
+
+    The logits are not searched for NaN: see check_finite. Raises UserError for a target that they do not
+    have.
+    """
+    assert k.targets is not None
+    classes = logits.shape[1]
+    _check_known(target, classes)
+    if _is_class(target):
+        return k.targets.relevance(logits, "predicted", int(target), -1, 0.0)
+    candidate, threshold = (1, 0.5) if classes == 2 else (-1, 0.0)  # as explained_classes
+    if isinstance(target, AtThreshold):
+        candidate, threshold = target.classes.candidate, float(target.threshold)
+    return k.targets.relevance(logits, str(name_of(target)), -1, candidate, threshold)
 
 
 def gradient(k: Kernels, logits: Array, target: Target) -> Array:
@@ -117,17 +151,22 @@ def name_of(target: Target) -> str | int | np.integer:
 def _signs(k: Kernels, logits: Array, target: Target) -> NDArray:
     """1 at the class that is explained, 0 elsewhere; "difference" has -1 at the runner-up."""
     z, rows = k.to_host(logits), np.arange(len(logits))
-    if not np.isfinite(np.asarray(z, np.float64)).all():
-        raise UserError(
-            "the network's logits are not numbers: a pixel is not, the training diverged (try a smaller "
-            "--rate), or the weights are damaged"
-        )
+    check_finite(z)
     d = np.zeros_like(z)
     d[rows, explained_classes(k, logits, target)] = 1
     if name_of(target) == "difference":
         others = np.where(d == 1, -np.inf, z)
         d[rows, others.argmax(axis=1)] = -1
     return d
+
+
+def check_finite(logits: NDArray[Any]) -> None:
+    """Raise UserError unless all logits are numbers."""
+    if not np.isfinite(np.asarray(logits, np.float64)).all():
+        raise UserError(
+            "the network's logits are not numbers: a pixel is not, the training diverged (try a smaller "
+            "--rate), or the weights are damaged"
+        )
 
 
 def parse_target(text: str) -> str | int:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rotinv.nn.depth_first import ChainKernels, RowKernels, StepKernels
+from rotinv.nn.depth_first import ChainKernels, RowKernels, StepKernels, TargetKernels
 
 Array = Any  # numpy.ndarray on reference and cpu, cupy.ndarray on cuda
 
@@ -281,9 +281,9 @@ class Kernels:
     # Room for a data set of a shape (n, h, w, c) in the device's memory. It gives None if the data
     # set is too large, or if the device's memory is the host's: then each batch is copied when it is needed.
     resident: Callable[[tuple[int, ...]], Resident | None]
-    # Prepares a function that is called often with arrays of the same shapes, and only calls kernels. On
-    # a GPU it becomes a graph: numbers reach the kernels as arrays (1,), lists of n numbers as arrays (n,),
-    # and what it returns is overwritten by the next call.
+    # Prepares a function that is called often with arrays of the same shapes, and only calls kernels and
+    # computes with the device's arrays. On a GPU it becomes a graph: numbers reach the kernels as arrays
+    # (1,), lists of n numbers as arrays (n,), and what it returns is overwritten by the next call.
     repeated: Callable[[Callable[..., Any]], Callable[..., Any]]
     batch: int  # how many stamps are scored together
     streams: bool  # whether threads, each with its own Kernels, compute at the same time
@@ -291,6 +291,7 @@ class Kernels:
     chain: ChainKernels | None = None  # scoring depth first, on devices that have it
     row: RowKernels | None = None  # a training's convolutions depth first, on devices that have it
     step: StepKernels | None = None  # a training step in few kernels, on devices that have it
+    targets: TargetKernels | None = None  # relevance at the logits, where the host would be waited for
     # The same device without the halves of precision "fp16", for stamps that overflow them; None of other
     # precisions.
     in_float32: "Kernels | None" = None

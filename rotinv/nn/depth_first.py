@@ -1,6 +1,6 @@
-"""The contracts of what takes several layers at once, optional members of the kernels (contract.py): depth
-first a network's scoring (`chain`) and a training's convolutions in a row (`row`), and a whole training step
-(`step`)."""
+"""The contracts of the kernels' optional members (contract.py). Three take several layers at once: a
+network's scoring (`chain`) and a training's convolutions in a row (`row`), depth first, and a whole training
+step (`step`). The fourth (`targets`) begins a relevance pass without a wait for the host."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
@@ -104,4 +104,16 @@ class StepKernels(Protocol):
 
         `weights` are (w, b) of the layers in a row, views of params. `label`, `weight` and the loss are those
         of SoftmaxKernels.cross_entropy, `seed` and `step` those of the dropouts.
+        """
+
+
+class TargetKernels(Protocol):
+    """R at the logits, of a class that the device chooses itself, so that nothing waits for the host."""
+
+    def relevance(self, z: Array, what: str, given: int, candidate: int, threshold: float) -> Array:
+        """R (n, classes) from logits z: `what` is one of rotinv.lrp.targets.TARGETS.
+
+        The class explained is `given`. Where that is -1, it is `candidate` if its probability is at least the
+        threshold, and the most probable of the others if not; where `candidate` is -1 too, that of the
+        largest logit. The first of several equal ones counts. Logits are not searched for NaN.
         """

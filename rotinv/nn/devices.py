@@ -101,8 +101,9 @@ def _checked_precision(device: str, precision: str | None) -> str:
 def cuda_kernels(device: str, on: Any) -> Kernels:
     """The CUDA kernels on `on`: a GPU (kernels/cuda/gpu.py), or what stands for one in tests."""
     modules = _families("cuda")
-    resident, chain, step = (
-        importlib.import_module(f"rotinv.kernels.cuda.{name}") for name in ("resident", "chain", "step")
+    resident, chain, step, targets = (
+        importlib.import_module(f"rotinv.kernels.cuda.{name}")
+        for name in ("resident", "chain", "step", "targets")
     )
     return Kernels(
         device=device,
@@ -119,6 +120,7 @@ def cuda_kernels(device: str, on: Any) -> Kernels:
         steps_at_once=20,
         chain=None if on.precision == "fp32" else _bound(chain, on),
         step=None if on.precision == "fp32" else _bound(step, on),
+        targets=_bound(targets, on),
         in_float32=cuda_kernels(device, on.in_precision("fp32")) if on.precision == "fp16" else None,
         **_checked({name: _bound(module, on) for name, module in modules.items()}, np.dtype(np.float32)),
     )

@@ -82,6 +82,10 @@ class Rule(Protocol):
         negative where R_j = z_j < 0; or none of its own.
         """
 
+    @property
+    def reads_input(self) -> bool:
+        """Whether `terms` looks at the numbers of a, for which the host has to wait for the device."""
+
     def terms(self, a: Array, w: Array, b: Array) -> list[Term] | None:
         """The terms whose products are shared out; None for a, w, b themselves."""
 

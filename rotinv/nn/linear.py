@@ -153,7 +153,8 @@ class Dense(Weighted):
     def forward_signed(self, k: Kernels, p: Params, a: Array, exact_z: bool = False) -> tuple[Array, Signed]:
         args = a, p["w"], p["b"]
         z_pos, z_neg = _parts(k.dense.sums(*args)) if exact_z else k.dense.contributions(*args)
-        y = k.activation.forward(z_pos + z_neg, self.slope)
+        y, _ = k.conv2d.epilogue(z_pos[:, None, None], z_neg[:, None, None], self.slope, 1)  # maps of 1x1
+        y = y.reshape(z_pos.shape)
         return y, Signed(a, y, None, z_pos, z_neg)
 
     def sums(self, k: Kernels, terms: list[Term]) -> tuple[Array, Array]:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,6 +44,31 @@ class Wavefronts(NamedTuple):
     least: int
 
 
+class DeviceArray(np.ndarray):
+    """An emulated device's array. While launches are recorded, so is what is computed with it."""
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: Any, out: Any = None, **how: Any) -> Any:
+        run = partial(getattr(ufunc, method), *map(_plain, args), **how)
+        found = run() if out is None else run(out=tuple(map(_plain, out)))
+        if not isinstance(found, np.ndarray):
+            assert _recorded() is None, "the host waits for a number while launches are recorded"
+            return found
+        if (recorded := _recorded()) is not None:
+            recorded.append(partial(run, out=found))
+        return found.view(DeviceArray) if out is None else out[0]
+
+
+def _plain(value: Any) -> Any:
+    return value.view(np.ndarray) if isinstance(value, DeviceArray) else value
+
+
+_thread = threading.local()  # `recorded`: what a repeated function's later calls do again
+
+
+def _recorded() -> list[Callable[[], Any]] | None:
+    return getattr(_thread, "recorded", None)
+
+
 class EmulatedDevice(launch.Device):
     """A device whose threads run one after another, in one of ORDERS.
 
@@ -64,20 +90,21 @@ class EmulatedDevice(launch.Device):
         self.order, self._flags, self.changed = order, tuple(flags), changed or {}
         self.launched: set[str] = set()
         self._libraries: dict[str, ctypes.CDLL] = {}
-        self._recorded: list[tuple[Any, ...]] | None = None
 
     def empty(self, shape: Any, dtype: Any = np.float32) -> np.ndarray:
         """A fresh array of poison, no byte longer, so that a sanitizer sees what is read beyond its end."""
         dtype, shape = np.dtype(dtype), tuple(np.atleast_1d(shape))
         raw = np.full(int(np.prod(shape)) * dtype.itemsize, NAN_BYTE, np.uint8)
         assert raw.ctypes.data % 16 == 0  # as CUDA's arrays, for loads of four floats
-        return raw.view(dtype).reshape(shape)
+        return raw.view(dtype).reshape(shape).view(DeviceArray)
 
     def _moved(self, array: Any, dtype: Any) -> np.ndarray:
         if isinstance(array, np.ndarray) and array.dtype == dtype and array.flags.c_contiguous:
-            return array
+            return array.view(DeviceArray)
         fresh = self.empty(np.shape(array), dtype)
         fresh[...] = array
+        if isinstance(array, DeviceArray) and (recorded := _recorded()) is not None:
+            recorded.append(partial(np.copyto, _plain(fresh), _plain(array)))
         return fresh
 
     def fill_in(self, there: np.ndarray, array: np.ndarray) -> None:
@@ -87,12 +114,13 @@ class EmulatedDevice(launch.Device):
         return 1 << 24
 
     def to_host(self, array: np.ndarray) -> np.ndarray:
+        assert _recorded() is None, "the host waits while launches are recorded"
         return np.array(array)
 
     def _run(self, name: str, grid: tuple[int, ...], threads: int, shared: int, args: list[Any]) -> None:
         _check_apart(name, self.declared[name].parameters, args)
-        if self._recorded is not None:
-            self._recorded.append((name, grid, threads, shared, args))
+        if (recorded := _recorded()) is not None:
+            recorded.append(partial(self._run, name, grid, threads, shared, args))
         self.launched.add(name)
         keep = [_as_c(value) for value in args]
         pointers = (ctypes.c_void_p * len(keep))(*[ctypes.addressof(value) for value in keep])
@@ -105,25 +133,23 @@ class EmulatedDevice(launch.Device):
             raise EmulationError(f"{name}: {failure.decode()}")
 
     def repeated(self, function):
-        """As a CUDA graph: the first call runs and records the launches, later ones only repeat them."""
+        """As a CUDA graph: the first call runs and records the device's work, later ones only repeat it."""
         captured: dict[str, Any] = {}
 
         def call(*args):
-            if not captured:
+            if "recorded" not in captured:
                 captured["inputs"] = [launch.as_input(self, value) for value in args]
-                self._recorded = []
+                _thread.recorded = recorded = []
                 try:
                     captured["outputs"] = function(*captured["inputs"])
-                    captured["launches"] = self._recorded
                 finally:
-                    self._recorded = None
-                    if "launches" not in captured:
-                        captured.clear()
+                    _thread.recorded = None
+                captured["recorded"] = recorded
                 return captured["outputs"]
             for held, value in zip(captured["inputs"], args, strict=True):
                 held[...] = value
-            for launched in captured["launches"]:
-                self._run(*launched)
+            for again in captured["recorded"]:
+                again()
             return captured["outputs"]
 
         return call

@@ -1,14 +1,15 @@
 """Stands for CuPy over NumPy and the emulated device: all that kernels/cuda/gpu.py uses, so that its logic is
 run.
 
-While a stream captures, launches are recorded and not run, as CUDA does. An array whose memory pool is gone
-may not be used any more.
+While a stream captures, launches and CuPy's own arithmetic are recorded and not run, as CUDA does. An array
+whose memory pool is gone may not be used any more. `counted` counts what the host does.
 """
 
 import contextlib
 import threading
 import types
 import weakref
+from collections import Counter
 
 import numpy as np
 
@@ -20,6 +21,17 @@ _thread = threading.local()  # what is each thread's own: stream, memory pool, l
 def fresh(array):
     """An array in new memory: of the thread's pool, where it uses one."""
     return Array(array, getattr(_thread, "pool", None))
+
+
+def computed(function):
+    """What a kernel of CuPy's own makes: while a stream captures it comes with each replay only."""
+    counted["kernels of CuPy's own"] += 1
+    if _captured() is None:
+        return fresh(function())
+    with np.errstate(all="ignore"):
+        out = fresh(np.full_like(function(), -1))  # its shape and dtype are known, its numbers are not
+    _captured().append(lambda: np.copyto(out.array, function()))
+    return out
 
 
 class Array(np.lib.mixins.NDArrayOperatorsMixin):
@@ -40,14 +52,16 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
         if method != "__call__" or any(isinstance(a, np.ndarray) and a.ndim for a in args):
             return NotImplemented
         if out := options.get("out"):
+            assert _captured() is None
             options["out"] = tuple(array.array for array in out)
-        found = ufunc(*map(bare, args), **options)
-        return out[0] if out else fresh(found)
+            ufunc(*map(bare, args), **options)
+            return out[0]
+        return computed(lambda: ufunc(*map(bare, args), **options))
 
     def __array_function__(self, function, types, args, options):
         if function is not np.where:
             return NotImplemented
-        return fresh(np.where(*map(bare, args)))
+        return computed(lambda: np.where(*map(bare, args)))
 
     def __getattr__(self, name):
         if name not in ("shape", "dtype", "size", "ndim", "flags", "fill"):
@@ -67,10 +81,22 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
         return Array(self.array.reshape(*shape), self._pool)
 
     def copy(self):
+        assert _captured() is None
         return fresh(self.array.copy())
 
+    def min(self):
+        return computed(lambda: np.array(self.array.min()))
+
+    def max(self):
+        return computed(lambda: np.array(self.array.max()))
+
+    def __float__(self):
+        assert _captured() is None
+        counted["waits"] += 1
+        return float(self.array)
+
     def clip(self, low, high):
-        return fresh(self.array.clip(low, high))
+        return computed(lambda: self.array.clip(low, high))
 
     def set(self, array, stream=None):
         assert array.flags.c_contiguous and array.dtype == self.dtype
@@ -87,11 +113,13 @@ class Graph:
         self._launches = launches
 
     def launch(self, stream=None):
+        counted["graphs"] += 1
         for run in self._launches:
             run()
 
 
 launched_on = []  # the stream of each launch
+counted = Counter()  # launches, kernels of CuPy's own, graphs, and waits for what the device has to finish
 
 
 class Stream:
@@ -103,6 +131,7 @@ class Stream:
 
     def synchronize(self):
         assert _captured() is None
+        counted["waits"] += 1
 
     def record(self):
         return Event()
@@ -166,6 +195,7 @@ class RawModule:
                 self._device._run(name, grid, block[0], shared_mem, [bare(value) for value in args])
 
             launched_on.append(_thread.stream)
+            counted["launches"] += 1
             run() if _captured() is None else _captured().append(run)
 
         return kernel
@@ -193,8 +223,14 @@ def modules(devices=1, capability="90", failure=None, compile_error=None, load_e
         assert _captured() is None
         return fresh(np.array(bare(array), dtype))
 
+    def contiguous(array, dtype=None):
+        if array.flags.c_contiguous and dtype in (None, array.dtype):
+            return array
+        return computed(lambda: np.array(bare(array), dtype, order="C"))
+
     def asnumpy(array, stream=None):
         assert _captured() is None and stream is _thread.stream
+        counted["waits"] += 1
         return np.array(bare(array))
 
     runtime = types.SimpleNamespace(
@@ -217,7 +253,7 @@ def modules(devices=1, capability="90", failure=None, compile_error=None, load_e
     cupy, cupyx = types.ModuleType("cupy"), types.ModuleType("cupyx")
     cupy.cuda, cupy.ndarray, cupy.RawModule = cuda, Array, raw_module
     cupy.empty, cupy.asarray = empty, asarray
-    cupy.ascontiguousarray = lambda array, dtype=None: fresh(np.ascontiguousarray(bare(array), dtype))
+    cupy.ascontiguousarray = contiguous
     cupy.asnumpy = asnumpy
     cupy.copyto = lambda there, array: np.copyto(bare(there), array.array)
     cupyx.empty_pinned = lambda shape, dtype: np.empty(shape, dtype)
