@@ -1,7 +1,8 @@
-"""What makes reading alerts fast gives what the slow way gives: layouts of items, ISA-L, forms of headers."""
+"""What makes reading alerts fast gives what the slow way gives: layouts of items, ISA-L, headers, medians."""
 
 import gzip
 import io
+import statistics
 import zlib
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from rotinv.alerts import avro_items, avro_skip, unzip
 from rotinv.alerts.fits_images import read_images
+from rotinv.alerts.robust_noise import robust_noise
 
 KINDS = {
     "long": st.integers(-(2**63), 2**63 - 1),
@@ -152,3 +154,36 @@ def test_images_of_one_form_keep_their_own_cards_and_pixels():
         for _ in range(2):
             with pytest.raises(ValueError, match="cut off or damaged"):
                 read_images(wrong)
+
+
+def test_a_header_of_several_blocks_is_read_to_its_end():
+    """Only headers of one block are kept; in a longer one what counts may come late."""
+    for late in ("one", "two"):
+        file, hdu = io.BytesIO(), fits.PrimaryHDU(np.ones((9, 11), np.float32))
+        hdu.header.extend([(f"FILL{i}", i) for i in range(80)])
+        hdu.header["UTYPE"] = late
+        hdu.writeto(file)
+        data = file.getvalue()
+        assert data.index(b"UTYPE") > 2 * 2880
+        assert read_images(data)[0].header["UTYPE"] == late
+        with pytest.raises(ValueError, match="its FITS header has no end"):
+            read_images(data[: 2 * 2880])
+
+
+@pytest.mark.parametrize("kind", ["f4", ">f4", "f8", ">f8", "i2", "u1", "i8"])
+@pytest.mark.parametrize("spread", ["wide", "tied"])
+def test_robust_noise_is_that_of_sorted_pixels(kind, spread):
+    """To the last bit: for odd and even numbers of pixels, of either sign, some of them NaN or infinite."""
+    rng = np.random.default_rng(0)
+    for count in (1, 2, 3, 10, 961, 962):
+        pixels = rng.normal(3, 30, count)
+        pixels = (np.round(pixels / 20) * 20 if spread == "tied" else pixels).clip(0 if kind == "u1" else -99)
+        pixels = pixels.astype(kind)
+        for lost in (0, count // 3, count) if pixels.dtype.kind == "f" else (0,):
+            pixels[:lost] = rng.choice([np.nan, np.inf, -np.inf], lost)
+            known = pixels[lost:] if pixels.dtype.kind == "f" else pixels.astype(np.float64)
+            slow = 0.0
+            if len(known):
+                off = np.abs(known - known.dtype.type(statistics.median(known.tolist())))
+                slow = statistics.median(off.tolist())
+            assert robust_noise(pixels) == 1.4826 * slow

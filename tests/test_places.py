@@ -305,3 +305,18 @@ def test_a_threading_library_that_is_not_here_is_named(monkeypatch):
     told = "^NUMBA_THREADING_LAYER=tbb: No threading layer could be loaded. unset that variable"
     with pytest.raises(UserError, match=told):
         get_kernels("cpu")
+
+
+def test_threads_that_wait_for_work_soon_sleep(tmp_path):
+    """What OpenMP itself says that it was told; a user's own setting is kept, and the environment is."""
+    script = "import os, rotinv; rotinv.get_kernels('cpu'); print(os.environ.get('GOMP_SPINCOUNT'))"
+    plain = {key: value for key, value in ENVIRONMENT.items() if key != "OMP_WAIT_POLICY"}
+    for own, told in ((None, "3000"), ("123", "123")):
+        environment = plain | {"OMP_DISPLAY_ENV": "VERBOSE"} | ({"GOMP_SPINCOUNT": own} if own else {})
+        found = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+        )
+        if "GOMP_SPINCOUNT" not in found.stderr:
+            pytest.skip("Numba's threads are not those of GNU's OpenMP")
+        assert f"GOMP_SPINCOUNT = '{told}'" in found.stderr
+        assert found.stdout.strip() == str(own)

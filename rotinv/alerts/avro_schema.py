@@ -149,11 +149,16 @@ def _bytes_of(data: bytes, starts: NDArray[np.int64], one: _Bytes) -> bytes | No
     return data[at + 1 : starts[one.field + 1]]
 
 
+@functools.cache
+def _reader() -> Any:
+    """The library's reader of a record."""
+    return require_extra("fastavro", "alerts", "Avro").schemaless_reader
+
+
 def decoded(wanted: Wanted, schema: Schema) -> dict[str, Any]:
     """A record; bytes of a text that are no UTF-8 are read as \ufffd, which is told with its value.
 
     Raises the dozen kinds of error that the library has for damaged bytes.
     """
-    read = require_extra("fastavro", "alerts", "Avro").schemaless_reader
-    found = read(io.BytesIO(wanted.record), schema.narrow, None, handle_unicode_errors="replace")
+    found = _reader()(io.BytesIO(wanted.record), schema.narrow, None, handle_unicode_errors="replace")
     return {**found, **wanted.own}

@@ -31,6 +31,7 @@ _LATER = ("CRPIX1", "CRPIX2")  # their cards are kept as they are, for few surve
 _CODES = np.frombuffer("".join(f"{key:8}" for key in (*_NAMES, "END")).encode(), np.uint64)  # END is last
 _GZIP = b"\x1f\x8b"
 STARTS = (b"SIMPLE  =", _GZIP)  # what the bytes of a cut-out begin with
+_Cards = tuple[tuple[str, bytes], ...]  # keywords, and what follows each
 
 
 class Image(NamedTuple):
@@ -49,8 +50,8 @@ def read_images(data: bytes, only_first: bool = False) -> list[Image]:
         data = unzip(data, _MOST)
     images, start, plain = [], 0, True
     while start < len(data) and (start == 0 or data[start : start + 8] == b"XTENSION"):
-        cards, later, body = _cards_of(data, start)
-        form = _form(cards)
+        form, later, length = _header_of(data, start)
+        body = start + length
         if form.stored is None or form.size < 0 or body + form.size > len(data):
             raise ValueError("its FITS image is cut off or damaged")
         if form.is_other:
@@ -112,7 +113,7 @@ class _Form(NamedTuple):
 
 
 @functools.lru_cache(256)  # a night's cut-outs differ in their pixels, hardly in their form
-def _form(cards: tuple[tuple[str, bytes], ...]) -> _Form:
+def _form(cards: _Cards) -> _Form:
     """What these cards say, each a keyword and what follows it. Raises ValueError if they cannot be read."""
     header = {key: _value(text) for key, text in cards}
     shape = tuple(_whole(header, f"NAXIS{i}") for i in range(min(_whole(header, "NAXIS"), 3), 0, -1))
@@ -130,24 +131,38 @@ def _form(cards: tuple[tuple[str, bytes], ...]) -> _Form:
     )
 
 
-def _cards_of(data: bytes, start: int) -> tuple[tuple[tuple[str, bytes], ...], dict[str, bytes], int]:
-    """The cards that are read of the header at `start`, those of _LATER apart; where what follows begins."""
-    if data[start : start + 9] not in (b"SIMPLE  =", b"XTENSION="):
+def _header_of(data: bytes, start: int) -> tuple[_Form, dict[str, bytes], int]:
+    """What the header at `start` says, the cards of _LATER, and how many bytes it has.
+
+    Raises ValueError if it is none.
+    """
+    found = _cards_of(data[start : start + _BLOCK]) or _cards_of.__wrapped__(data[start:])
+    if found is None:
+        raise ValueError("its FITS header has no end")
+    cards, later, length = found
+    return _form(cards), later, length
+
+
+@functools.lru_cache(256)  # most surveys' headers are the same bytes all night
+def _cards_of(header: bytes) -> tuple[_Cards, dict[str, bytes], int] | None:
+    """The cards that are read of a header, those of _LATER apart, and how many bytes it has; None if it does
+    not end here."""
+    if header[:9] not in (b"SIMPLE  =", b"XTENSION="):
         raise ValueError("is no FITS file")
-    words = np.ndarray(((len(data) - start) // _CARD, _CARD // 8), np.uint64, data, start)
+    words = np.ndarray((len(header) // _CARD, _CARD // 8), np.uint64, header)
     found, end = _cards(words, _CODES)
     if end < 0:
-        raise ValueError("its FITS header has no end")
+        return None
     cards, later = [], {}
     for number, card in found.tolist():
-        at, key = start + card * _CARD, _NAMES[number]
-        if data[at + 8 : at + 10] != b"= ":
+        at, key = card * _CARD, _NAMES[number]
+        if header[at + 8 : at + 10] != b"= ":
             continue
         if key in _LATER:
-            later[key] = data[at + 10 : at + _CARD]
+            later[key] = header[at + 10 : at + _CARD]
         else:
-            cards.append((key, data[at + 10 : at + _CARD]))
-    return tuple(cards), later, start + -(-(end + 1) * _CARD // _BLOCK) * _BLOCK
+            cards.append((key, header[at + 10 : at + _CARD]))
+    return tuple(cards), later, -(-(end + 1) * _CARD // _BLOCK) * _BLOCK
 
 
 @njit(nogil=True)

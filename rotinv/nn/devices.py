@@ -1,7 +1,10 @@
 """The devices: `get_kernels("cpu")` loads a device's kernels, by the contract of rotinv/nn/contract.py."""
 
+import contextlib
 import importlib
 import inspect
+import os
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -18,6 +21,7 @@ from rotinv.system.errors import UserError, not_known
 DEVICES = ("cpu", "cuda", "reference")
 PRECISIONS = ("tf32", "fp32", "fp16")
 TRAINED = PRECISIONS[:2]  # those that networks are trained in
+_SPINS = 3000  # a thread's looks for work before it sleeps, some 50 us: the gap between two kernels
 
 
 def get_kernels(device: str, threads: int | None = None, precision: str | None = "fp32") -> Kernels:
@@ -195,11 +199,31 @@ def _set_threads(threads: int | None) -> None:
     elif not isinstance(threads, int | np.integer) or not 1 <= threads <= most:
         raise UserError(f"threads {threads!r}: this machine has {most}; give a number from 1 to {most}")
     try:
-        numba.set_num_threads(threads)
+        with _short_waits():
+            numba.set_num_threads(threads)
     except ValueError as error:  # the environment names a threading library that is not here
         layer = numba.config.THREADING_LAYER  # type: ignore[attr-defined]  # made at run time
         remedy = "unset that variable of the environment, or install the library"
         raise UserError(f"NUMBA_THREADING_LAYER={layer}: {str(error).splitlines()[0]} {remedy}") from error
+
+
+@contextlib.contextmanager
+def _short_waits() -> Iterator[None]:
+    """While Numba's threads are started: let them sleep soon where they wait for work.
+
+    By default GNU's OpenMP, which Numba takes on Linux, lets them spin for milliseconds, and a thread that
+    reads the next stamps has no core meanwhile. It reads these variables once, when it is loaded. A user's
+    own are kept, and programs that are started later do not see ours.
+    """
+    variable = "GOMP_SPINCOUNT"
+    if variable in os.environ or "OMP_WAIT_POLICY" in os.environ:
+        yield
+        return
+    os.environ[variable] = str(_SPINS)
+    try:
+        yield
+    finally:
+        os.environ.pop(variable, None)
 
 
 def _zero_pad(x: Array, pad: int) -> Array:
