@@ -1,7 +1,6 @@
 """The CUDA kernels without a GPU: emulated, each against the reference; and compiled by NVRTC."""
 
 import hashlib
-import json
 import os
 
 import numpy as np
@@ -265,17 +264,23 @@ def test_arguments_that_a_kernel_does_not_take_are_refused():
         on.launch("activation_masked", 1, 32, x, y, 0.0, x, 4)
 
 
-def resources(family, architecture):
-    """What NVRTC says, kept in a file, for the compiler is slow."""
+def made(family, architecture):
+    """What NVRTC makes of a family, kept in files, for the compiler is slow."""
     text = launch.source(family)
     key = hashlib.sha256("\0".join([text, architecture, *nvrtc.OPTIONS]).encode()).hexdigest()[:24]
     cache = cache_folder("nvrtc")
-    path = cache / f"{family}-{architecture}-{key}.json"
-    if not path.exists():
-        unfinished = cache / f".{path.name}.{os.getpid()}"
-        unfinished.write_text(json.dumps(nvrtc.compiled(family, text, architecture)))
-        unfinished.replace(path)
-    return [nvrtc.Resources(*row) for row in json.loads(path.read_text())]
+    log, cubin = (cache / f"{family}-{architecture}-{key}.{kind}" for kind in ("log", "cubin"))
+    if not log.exists():
+        found = nvrtc.compiled(family, text, architecture)
+        for path, content in ((cubin, found.cubin), (log, found.log.encode())):
+            unfinished = cache / f".{path.name}.{os.getpid()}"
+            unfinished.write_bytes(content)
+            unfinished.replace(path)
+    return nvrtc.Made(log.read_text(), cubin.read_bytes())
+
+
+def resources(family, architecture):
+    return nvrtc.resources(family, made(family, architecture).log)
 
 
 @needs_nvrtc

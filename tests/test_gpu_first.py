@@ -50,7 +50,7 @@ def test_the_kernels_that_measure_rates_compile(monkeypatch):
     monkeypatch.setattr(
         launch, "declarations", lambda family: dict.fromkeys(re.findall(r"rate_\w+", text), BOUND)
     )
-    rows = nvrtc.compiled("rates", text, "sm_90")
+    rows = nvrtc.resources("rates", nvrtc.compiled("rates", text, "sm_90").log)
     assert len(rows) == 6 and all(row.spilled == 0 for row in rows)
 
 

@@ -37,6 +37,13 @@ class Resources(NamedTuple):
     spilled: int
 
 
+class Made(NamedTuple):
+    """What the compiler makes of a source: what it says, and the machine code as sass.py reads it."""
+
+    log: str
+    cubin: bytes
+
+
 class CompileError(Exception):
     """A source that does not compile: the compiler's log."""
 
@@ -58,18 +65,8 @@ def families(architecture: str) -> list[str]:
     ]
 
 
-def compiled(family: str, text: str, architecture: str) -> list[Resources]:
-    """What the compiler says of each kernel of a source. Raises CompileError with its log."""
-    return _resources(family, _compile(family, text, architecture)[0])
-
-
-def cubin(family: str, text: str, architecture: str) -> bytes:
-    """A source compiled for an architecture, as sass.py reads it. Raises CompileError with the log."""
-    return _compile(family, text, architecture)[1]
-
-
-def _compile(family: str, text: str, architecture: str) -> tuple[str, bytes]:
-    """The compiler's log, and what it made."""
+def compiled(family: str, text: str, architecture: str) -> Made:
+    """A family's source compiled for an architecture. Raises CompileError with the log."""
     nvrtc = library()
     if nvrtc is None:
         raise ImportError("NVRTC is not installed: pip install 'rotinv[cuda-check]'")
@@ -82,7 +79,7 @@ def _compile(family: str, text: str, architecture: str) -> tuple[str, bytes]:
     nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
     if status:
         raise CompileError(f"{family}.cu for {architecture}:\n{log}")
-    return log, made
+    return Made(log, made)
 
 
 def _read(size_of: Callable[..., int], get: Callable[..., int], program: ctypes.c_void_p) -> bytes:
@@ -93,7 +90,8 @@ def _read(size_of: Callable[..., int], get: Callable[..., int], program: ctypes.
     return found.raw
 
 
-def _resources(family: str, log: str) -> list[Resources]:
+def resources(family: str, log: str) -> list[Resources]:
+    """What the compiler says of each kernel of a family in its log."""
     bounds = {name: declaration.bound for name, declaration in launch.declarations(family).items()}
     found = []
     for name, architecture, stack, stores, loads, registers, rest in _ENTRY.findall(log):
@@ -110,7 +108,7 @@ def main() -> int:
     for family in launch.FAMILIES:
         for architecture in ARCHITECTURES:
             if family in families(architecture):
-                for row in compiled(family, launch.source(family), architecture):
+                for row in resources(family, compiled(family, launch.source(family), architecture).log):
                     print(
                         f"{row.kernel:<30}{row.architecture:>7}{row.threads:>9}{row.registers:>11}"
                         f"{row.shared:>8}{row.stack:>7}{row.spilled:>9}"

@@ -30,13 +30,13 @@ def disassembler() -> Path | None:
     return None
 
 
-def instructions(family: str, architecture: str) -> dict[str, tuple[list[str], list[tuple[int, int]]]]:
-    """Of each kernel of a family its instructions, and its loops as (first, last) of them."""
+def instructions(cubin: bytes) -> dict[str, tuple[list[str], list[tuple[int, int]]]]:
+    """Of each kernel that NVRTC made its instructions, and its loops as (first, last) of them."""
     tool = disassembler()
     if tool is None:
         raise ImportError("nvdisasm is not installed: pip install 'rotinv[cuda-check]'")
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(nvrtc.cubin(family, launch.source(family), architecture))
+        file.write(cubin)
         file.flush()
         done = subprocess.run([tool, "-c", file.name], capture_output=True, text=True, check=True)
     return {name: _parsed(body) for name, body in _KERNEL.findall(done.stdout)}
@@ -77,7 +77,8 @@ def inner_loops(rows: list[str], loops: list[tuple[int, int]]) -> list[Counter[s
 def main(families: list[str]) -> int:
     """Print the loops of families, or of all that multiply on tensor cores."""
     for family in families or [name for name in launch.FAMILIES if launch.on_tensor_cores(name)]:
-        for kernel, (rows, loops) in instructions(family, "sm_90").items():
+        made = nvrtc.compiled(family, launch.source(family), "sm_90")
+        for kernel, (rows, loops) in instructions(made.cubin).items():
             for count in inner_loops(rows, loops):
                 print(f"{kernel}: {sum(count.values())} instructions: {dict(count.most_common(12))}")
     return 0
