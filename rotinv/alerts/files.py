@@ -20,7 +20,7 @@ from rotinv.stamps.store import CHANNELS
 from rotinv.system.errors import MissingLibrary, UserError
 from rotinv.system.files import read_errors
 
-BLOCK = 500  # alerts read at a time: few, so that kernels wait less for the first and readers for the last
+BLOCK = 200  # alerts read at a time: few, so that kernels wait less for the first and readers for the last
 RawBlock = tuple[int, NDArray[np.float32], NDArray[np.uint32], dict[str, NDArray]]  # see raw_blocks
 SUFFIXES = (".avro", ".fits", ".fit", ".fits.gz", ".fits.fz", ".parquet")
 _GZIP = b"\x1f\x8b"
