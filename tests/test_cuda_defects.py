@@ -1,120 +1,93 @@
 """What CUDA's emulator notices: planted defects and forbidden accesses; and sanitizers over all kernels."""
 
+import functools
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from cuda_emulation.defects import DEFECTS, Defect
 from cuda_emulation.device import ORDERS, EmulatedDevice, EmulationError, built
 from programs import ENVIRONMENT, ROOT
-from test_cuda import CASES, PRECISION, needs_emulator, precision_of, results
+from test_cuda import CASES, needs_emulator, precision_of, results
 
-from rotinv.kernels.cuda import launch
-from rotinv.nn.devices import cuda_kernels, get_kernels
+from rotinv.kernels.cuda import chain, conv2d, launch
+from rotinv.nn import architectures
+from rotinv.nn.devices import cuda_kernels
 
-# What a kernel may be spoiled by: family, text, what stands in its place, the case that must notice.
-DEFECTS = {
-    "no barrier in the product": (
-        "conv2d",
-        "        __syncthreads();\n        if (tile",
-        "        if (tile",
-        "conv2d_forward_64",
-    ),
-    "no barrier between two products": (
-        "conv2d",
-        "return MORE && __syncthreads_or(below);",
-        "return MORE && below;",
-        "conv2d_redistribute_64",
-    ),
-    "no barrier in tf32's product": (
-        "conv2d_tf32",
-        "        __syncthreads();\n        if (more) fetch();",
-        "        if (more) fetch();",
-        "conv2d_forward_tf32_64",
-    ),
-    "no barrier in tf32's gradients": (
-        "conv2d_tf32",
-        "        __syncthreads();\n        if (more) fetch(m",
-        "        if (more) fetch(m",
-        "conv2d_gradients_tf32_64",
-    ),
-    "no barrier in the dense sums": (
-        "dense",
-        "    __syncthreads();\n    float sum",
-        "    float sum",
-        "dense_forward",
-    ),
-    "no barrier in the gradients": (
-        "conv2d_gradients",
-        "        __syncthreads();\n        if (m",
-        "        if (m",
-        "conv2d_gradients_64",
-    ),
-    "no barrier in the gradients' sum": (
-        "conv2d_gradients",
-        "    __syncthreads();\n    if (warp > 0",
-        "    if (warp > 0",
-        "conv2d_gradients_sum",
-    ),
-    "a tap too far": (
-        "conv2d",
-        "row = y[r] + t.step * tap.i",
-        "row = y[r] + 1 + t.step * tap.i",
-        "conv2d_forward_32",
-    ),
-    "one row too few": ("conv2d_gradients", "m >= last", "m >= last - 1", "conv2d_gradients_32"),
-    "an element not written": (
-        "cyclic",
-        "EACH(i, size) y[i] = sum",
-        "EACH(i, size - 1) y[i] = sum",
-        "cyclic_mean",
-    ),
-    "shared memory read before it is written": (
-        "conv2d_gradients",
-        "    store(0);\n",
-        "",
-        "conv2d_gradients_64",
-    ),
-    "an atomic order": (
-        "softmax",
-        "weight, n, classes);\n    }",
-        "weight, n, classes);\n        dz[0] += dz[at];\n    }",
-        "softmax_cross_entropy",
-    ),
-}
 # Only an address sanitizer notices for certain.
 OVERFLOW = {
-    "shared memory read beyond its end": ("dense", "other < WARPS", "other < WARPS + 1", "dense_forward"),
-    "global memory read beyond its end": ("conv2d", "k < total && o <", "o <", "conv2d_forward_32"),
+    "shared memory read beyond its end": Defect(
+        "dense", "other < WARPS", "other < WARPS + 1", "dense_forward", frozenset()
+    ),
+    "global memory read beyond its end": Defect(
+        "conv2d", "k < total && o <", "o <", "conv2d_forward_32", frozenset()
+    ),
 }
+RACES = ["conv2d: no barrier for a tile", "dense: no barrier before the warps' sums"]
 
 
-def is_noticed(defect, flags=()):
-    family, text, other, name = (DEFECTS | OVERFLOW)[defect]
-    source = launch.source(family)
-    assert source.count(text) >= 1
-    precision = precision_of(name)
-    device = EmulatedDevice(precision, changed={family: source.replace(text, other)}, flags=flags)
-    built(family, device.changed[family], flags)  # that it compiles is not what is noticed
-    exact, found = results(name, get_kernels("reference")), []
-    try:
-        for order in ORDERS:
-            device.order = order
-            found.append(results(name, cuda_kernels("cuda-emulated", device)))
-    except EmulationError:
-        return True
-    right = all(
-        np.allclose(a, e, rtol=0, atol=PRECISION[precision] * np.abs(e).max())
-        for a, e in zip(found[0], exact, strict=True)
-    )
-    same = all(np.array_equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))
-    return not (right and same)
+def head(on):
+    """What the dense layers of CAP make of two stamps' features, with each rotation's logits."""
+    network, rng = architectures.build("cap", 21, 3), np.random.default_rng(3)
+    params = np.float32(network.initial("he", 1))
+    weights = [(p["w"], p["b"]) for p in network.views(params) if p]
+    features = on._moved(rng.uniform(size=(2, 4, 36, 64)), np.float16)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chain, "_features", lambda *_: (features, on.asarray(np.ones(5))))
+        return [np.array(found) for found in chain.forward(on, network.form, features, weights, True)]
+
+
+def one_negative_x(on):
+    """z+ and z- of maps in which few threads of a block meet a negative number."""
+    rng = np.random.default_rng(3)
+    x, w, b = (on.asarray(rng.normal(size=size)) for size in ((1, 9, 9, 5), (3, 3, 5, 6), 6))
+    x = abs(x)
+    x[0, 4, 4, 2] = -1
+    return conv2d.contributions(on, x, w, b, 1)
+
+
+RUNS = {"head": head, "one negative x": one_negative_x}
+
+
+def run(case, on):
+    return RUNS[case](on) if case in RUNS else results(case, cuda_kernels("cuda-emulated", on))
+
+
+def precision(case):
+    return "fp16" if case == "head" else precision_of(case)
+
+
+@functools.cache
+def right(case):
+    return run(case, EmulatedDevice(precision(case)))
+
+
+def noticed_in(defect, flags=()):
+    """The orders of threads in which a defect gives other bits, or does what no kernel may do."""
+    source = launch.source(defect.family)
+    assert defect.text in source
+    changed = {defect.family: source.replace(defect.text, defect.other)}
+    on = EmulatedDevice(precision(defect.case), changed=changed, flags=flags)
+    built(defect.family, changed[defect.family], flags)  # that it compiles is not what is noticed
+    noticed = set()
+    for on.order in ORDERS:
+        try:
+            same = map(np.array_equal, run(defect.case, on), right(defect.case))
+        except EmulationError:
+            noticed.add(on.order)
+            continue
+        if not all(same):
+            noticed.add(on.order)
+    return noticed
 
 
 @needs_emulator
-@pytest.mark.parametrize("defect", DEFECTS)
-def test_a_seeded_defect_is_noticed(defect):
-    assert is_noticed(defect)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if one.quick else pytest.mark.slow) for name, one in DEFECTS.items()]
+)
+def test_which_orders_of_threads_notice_a_defect(name):
+    assert noticed_in(DEFECTS[name]) == DEFECTS[name].orders
 
 
 @needs_emulator
@@ -144,7 +117,7 @@ for name in {names}:
     device = t.EmulatedDevice(t.precision_of(name), flags=flags)
     t.results(name, t.cuda_kernels("cuda-emulated", device))
 for defect in {defects}:
-    t.is_noticed(defect, flags)
+    t.noticed_in((t.DEFECTS | t.OVERFLOW)[defect], flags)
 print("finished")
 """
 
@@ -180,8 +153,7 @@ def test_sanitizers_find_nothing(kind):
     "kind, defect, word",
     [
         *(("address", defect, "overflow") for defect in OVERFLOW),
-        ("thread", "no barrier in the product", "data race"),
-        ("thread", "no barrier in the dense sums", "data race"),
+        *(("thread", defect, "data race") for defect in RACES),
     ],
 )
 def test_sanitizers_find_seeded_defects(kind, defect, word):
