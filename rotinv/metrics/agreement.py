@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import special, stats
 
 from rotinv.metrics.scores import SurveyScores
 from rotinv.metrics.significance import LEVEL, Interval
@@ -22,7 +22,7 @@ CUTS = {  # by the name of the score: from where its survey, or a broker of it, 
     "reliability": (0.5, "Rubin sends no alerts below"),
 }
 _OTHER_CUT = (0.5, "no customary cut is known")
-_Z = float(special.ndtri((1 + LEVEL) / 2))
+_Z = float(scipy.special.ndtri((1 + LEVEL) / 2))
 
 Found = dict[str, Any]
 
@@ -90,7 +90,7 @@ def spearman(x: NDArray, y: NDArray) -> Found | None:
     """
     if len(x) < 4 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
-    rho = float(stats.spearmanr(x, y).statistic)
+    rho = float(scipy.stats.spearmanr(x, y).statistic)
     if abs(rho) == 1:
         return {"value": rho, "interval": None}
     half = _Z * np.sqrt((1 + rho**2 / 2) / (len(x) - 3))
@@ -109,15 +109,17 @@ def auc(score: NDArray, real: NDArray[np.bool_]) -> Found | None:
     n, m = int(real.sum()), int((~real).sum())
     if not n or not m:
         return None
-    ranks = stats.rankdata(score)
-    above = (ranks[real] - stats.rankdata(score[real])) / m  # the share of bogus stamps below each real one
-    below = 1 - (ranks[~real] - stats.rankdata(score[~real])) / n
+    ranks = scipy.stats.rankdata(score)
+    above = (
+        ranks[real] - scipy.stats.rankdata(score[real])
+    ) / m  # the share of bogus stamps below each real one
+    below = 1 - (ranks[~real] - scipy.stats.rankdata(score[~real])) / n
     value = float(above.mean())
     if min(n, m) < 2 or value in (0, 1):
         return {"value": value, "interval": None}
     error = np.sqrt(above.var(ddof=1) / n + below.var(ddof=1) / m)
     half = _Z * error / (value * (1 - value))
-    low, high = special.expit(special.logit(value) + np.array([-half, half]))
+    low, high = scipy.special.expit(scipy.special.logit(value) + np.array([-half, half]))
     return {"value": value, "interval": Interval(float(low), float(high))}
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, special
 
 from rotinv.system.errors import UserError
 from rotinv.system.messages import counted
@@ -55,7 +55,7 @@ class Platt:
     kind: ClassVar[str] = "platt"
 
     def __call__(self, probability: ArrayLike) -> NDArray[np.float64]:
-        return np.asarray(special.expit(self.a * _logit(probability) + self.b))
+        return np.asarray(scipy.special.expit(self.a * _logit(probability) + self.b))
 
     def as_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "a": self.a, "b": self.b}
@@ -110,7 +110,7 @@ def _isotonic(label: NDArray[np.float64], probability: NDArray[np.float64]) -> C
     """Equal probabilities are one point, of their mean label; a step is kept by its two ends."""
     p, place, count = np.unique(probability, return_inverse=True, return_counts=True)
     mean = np.bincount(place, weights=label) / count
-    value = np.clip(optimize.isotonic_regression(mean, weights=count).x, 0, 1)
+    value = np.clip(scipy.optimize.isotonic_regression(mean, weights=count).x, 0, 1)
     inner = np.diff(value) != 0
     kept = np.append(True, inner) | np.append(inner, True)
     return Isotonic(tuple(p[kept].tolist()), tuple(value[kept].tolist()))
@@ -124,16 +124,16 @@ def _platt(label: NDArray[np.float64], probability: NDArray[np.float64]) -> Cali
 
     def loss(ab: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         z = np.exp(ab[0]) * x + ab[1]  # a = exp(...) > 0 keeps the order
-        wrong = special.expit(z) - target
+        wrong = scipy.special.expit(z) - target
         value = np.logaddexp(0, z) - target * z
         return float(value.mean()), np.array([(wrong * x).mean() * np.exp(ab[0]), wrong.mean()])
 
-    found = optimize.minimize(loss, np.zeros(2), jac=True, method="BFGS")
+    found = scipy.optimize.minimize(loss, np.zeros(2), jac=True, method="BFGS")
     return Platt(float(np.exp(found.x[0])), float(found.x[1]))
 
 
 def _logit(probability: ArrayLike) -> NDArray[np.float64]:
-    return np.asarray(special.logit(np.clip(np.asarray(probability, np.float64), _TINY, 1 - _TINY)))
+    return np.asarray(scipy.special.logit(np.clip(np.asarray(probability, np.float64), _TINY, 1 - _TINY)))
 
 
 KINDS = {"isotonic": _isotonic, "platt": _platt}

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import integrate
 
 from rotinv.metrics import rates
 from rotinv.metrics.agreement import by_score
@@ -180,7 +180,7 @@ def draw_roc(curves: Curves, points: Points | None = None, ax: "Axes | None" = N
     """Draw the true positive rate against FPR, with the area under each curve, and mark the `points`."""
     axes = pictures.new_axes() if ax is None else ax
     for place, (name, (fpr, fnr)) in enumerate(curves.items()):
-        area, look = float(integrate.trapezoid(1 - fnr, fpr)), pictures.style(place)
+        area, look = float(scipy.integrate.trapezoid(1 - fnr, fpr)), pictures.style(place)
         label = f"{name}: area {area:.5f}"
         axes.plot(fpr, 1 - fnr, lw=1.3, label=label, color=look.colour, ls=look.line)
     axes.set(xscale="log", xlabel="false positive rate", ylabel="true positive rate")

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from rotinv.metrics import rates
 from rotinv.metrics.scores import ClassScores
@@ -58,7 +58,7 @@ def auc(label: NDArray, score: NDArray) -> float | None:
     positives, negatives = int(label.sum()), int((~label).sum())
     if not positives or not negatives:
         return None
-    ranks = stats.rankdata(score)[label].sum()
+    ranks = scipy.stats.rankdata(score)[label].sum()
     return float((ranks - positives * (positives + 1) / 2) / (positives * negatives))
 
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # which loads a part of it where that is first used: all would take a third of a start
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
 
 LEVEL = 0.95
 DRAWS = 1000  # of a bootstrap
@@ -59,7 +59,7 @@ def wilson(part: int, whole: int, level: float = LEVEL) -> Interval | None:
     """Wilson's score interval of a share part / whole (Wilson 1927); None where whole is 0."""
     if not whole:
         return None
-    z = float(special.ndtri((1 + level) / 2))
+    z = float(scipy.special.ndtri((1 + level) / 2))
     share, reach = part / whole, z * z / whole
     middle = (share + reach / 2) / (1 + reach)
     half = z / (1 + reach) * np.sqrt(share * (1 - share) / whole + reach / whole / 4)
@@ -155,7 +155,7 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Welch | None:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # one sample may have no spread
-        found = stats.ttest_ind(second, first, equal_var=False)
+        found = scipy.stats.ttest_ind(second, first, equal_var=False)
     interval = found.confidence_interval(LEVEL)
     difference = float(np.mean(second) - np.mean(first))
     low, high = float(interval.low), float(interval.high)
@@ -170,7 +170,7 @@ def paired(first: ArrayLike, second: ArrayLike) -> Difference | None:
     if len(each) < 2:
         return None
     mean = float(each.mean())
-    reach = float(stats.t.ppf((1 + LEVEL) / 2, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each)))
+    reach = float(scipy.stats.t.ppf((1 + LEVEL) / 2, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each)))
     return Difference(mean, Interval(mean - reach, mean + reach))
 
 
@@ -184,7 +184,7 @@ def mcnemar(label: NDArray, first: NDArray, second: NDArray) -> McNemar:
     differ, n = only_first + only_second, len(label)
     if not differ:
         return McNemar(0, 0, 1.0, 0.0, Interval(0.0, 0.0))
-    p = float(stats.binomtest(only_second, differ).pvalue)
+    p = float(scipy.stats.binomtest(only_second, differ).pvalue)
     share = wilson(only_second, differ)
     assert share is not None
     low, high = ((2 * end - 1) * differ / n for end in share)

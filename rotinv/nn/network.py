@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
+import scipy  # which loads a part of it where that is first used: all would take a third of a start
 
 from rotinv.nn.contract import Array, Kernels
 from rotinv.nn.depth_first import Convolution
@@ -275,4 +275,4 @@ def _draw(rng: np.random.Generator, init: str, name: str, shape: Shape) -> np.nd
         return rng.normal(0, math.sqrt(2 / fan_in), shape) if name == "w" else 0.0
     if name == "b":
         return 0.05
-    return stats.truncnorm.rvs(-2, 2, scale=0.05, size=shape, random_state=rng)
+    return scipy.stats.truncnorm.rvs(-2, 2, scale=0.05, size=shape, random_state=rng)
