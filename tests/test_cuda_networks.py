@@ -219,7 +219,7 @@ def test_stamps_are_scored_in_batches_that_fit():
         predictions.score_stamps(k, network, k.asarray(params), stamps)
 
 
-def test_a_batch_is_begun_before_the_one_before_is_waited_for():
+def test_a_batch_is_begun_before_the_one_before_is_waited_for(tmp_path, monkeypatch):
     """So that a GPU computes while the host copies the next stamps."""
     network, stamps = architectures.build("cap", 13, 1), np.float32(toy_arrays(21)["stamps"])
     params, did = np.float32(network.initial("he", 1)), []
@@ -233,6 +233,16 @@ def test_a_batch_is_begun_before_the_one_before_is_waited_for():
     p = predictions.score_stamps(k, network, plain.asarray(params), stamps)
     assert did == ["up", "up", "down", "up", "down", "down"]
     np.testing.assert_array_equal(p, predictions.score_stamps(plain, network, params, stamps))
+    did.clear()  # and so is the first batch of a block that comes from a store
+    monkeypatch.setattr(predictions, "BLOCK", 8)
+    with StampStore(toy_store(tmp_path, 21)) as store:
+        split = store.split("train")
+        asked = network, plain.asarray(params), split, np.arange(len(split)), None
+        told = []
+        found = predictions.score_split(k, *asked, told.append)
+        np.testing.assert_array_equal(found, predictions.score_split(plain, *asked))
+    assert did[:4] == ["up", "up", "down", "up"] and len(did) == 2 * len(told)
+    assert sum(told) == len(split) and len(told) == -(-len(split) // 8) > 2
 
 
 def test_trials_are_the_runs_of_their_seeds(tmp_path):

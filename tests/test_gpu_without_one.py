@@ -5,6 +5,8 @@ import re
 import sys
 import tempfile
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +86,17 @@ def test_uploads_of_many_shapes_share_their_buffers(gpu, monkeypatch):
         array = np.random.default_rng(size).normal(size=(size, 3)).astype(np.float32)
         np.testing.assert_array_equal(k.to_host(k.asarray(array[:, ::-1])), array[:, ::-1])
     assert len(made) == 2
+
+
+@needs_emulator
+def test_threads_that_share_a_device_do_not_share_what_they_upload(gpu, monkeypatch):
+    gpu()
+    k, copy = get_kernels("cuda"), fake_cupy.Array.set
+    monkeypatch.setattr(fake_cupy.Array, "set", lambda *a, **how: time.sleep(0.002) or copy(*a, **how))
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda i: k.to_host(k.asarray(np.full(100, i, np.float32))), range(16)))
+    for i, array in enumerate(found):
+        np.testing.assert_array_equal(array, np.full(100, i))
 
 
 @needs_emulator

@@ -152,11 +152,16 @@ class _Upload:
 
     def __init__(self, dtype):
         self._dtype, self._size, self._turn = dtype, 0, 0
+        self._one_at_a_time = threading.Lock()  # threads that share a Gpu share its buffers
         self._taken = [cupy.cuda.Event(disable_timing=True) for _ in range(2)]
         self._stream = cupy.cuda.Stream(non_blocking=True)
 
     def __call__(self, array, stream):
         """A fresh array on the device, for use on `stream`."""
+        with self._one_at_a_time:
+            return self._uploaded(array, stream)
+
+    def _uploaded(self, array, stream):
         size = array.size
         if size > self._size:
             self._grow(size, stream)

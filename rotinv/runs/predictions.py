@@ -3,7 +3,8 @@
 Stamps are read and scored block by block, so that memory does not grow with their number.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -42,12 +43,13 @@ def score_split(
     progress: Callable[[int], object] | None = None,
 ) -> NDArray[np.floating]:
     """The classes' probabilities (n, classes) of the stamps at `indices`; params on the device. `progress` is
-    told of every block."""
+    told how many stamps were scored, again and again."""
     parts = [np.zeros((0, *network.out_shapes[-1]), k.dtype)]
-    for stamps, _ in blocks_as_read(split, indices, side):
-        parts.append(class_probabilities(k, network, params, stamps))
+    blocks = (stamps for stamps, _ in blocks_as_read(split, indices, side))
+    for p in _probabilities(k, network, params, _made_ahead(blocks) if k.streams else blocks):
+        parts.append(p)
         if progress:
-            progress(len(stamps))
+            progress(len(p))
     return np.concatenate(parts)
 
 
@@ -107,6 +109,14 @@ def class_probabilities(k: Kernels, network: Network, params: Array, stamps: NDA
 
     Raises UserError if any is not a number: the weights are not those of a network that learned.
     """
+    none = np.zeros((0, *network.out_shapes[-1]), k.dtype)
+    return np.concatenate([none, *_probabilities(k, network, params, [stamps])])
+
+
+def _probabilities(
+    k: Kernels, network: Network, params: Array, blocks: Iterable[NDArray[np.float32]]
+) -> Iterator[NDArray]:
+    """class_probabilities of blocks of stamps, batch by batch."""
 
     def begin(batch: NDArray[np.float32]) -> tuple[Array, Array]:
         logits = network.forward(k, params, k.asarray(batch))
@@ -116,10 +126,18 @@ def class_probabilities(k: Kernels, network: Network, params: Array, stamps: NDA
         logits, p = begun[0], k.to_host(begun[1])
         if k.in_float32 and (over := _overflowed(k, logits)).any():
             p[over] = class_probabilities(k.in_float32, network, params, batch[over])
-        return p
+        return _checked(p)
 
-    none = np.zeros((0, *network.out_shapes[-1]), k.dtype)
-    return _checked(np.concatenate([none, *_batches(stamps, k.batch, begin, finish)]))
+    return _batches(blocks, k.batch, begin, finish)
+
+
+def _made_ahead(blocks: Iterator[T]) -> Iterator[T]:
+    """The blocks, each made in a thread of its own while the one before it is scored."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, blocks, None)
+        while (block := coming.result()) is not None:
+            coming = reader.submit(next, blocks, None)
+            yield block
 
 
 def score_stamps(
@@ -163,7 +181,7 @@ def score_rotations(
 
     (classes,), width = network.out_shapes[-1], network.out_shapes[-2][-1]
     none = RotationScores(*(np.zeros(shape, k.dtype) for shape in ((0, classes), (4, 0), (0, width))))
-    parts = list(_batches(stamps, k.batch, begin, finish)) or [none]
+    parts = list(_batches([stamps], k.batch, begin, finish)) or [none]
     return RotationScores(
         _checked(np.concatenate([part.probabilities for part in parts])),
         np.concatenate([part.margins for part in parts], axis=1),
@@ -198,26 +216,31 @@ def _overflowed(k: Kernels, *logits: Array) -> NDArray[np.bool_]:
 
 
 def _batches(
-    stamps: NDArray[np.float32], batch: int, begin: Callable[[NDArray], T], finish: Callable[[NDArray, T], U]
+    blocks: Iterable[NDArray[np.float32]],
+    batch: int,
+    begin: Callable[[NDArray], T],
+    finish: Callable[[NDArray, T], U],
 ) -> Iterator[U]:
     """What `finish` makes of each batch and of what `begin` gives for it. A stamp's score does not depend on
     those that it is scored with.
 
-    A batch is begun before the one before it is finished: a GPU computes while the host copies the next
-    stamps. A batch that the device has no memory for is halved, and so are those after it; MemoryError where
-    not even one stamp fits.
+    A batch is begun before the one before it is finished, in the next block too: a GPU computes while the
+    host makes and copies the next stamps. A batch that the device has no memory for is halved, and so are
+    those after it; MemoryError where not even one stamp fits.
     """
-    start, waiting = 0, None
-    while start < len(stamps):
-        part = stamps[start : start + batch]
-        begun = _unless_too_large(begin, part, last_try=waiting is None)
-        if waiting is not None:
-            yield finish(*waiting)
-        if begun is not None:
-            start += len(part)
-        elif waiting is None:  # else the batch before may have had the memory
-            batch = len(part) // 2
-        waiting = None if begun is None else (part, begun)
+    waiting = None
+    for stamps in blocks:
+        start = 0
+        while start < len(stamps):
+            part = stamps[start : start + batch]
+            begun = _unless_too_large(begin, part, last_try=waiting is None)
+            if waiting is not None:
+                yield finish(*waiting)
+            if begun is not None:
+                start += len(part)
+            elif waiting is None:  # else the batch before may have had the memory
+                batch = len(part) // 2
+            waiting = None if begun is None else (part, begun)
     if waiting is not None:
         yield finish(*waiting)
 
