@@ -1,11 +1,13 @@
 """Scoring depth first on the emulated GPU (kernels/cuda/chain.py)."""
 
 from dataclasses import replace
+from functools import partial
 
 import h5py
 import numpy as np
 import pytest
-from cuda_emulation.device import ORDERS, EmulatedDevice, EmulationError, emulated
+from cuda_emulation.device import ORDERS, EmulatedDevice, emulated
+from cuda_emulation.seeded import BY_WARPS, EVERY, noticed_by
 from programs import assert_refused, call, make_run, toy_arrays
 from test_cuda import CHAIN, PRECISION, needs_emulator
 
@@ -233,14 +235,18 @@ def test_no_bank_of_shared_memory_is_met_twice(cap, precision):
 
 # Races and slips of chain.cu: a text, what stands in its place, and the orders of threads that notice. Those
 # that only the last two notice are races between warps.
-EVERY, BY_WARPS = set(ORDERS), set(ORDERS[3:])
 DEFECTS = {
-    "no wait for the copies": ("        wait_for_copies<RING - 2>();\n", "", EVERY),
-    "one group of copies too few": ("wait_for_copies<RING - 2>", "wait_for_copies<RING - 1>", EVERY),
+    "no wait for the copies": ("        wait_for_copies<SLOTS - 2>();\n", "", EVERY),
+    "one group of copies too few": ("wait_for_copies<SLOTS - 2>", "wait_for_copies<SLOTS - 1>", EVERY),
     "no barrier at a stage": (
-        "        wait_for_copies<RING - 2>();\n        __syncthreads();",
-        "        wait_for_copies<RING - 2>();",
+        "        wait_for_copies<SLOTS - 2>();\n        __syncthreads();",
+        "        wait_for_copies<SLOTS - 2>();",
         EVERY,
+    ),
+    "no barrier before the first map covers the stamp": (
+        "            __syncthreads();  // all have read the stamp that is now overwritten\n",
+        "",
+        BY_WARPS,
     ),
     "no barrier before the first maps are overwritten": (
         "            __syncthreads();  // all have read the map that is now overwritten\n",
@@ -254,12 +260,16 @@ DEFECTS = {
     ),
     "a border that is not zeros": ("column == 0 || column == 13)", "column == 0)", EVERY),
     "a stage too many on its way": (
-        "for (int stage = 0; stage < RING - 1; ++stage) send();",
-        "for (int stage = 0; stage < RING; ++stage) send();",
+        "stage < SLOTS - 1; ++stage) send();",
+        "stage < SLOTS; ++stage) send();",
         EVERY,
     ),
-    "a turn the wrong way": ("turned_pixel(turn + image,", "turned_pixel(4 - turn - image,", EVERY),
-    "the last stage is not sent": ("S::SHARED_BY_IMAGES) * STAGE", "S::SHARED_BY_IMAGES - 1) * STAGE", EVERY),
+    "a turn the wrong way": (
+        "load_stamp<T>(stamp, turn + image,",
+        "load_stamp<T>(stamp, 4 - turn - image,",
+        EVERY,
+    ),
+    "the last stage is not sent": ("S::SHARED_BY_IMAGES> ring", "S::SHARED_BY_IMAGES - 1> ring", EVERY),
 }
 
 
@@ -269,20 +279,8 @@ def test_which_orders_of_threads_notice_a_defect(cap, name):
     network, params = cap
     weights = [(p["w"], p["b"]) for p in network.views(params) if p][:5]
     x, (text, other, orders) = stamps_of(network, 1), DEFECTS[name]
-    right, _ = chain._features(EmulatedDevice("fp16"), x, weights, 0.0)
-    source = launch.source("chain")
-    assert source.count(text) == 1
-    on = EmulatedDevice("fp16", changed={"chain": source.replace(text, other)})
-    noticed = set()
-    for on.order in ORDERS:
-        try:
-            found, _ = chain._features(on, x, weights, 0.0)
-        except EmulationError:
-            noticed.add(on.order)
-            continue
-        if not np.array_equal(found, right):
-            noticed.add(on.order)
-    assert noticed == orders
+    features = partial(chain._features, x=x, weights=weights, slope=0.0)
+    assert noticed_by("chain", text, other, features, "fp16") == orders
 
 
 def check_on_alerts(real_data, precision, count, tolerance):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cuda_emulation.device import ORDERS, EmulatedDevice, EmulationError, emulated
+from cuda_emulation.device import ORDERS, EmulatedDevice, emulated
 from test_cuda import STEP, needs_emulator
 from test_cuda_chain import ON_SM_86
 
@@ -162,60 +162,3 @@ def test_no_bank_of_shared_memory_is_met_twice(family):
         not_exact = any(text in lines[line - 1] for text in ("parts + thread", "at + e * 16"))
         pooling = 4 * 144 if "store_two_words(map" in lines[line - 1] else 0
         assert count.found <= count.least + pooling or not_exact, (lines[line - 1], count)
-
-
-def gradients(on):
-    """The partial sums of two images' gradients, of maps that are drawn."""
-    of, rng = Training("cap", 21, 1, 1), np.random.default_rng(3)
-    sides = (27, 24), (24, 24), (12, 12), (12, 12), (12, 12)
-    weights = [(p["w"], p["b"]) for p in of.network.views(of.params) if p][:5]
-    inputs, all_dz = (
-        [
-            on.asarray(rng.normal(size=(2, *2 * (pair[i],), w.shape[2 + i])))
-            for pair, (w, _) in zip(sides, weights, strict=True)
-        ]
-        for i in (0, 1)
-    )
-    convolved = [step._Convolved(x, None, None, dz.shape[1:3]) for x, dz in zip(inputs, all_dz, strict=True)]
-    splits = [blocks * parts for blocks, parts in zip(step._blocks(2), step._PARTS, strict=True)]
-    partials = [on.empty((times, w.size + b.size)) for times, (w, b) in zip(splits, weights, strict=True)]
-    step._gradients(on, of.network.form, convolved, all_dz, weights, splits, partials)
-    return partials
-
-
-# Races and slips of step_gradients.cu: a text, what stands in its place, and the orders of threads that
-# notice.
-EVERY = set(ORDERS)
-DEFECTS = {
-    "no wait for the copies": ("        wait_for_copies<0>();\n", "", EVERY),
-    "one group of copies too few": ("wait_for_copies<0>", "wait_for_copies<1>", EVERY),
-    "no barrier for a tile": (
-        "        __syncthreads();  // all see the tile, and with two buffers are done with the one before\n",
-        "",
-        EVERY,
-    ),
-    "the next tile over this one": ("fetch(tile + blocks, side ^ 1);", "fetch(tile + blocks, side);", EVERY),
-    "a border that is not zeros": ("column == 0 || column == PITCH - 1", "column == 0", EVERY),
-    "a half without its neighbour": ("row >= 0 && row < WIDTH", "row > 0 && row < WIDTH", EVERY),
-    "db of the wrong threads": ("slab / 2 * 8 + of_eight", "slab / 2 * 8 + 1 + of_eight", EVERY),
-    "operands that are not rounded": ("store_four_words(at + cell(e), rounded_words(v));", "", EVERY),
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", DEFECTS)
-def test_which_orders_of_threads_notice_a_defect(name, monkeypatch):
-    monkeypatch.setattr(step, "_BLOCKS", (1, 1, 1, 1, 1))
-    (text, other, orders), source = DEFECTS[name], launch.source("step_gradients")
-    assert source.count(text) == 1
-    right, noticed = gradients(EmulatedDevice("tf32")), set()
-    on = EmulatedDevice("tf32", changed={"step_gradients": source.replace(text, other)})
-    for on.order in ORDERS:
-        try:
-            found = gradients(on)
-        except EmulationError:
-            noticed.add(on.order)
-            continue
-        if not all(map(np.array_equal, found, right)):
-            noticed.add(on.order)
-    assert noticed == orders
