@@ -4,6 +4,8 @@
 // Each thread logs its accesses. At a block's end the n-th accesses of a line of the source by a warp's lanes are laid
 // together, which is exact where the lanes do not part. Only accesses by functions of the shim are logged.
 #pragma once
+#include "shared_memory.h"
+
 #include <map>
 
 namespace emu {

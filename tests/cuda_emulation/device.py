@@ -19,7 +19,7 @@ from rotinv.nn.devices import cuda_kernels
 from rotinv.system import scratch
 
 HERE = Path(__file__).resolve().parent
-ORDERS = ("forward", "reverse", "random", "first warp", "last warp")  # fibers.h tells what they are
+ORDERS = ("forward", "reverse", "random", "first warp", "last warp")  # schedule.h tells what they are
 FLAGS = ("-std=c++17", "-O2", "-ffp-contract=off", "-g1", "-fPIC", "-shared", "-w")
 MOST_SHARED = 227 * 1024  # bytes of a block's shared memory on sm_90
 _ONE_AT_A_TIME = threading.Lock()  # there is one emulated processor
@@ -196,7 +196,7 @@ def built(family: str, text: str, flags: Sequence[str] = ()) -> Path:
     program = "\n".join([f'#line 1 "{family}.cu"', text, *_trampolines(family)])
     parts = [
         program,
-        *((HERE / name).read_text() for name in ("shim.h", "fibers.h", "counts.h", "machine.h")),
+        *(header.read_text() for header in sorted(HERE.glob("*.h"))),
         *FLAGS,
         *flags,
     ]

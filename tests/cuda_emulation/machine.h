@@ -118,25 +118,53 @@ static inline unsigned from_lane_xor(unsigned v, int mask) {
     return emu::exchange(&v, 1)[emu::current % 32 ^ mask][0];
 }
 
-// c (16 x 8) += a b, of the numbers that the lanes show: those of the four words of a and of the two of b, PER_WORD each.
-// The hardware's order of additions within a product is not known; here it is that of k.
+namespace emu {
+
+// A warp's products of the last two exchanges, (16 x 8); the first lane that goes on computes one for all.
+typedef float Eight __attribute__((vector_size(32)));
+static struct {
+    unsigned exchange;  // whose product it is
+    Eight row[16];
+} products[MOST / WARP][2];
+
+// The product of the numbers that the lanes show: those of the four words of a and of the two of b, PER_WORD each. The
+// hardware's order of additions within a product is not known; here it is that of k.
+template <int PER_WORD>
+QUIET const Eight* product(const uint32_t (*lanes)[SLOTS]) {
+    const unsigned exchange = threads[current].exchanges;
+    auto& found = products[current / WARP][exchange & 1];
+    if (found.exchange == exchange) return found.row;
+    found.exchange = exchange;
+    constexpr int K = 8 * PER_WORD, OWNED = 4 * PER_WORD;  // of a side: owned by four lanes, PER_WORD each
+    const auto number_of = [&](int lane, int word, int k) {
+        return __uint_as_float(lanes[lane * 4 + k % OWNED / PER_WORD][word * PER_WORD + k % PER_WORD]);
+    };
+    Eight b[K];
+    for (int k = 0; k < K; ++k)
+        for (int column = 0; column < 8; ++column) b[k][column] = number_of(column, 4 + k / OWNED, k);
+    for (int row = 0; row < 16; ++row) {
+        Eight sum = {};
+        for (int k = 0; k < K; ++k) sum += number_of(row % 8, row / 8 + 2 * (k / OWNED), k) * b[k];
+        found.row[row] = sum;
+    }
+    return found.row;
+}
+
+QUIET void forget_products() {
+    for (auto& of_warp : products)
+        for (auto& each : of_warp) each.exchange = 0;  // a thread's first exchange is number 1
+}
+
+}  // namespace emu
+
+// c (16 x 8) += a b.
 template <int PER_WORD>
 static inline void emu_multiply(float (&c)[4], const float (&numbers)[6 * PER_WORD]) {
     unsigned shown[6 * PER_WORD];
     memcpy(shown, numbers, sizeof shown);
-    const auto lanes = emu::exchange(shown, 6 * PER_WORD);
+    const emu::Eight* const rows = emu::product<PER_WORD>(emu::exchange(shown, 6 * PER_WORD));
     const int lane = emu::current % 32, group = lane / 4, within = lane % 4;
-    for (int i = 0; i < 4; ++i) {
-        const int row = group + 8 * (i / 2), column = 2 * within + i % 2;
-        float sum = 0.0f;
-        for (int k = 0; k < 8 * PER_WORD; ++k) {
-            const int side = k / (4 * PER_WORD), owner = k % (4 * PER_WORD) / PER_WORD, of_word = k % PER_WORD;
-            const unsigned left = lanes[row % 8 * 4 + owner][(row / 8 + 2 * side) * PER_WORD + of_word];
-            const unsigned right = lanes[column * 4 + owner][(4 + side) * PER_WORD + of_word];
-            sum += __uint_as_float(left) * __uint_as_float(right);
-        }
-        c[i] += sum;
-    }
+    for (int i = 0; i < 4; ++i) c[i] += rows[group + 8 * (i / 2)][2 * within + i % 2];
 }
 static inline void multiply_tf32_words(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
     const unsigned words[6] = {a[0], a[1], a[2], a[3], b0, b1};
