@@ -6,8 +6,9 @@ from functools import partial
 import h5py
 import numpy as np
 import pytest
+from cuda_emulation.defects import BY_WARPS, EVERY
 from cuda_emulation.device import ORDERS, EmulatedDevice, emulated
-from cuda_emulation.seeded import BY_WARPS, EVERY, noticed_by
+from cuda_emulation.seeded import noticed_by
 from programs import assert_refused, call, make_run, toy_arrays
 from test_cuda import CHAIN, PRECISION, needs_emulator
 

@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 from cuda_emulation.defects import DEFECTS, Defect
-from cuda_emulation.device import ORDERS, EmulatedDevice, EmulationError, built
+from cuda_emulation.device import EmulatedDevice, EmulationError
+from cuda_emulation.seeded import noticed_by
 from programs import ENVIRONMENT, ROOT
 from test_cuda import CASES, needs_emulator, precision_of, results
 
@@ -64,22 +65,8 @@ def right(case):
 
 
 def noticed_in(defect, flags=()):
-    """The orders of threads in which a defect gives other bits, or does what no kernel may do."""
-    source = launch.source(defect.family)
-    assert defect.text in source
-    changed = {defect.family: source.replace(defect.text, defect.other)}
-    on = EmulatedDevice(precision(defect.case), changed=changed, flags=flags)
-    built(defect.family, changed[defect.family], flags)  # that it compiles is not what is noticed
-    noticed = set()
-    for on.order in ORDERS:
-        try:
-            same = map(np.array_equal, run(defect.case, on), right(defect.case))
-        except EmulationError:
-            noticed.add(on.order)
-            continue
-        if not all(same):
-            noticed.add(on.order)
-    return noticed
+    family, text, other, case = defect[:4]
+    return noticed_by(family, text, other, functools.partial(run, case), precision(case), right(case), flags)
 
 
 @needs_emulator

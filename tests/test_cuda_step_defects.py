@@ -6,7 +6,8 @@ notice some races between warps.
 
 import numpy as np
 import pytest
-from cuda_emulation.seeded import BY_WARPS, EVERY, noticed_by
+from cuda_emulation.defects import BY_WARPS, EVERY, NOT_FROM_THE_LAST
+from cuda_emulation.seeded import noticed_by
 from test_cuda import needs_emulator
 
 from rotinv.kernels.cuda import chain, conv2d, step, step_chain
@@ -95,7 +96,6 @@ def gradients(on):
     return partials
 
 
-BACKWARDS = {"reverse", "last warp"}
 STAGE = "        wait_for_copies<SLOTS - 2>();\n        __syncthreads();\n"
 READ = "            __syncthreads();  // all have read the map that is now overwritten\n"
 # By kernel and defect: the source's family, a text, what stands in its place, and the orders that notice.
@@ -216,7 +216,7 @@ DEFECTS = {
         "step_update",
         "        __syncthreads();\n        if (warp",
         "        if (warp",
-        EVERY - BACKWARDS,  # which take the warp that adds last
+        NOT_FROM_THE_LAST,
     ),
     (update, "a partial sum too few"): ("step_update", "split < splits;", "split < splits - 1;", EVERY),
     (update, "a layer's parameters in another's place"): (
@@ -305,4 +305,4 @@ DEFECTS = {
 def test_which_orders_of_threads_notice_a_defect(kernel, name, monkeypatch):
     monkeypatch.setattr(step, "_BLOCKS", (1, 1, 1, 1, 1))
     family, text, other, orders = DEFECTS[kernel, name]
-    assert noticed_by(family, text, other, kernel) == orders
+    assert noticed_by(family, text, other, kernel, "tf32") == orders

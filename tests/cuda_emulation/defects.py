@@ -1,4 +1,4 @@
-"""Defects that are seeded in the kernels, and which orders of threads notice each (fibers.h).
+"""Defects that are seeded in the kernels, and which orders of threads notice each (schedule.h).
 
 tests/test_cuda_defects.py runs them, and docs/cuda.md has the table that they make.
 """

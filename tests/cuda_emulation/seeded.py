@@ -1,4 +1,4 @@
-"""Seeded defects: a kernel's source is spoiled, and which orders of threads notice is found out."""
+"""A kernel's source is spoiled, and which orders of threads notice is found out."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,30 +7,33 @@ import numpy as np
 from cuda_emulation.device import ORDERS, EmulatedDevice, EmulationError, built
 from rotinv.kernels.cuda import launch
 
-EVERY, BY_WARPS = frozenset(ORDERS), frozenset(ORDERS[3:])
-
 
 def noticed_by(
     family: str,
     text: str,
     other: str,
     run: Callable[[EmulatedDevice], Sequence[np.ndarray]],
-    precision: str = "tf32",
+    precision: str,
+    right: Sequence[np.ndarray] | None = None,
+    flags: Sequence[str] = (),
 ) -> set[str]:
-    """The orders in which a kernel with `other` in the place of `text` fails, or gives other bits than the
-    right one. `run` gives what the kernels of a device compute."""
+    """The orders in which a family with `other` in the place of `text` does what no kernel may do, or gives
+    other bits than the right one.
+
+    `run` gives what the kernels of a device compute; `right` is that of the right kernels, where it is known.
+    """
     source = launch.source(family)
-    assert source.count(text) == 1
+    assert text in source
     spoiled = source.replace(text, other)
-    built(family, spoiled)  # that it compiles is not what is noticed
-    right, noticed = run(EmulatedDevice(precision)), set()
-    on = EmulatedDevice(precision, changed={family: spoiled})
+    built(family, spoiled, flags)  # that it compiles is not what is noticed
+    right = run(EmulatedDevice(precision)) if right is None else right
+    on, noticed = EmulatedDevice(precision, changed={family: spoiled}, flags=flags), set()
     for on.order in ORDERS:
         try:
-            found = run(on)
+            same = [np.array_equal(a, b, equal_nan=True) for a, b in zip(run(on), right, strict=True)]
         except EmulationError:
             noticed.add(on.order)
             continue
-        if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(found, right, strict=True)):
+        if not all(same):
             noticed.add(on.order)
     return noticed
