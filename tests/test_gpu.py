@@ -13,7 +13,7 @@ from test_network import check_authors_cap
 
 from rotinv import train
 from rotinv.lrp import composites
-from rotinv.lrp.relevance import relevance
+from rotinv.lrp.relevance import prepared, relevance
 from rotinv.nn import architectures
 from rotinv.nn.devices import get_kernels
 from rotinv.runs import history, trials
@@ -97,6 +97,19 @@ def test_relevance_against_the_reference(gpu, rng, rule):
     found = relevance(k, network, k.asarray(params), k.asarray(x), composites.named(rule))
     for one, two in zip(found.relevance, exact.relevance, strict=True):
         np.testing.assert_allclose(k.to_host(one), two, rtol=0, atol=2e-3 * np.abs(two).max())
+
+
+def test_relevance_as_a_graph_has_the_bits_of_its_launches(gpu, rng):
+    network = architectures.build("cap")
+    params, rules = np.float32(network.initial("authors", 3)), composites.named("alpha2beta1")
+    for k in gpu.values():
+        there = k.asarray(params)
+        of_block = prepared(k, network, there, rules)
+        for _ in range(4):  # run, captured, replayed twice
+            x = k.asarray(rng.uniform(size=(5, 21, 21, 4)))
+            expected, found = relevance(k, network, there, x, rules), of_block(x)
+            for one, two in zip(found.relevance, expected.relevance, strict=True):
+                np.testing.assert_array_equal(k.to_host(one), k.to_host(two))
 
 
 def test_a_whole_training_learns_as_on_the_cpu(gpu, tmp_path):

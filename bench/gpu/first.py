@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from rotinv.lrp import composites
+from rotinv.lrp.relevance import Trail, prepared, relevance
 from rotinv.nn import architectures
 from rotinv.nn.contract import Kernels
 from rotinv.nn.devices import get_kernels
@@ -106,6 +108,45 @@ def steps() -> bool:
     return not any(said.values())
 
 
+def wrong_maps(k: Kernels, arch: str, count: int) -> list[str]:
+    """What is wrong with relevance as one graph, beside the pass launch by launch and the reference's."""
+    network, params, x = drawn(arch, count)
+    there, rules = k.asarray(params), composites.named("alpha2beta1")
+    of_block = prepared(k, network, there, rules)
+
+    def on_host(trail: Trail) -> list[np.ndarray]:
+        return [k.to_host(array) for array in trail.relevance]
+
+    expected = on_host(relevance(k, network, there, k.asarray(x), rules))
+    few, reference = x[:2], get_kernels("reference")
+    exact = relevance(reference, network, np.float64(params), np.float64(few), rules).relevance[-1]
+    error = np.abs(expected[-1][: len(few)] - exact).max() / np.abs(exact).max()
+    checks = {f"the error of R at the logits is {error:.1e}": error <= TOLERANCE["fp32"]}
+    for which in ("run", "captured", "replayed"):
+        same = map(np.array_equal, on_host(of_block(k.asarray(x))), expected)
+        checks[f"the pass that is {which} has other bits"] = all(same)
+    return [what for what, right in checks.items() if not right]
+
+
+def maps() -> bool:
+    """Tell what is wrong with maps of relevance, and how long they take launch by launch and as one graph."""
+    k, said = get_kernels("cuda"), list[str]()
+    for arch in ("cap", "deephits"):
+        said += (found := wrong_maps(k, arch, 50))
+        print(f"{arch}, maps: {'; '.join(found) or 'right'}", flush=True)
+    network, params, x = drawn("cap", 50)
+    there, stamps, rules = k.asarray(params), k.asarray(x), composites.named("alpha2beta1")
+    of_block = prepared(k, network, there, rules)
+    of_block(stamps)
+    for how, run in (
+        ("launch by launch", lambda: relevance(k, network, there, stamps, rules)),
+        ("one graph", lambda: of_block(stamps)),
+    ):
+        ms, spread = milliseconds(run)
+        print(f"cap, 50 maps, {how}: {ms:.3f} ms, spread {spread:.0%}", flush=True)
+    return not said
+
+
 def milliseconds(run: Callable[[], object], repeats: int = 20) -> tuple[float, float]:
     """The median over five rounds of one run, and (max - min) / median."""
     import cupy
@@ -183,7 +224,7 @@ def rates() -> bool:
 def main() -> int:
     """All parts; 1 if one is wrong or fails."""
     failed = False
-    for part in (correct, steps, speed, rates):
+    for part in (correct, steps, maps, speed, rates):
         began = time.perf_counter()
         try:
             failed |= not part()

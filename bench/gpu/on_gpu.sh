@@ -4,15 +4,15 @@
 # Parts, in the order of what is wanted most, with the seconds that each may take before the next one begins:
 #     compile     60   CuPy compiles the kernels, and keeps them
 #     tests      110   pytest tests -m gpu
-#     first       80   scoring and steps: right to the bit, their times, the card's rates
+#     first       80   scoring, steps and maps: right to the bit, their times, the card's rates
 #     speed      300   the suite beside PyTorch (eager, one graph, compiled; tf32 and fp16) and zennit
-#     sanitizer   80   compute-sanitizer's memcheck and racecheck of all kernels of scoring and of a step, if installed
+#     sanitizer   80   compute-sanitizer's memcheck and racecheck of all kernels of scoring, a step and maps, if installed
 #     profile     60   Nsight Compute's figures of the same kernels, if installed
 # Where a call may take ten minutes and all of them fifteen, in two calls, 9.5 and 2.5 minutes at most:
 #     bash bench/gpu/on_gpu.sh FOLDER compile tests first speed
 #     bash bench/gpu/on_gpu.sh FOLDER sanitizer profile
-# By default all. What they print and the tables are left in FOLDER (default $OUT, or build/gpu). bench/gpu/carry.sh gathers
-# what it needs beside.
+# By default all. What they print and the tables are left in FOLDER (default $OUT, or build/gpu): of either call at most eight
+# files. bench/gpu/carry.sh gathers what it needs beside.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 out=${1:-${OUT:-build/gpu}}
@@ -55,7 +55,7 @@ for name in "${parts[@]}"; do
         part 40 "$kind" compute-sanitizer --tool "$kind" --error-exitcode 9 python3 bench/gpu/one_step.py 2
       done ;;
     profile)
-      tool ncu && part 60 profile ncu --clock-control none --set full -k 'regex:chain_|head_|step_|conv2d_' --launch-count 40 \
+      tool ncu && part 60 profile ncu --clock-control none --set full -k 'regex:chain_|head_|step_|conv2d_|targets_' --launch-count 40 \
         --export "$out/profile" --force-overwrite python3 bench/gpu/one_step.py 500 ;;
     *) echo "on_gpu.sh: $name is no part"; exit 2 ;;
   esac

@@ -1,5 +1,5 @@
-"""A few stamps scored in each precision, and a training step of each kind, for compute-sanitizer and Nsight
-Compute.
+"""A few stamps scored in each precision, a training step of each kind, and maps of relevance, for
+compute-sanitizer and Nsight Compute.
 
 compute-sanitizer --tool racecheck python3 bench/gpu/one_step.py [STAMPS]
 """
@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from rotinv.lrp import composites
+from rotinv.lrp.relevance import prepared
 from rotinv.nn import architectures
 from rotinv.nn.contract import Kernels
 from rotinv.nn.devices import get_kernels
@@ -18,7 +20,8 @@ from rotinv.runs.protocol import QUICK, Progress
 
 
 def main(count: int, kernels: Callable[..., Kernels] = get_kernels) -> None:
-    """Score `count` stamps by CAP and Deep-HiTS, and train both for a step, in tf32 and in float32."""
+    """Score `count` stamps by CAP and Deep-HiTS, train both for a step, in tf32 and in float32, and explain
+    the stamps, launch by launch and as a graph."""
     rng = np.random.default_rng(0)
     for arch in ("cap", "deephits"):
         network = architectures.build(arch)
@@ -32,6 +35,9 @@ def main(count: int, kernels: Callable[..., Kernels] = get_kernels) -> None:
                 grads = k.zeros((network.size,))
                 run = training.Run(k, network, QUICK, 1, Path(), params, grads, 0, Progress(1))
                 assert np.isfinite(k.to_host(training.step(run, x, label))).all()
+        of_block = prepared(k, network, params, composites.named("alpha2beta1"))
+        for _ in range(2):
+            assert np.isfinite(k.to_host(of_block(k.asarray(x)).relevance[0])).all()
 
 
 if __name__ == "__main__":

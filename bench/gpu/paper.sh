@@ -3,15 +3,17 @@
 #     bash bench/gpu/paper.sh [FOLDER]
 # TRIALS=6 takes the scale's own six. A step is expected to take .38 ms (see docs/cuda.md) and .02 beside it, if the trials
 # that train at once gain nothing: then 3 x 3 x 100,000 steps are 360 s, and six trials 720 s, which is more than a call.
-# FOLDER (default $OUT/paper, or build/paper) may hold what an earlier call has left: it goes on from there. The survey
-# is made first, by all cores. Stopped after SECONDS_AT_MOST (default 570), so that what is done comes back.
+# FOLDER (default build/paper) may hold what an earlier call has left: it goes on from there. The survey is made first, by
+# all cores. Stopped after SECONDS_AT_MOST (default 560), so that what is done comes back: all but the survey, in $OUT if
+# that is set, as pieces of 15 MB (about three), which `cat paper.tgz.* | tar xz -C FOLDER` puts back.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
-folder=${1:-${OUT:-build}/paper}
+folder=${1:-build/paper}
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
-timeout -s INT -k 20 "${SECONDS_AT_MOST:-570}" \
+timeout -s INT -k 20 "${SECONDS_AT_MOST:-560}" \
   python3 -m rotinv.reproduce --scale paper-gpu --trials "${TRIALS:-3}" --device cuda --workers 6 \
   --out "$folder"
 status=$?
 python3 -m rotinv.reproduce --out "$folder" --status
+if [ -n "${OUT:-}" ]; then tar -C "$folder" --exclude=survey.h5 -cz . | split -b 15m - "$OUT/paper.tgz."; fi
 exit $status
