@@ -318,6 +318,20 @@ def test_turned_stamps_get_the_turned_bits(raw):
         assert same == constant
 
 
+@pytest.mark.parametrize("side, channels", [(21, 1), (21, 3), (9, 4), (5, 5), (3, 70), (1, 2)])
+def test_pixels_that_are_scaled_side_by_side_have_the_bits_of_the_formula(side, channels):
+    """However many channels there are; with a channel of zeros of both signs, and the largest numbers."""
+    raw = np.random.default_rng(1).normal(size=(4, side, side, channels)).astype(np.float32)
+    raw[1, ..., -1] = np.where(raw[1, ..., -1] > 0, 0.0, -0.0)
+    raw[2, 0, 0], raw[2, -1, -1] = 3e38, -3e38
+    low, high = (np.float64(reduce(raw, axis=(1, 2), keepdims=True)) for reduce in (np.min, np.max))
+    span = high - (low + 0.0)
+    expected = np.where(span == 0, 0.0, (np.float64(raw) - (low + 0.0)) / np.where(span == 0, 1, span))
+    found, constant = normalise(raw)
+    np.testing.assert_array_equal(found, np.float32(expected))
+    assert constant == (span == 0).sum()
+
+
 def test_a_stamp_gets_the_same_bits_in_any_batch():
     raw = stamps_of(30)
     together = normalise(raw)[0]

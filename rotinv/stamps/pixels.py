@@ -16,6 +16,8 @@ from rotinv.system.scratch import njit
 
 NORMALISATIONS = ("none", "minmax")  # what a store may hold: raw pixels, or pixels scaled already
 
+_TOGETHER = 64  # numbers of a stamp that are scaled side by side
+
 Stamps = NDArray[np.float32]  # (N, S, S, C)
 
 
@@ -75,28 +77,52 @@ def check_side(size: int, side: int) -> None:
         )
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")  # "python" looks at each divisor, which keeps vectors from being used
 def _scale(raw: Any, out: Any) -> int:
     """Scale raw (N, P, C) into out, in one thread, since the training has threads of its own.
 
-    The difference is taken in float64, where that of two float32 numbers cannot overflow.
+    The difference is taken in float64, where that of two float32 numbers cannot overflow. Some pixels in a
+    row are worked at together, so that the machine's vectors are full however few channels there are.
     """
     count, pixels, channels = raw.shape
+    wide = channels * max(1, _TOGETHER // channels)
+    low, high = np.empty(wide, np.float32), np.empty(wide, np.float32)
+    minimum, span = np.empty(wide, np.float64), np.empty(wide, np.float64)
     constant = 0
     for n in range(count):
+        _ranges(raw[n].reshape(-1), channels, low, high)
+        for i in range(wide):
+            minimum[i] = np.float64(low[i % channels]) + 0.0  # -0 becomes +0, whichever came first
+            span[i] = np.float64(high[i % channels]) - minimum[i]
+        _divide(raw[n].reshape(-1), minimum, span, out[n].reshape(-1))
         for c in range(channels):
-            low, high = np.float32(np.inf), np.float32(-np.inf)
-            for p in range(pixels):
-                x = raw[n, p, c]
-                low = x if x < low else low
-                high = x if x > high else high
-            minimum = np.float64(low) + 0.0  # -0 becomes +0, whichever came first
-            span = np.float64(high) - minimum
-            if span == 0.0:
+            if span[c] == 0.0:
                 constant += 1
                 for p in range(pixels):
                     out[n, p, c] = raw[n, p, c] - raw[n, p, c]  # 0, but NaN for NaN
-            else:
-                for p in range(pixels):
-                    out[n, p, c] = np.float32((np.float64(raw[n, p, c]) - minimum) / span)
     return constant
+
+
+@njit(nogil=True)
+def _ranges(flat: Any, channels: int, low: Any, high: Any) -> None:
+    """Write the least and the largest number of each channel of a stamp into the first of low and of high."""
+    low[:], high[:] = np.inf, -np.inf
+    for begin in range(0, len(flat), len(low)):
+        part = flat[begin : begin + len(low)]
+        for i in range(len(part)):
+            x = part[i]
+            low[i] = x if x < low[i] else low[i]
+            high[i] = x if x > high[i] else high[i]
+    for i in range(channels, len(low)):
+        c = i % channels
+        low[c] = low[i] if low[i] < low[c] else low[c]
+        high[c] = high[i] if high[i] > high[c] else high[c]
+
+
+@njit(nogil=True, error_model="numpy")
+def _divide(flat: Any, minimum: Any, span: Any, scaled: Any) -> None:
+    """Write a stamp's scaled numbers; where a span is 0 they are none."""
+    for begin in range(0, len(flat), len(span)):
+        part, to = flat[begin : begin + len(span)], scaled[begin : begin + len(span)]
+        for i in range(len(part)):
+            to[i] = np.float32((np.float64(part[i]) - minimum[i]) / span[i])
