@@ -245,6 +245,18 @@ def test_pooling_fused_is_pooling_afterwards(rng, side, o, precision):
 
 
 @needs_emulator
+@pytest.mark.parametrize(
+    "name", [f"conv2d_{what}_64" for what in ("forward", "contributions", "redistribute", "gradients")]
+    + [f"conv2d_{what}_tf32_64" for what in ("forward", "backward_input", "gradients")],
+)  # fmt: skip
+def test_no_bank_of_shared_memory_is_met_twice(name):
+    """By the loads and stores of several words, and all of the products on tensor cores."""
+    on = EmulatedDevice(precision_of(name))
+    counts = on.counted(KERNELS[name].family, lambda: results(name, cuda_kernels("cuda-emulated", on)))
+    assert counts and all(count.found == count.least for count in counts.values())
+
+
+@needs_emulator
 def test_arguments_that_a_kernel_does_not_take_are_refused():
     on = EmulatedDevice()
     x, y = on.zeros((4,)), on.zeros((4,))

@@ -239,8 +239,8 @@ DEFECTS = {
     ),
     "head: no barrier before the mean": Defect(
         "head",
-        "activated(z[e] + b2[left + e], slope);\n    __syncthreads();",
-        "activated(z[e] + b2[left + e], slope);",
+        "activated(z[e] + b2[unit(e)], slope);\n    __syncthreads();",
+        "activated(z[e] + b2[unit(e)], slope);",
         "head",
     ),
     "head: no barrier after the mean": Defect(

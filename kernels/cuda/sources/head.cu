@@ -57,7 +57,7 @@ __device__ inline void multiply_features(const typename T::number* features, con
 #pragma unroll
             for (int h = 0; h < 2; ++h) {
                 float* to = &parts[(warp * ROWS + 16 * m + 8 * h + g) * WIDE + 8 * n + 2 * t];
-                *reinterpret_cast<float2*>(to) = make_float2(sum[m][n][2 * h], sum[m][n][2 * h + 1]);
+                store2(to, make_float2(sum[m][n][2 * h], sum[m][n][2 * h + 1]));
             }
 }
 
@@ -92,14 +92,16 @@ __device__ inline void head(const typename T::number* __restrict__ features, con
     multiply_features<T, PARTS>(features, reinterpret_cast<const uint4*>(packed), stamps, rotations, parts);
     __syncthreads();
 
-    const int row = threadIdx.x / 8, left = threadIdx.x % 8 * 8;
+    const int row = threadIdx.x / 8, left = threadIdx.x % 8 * 4;
+    // The thread's e-th unit of the row: eight threads' four neighbouring units are 128 bytes, of all banks.
+    const auto unit = [=](int e) { return left + e / 4 * 32 + e % 4; };
     const float unscaled = 1.0f / powers[4];  // a power of two
     float z[8];
 #pragma unroll
     for (int e = 0; e < 8; ++e) {
         z[e] = 0.0f;
-        for (int w = 0; w < WARPS; ++w) z[e] += parts[(w * ROWS + row) * WIDE + left + e];
-        first[row * WIDE + left + e] = activated(z[e] * unscaled + b1[left + e], slope);
+        for (int w = 0; w < WARPS; ++w) z[e] += parts[(w * ROWS + row) * WIDE + unit(e)];
+        first[row * WIDE + unit(e)] = activated(z[e] * unscaled + b1[unit(e)], slope);
         z[e] = 0.0f;
     }
     __syncthreads();
@@ -107,10 +109,10 @@ __device__ inline void head(const typename T::number* __restrict__ features, con
     for (int k = 0; k < UNITS; ++k) {
         const float x = first[row * WIDE + k];
 #pragma unroll
-        for (int e = 0; e < 8; ++e) z[e] += x * w2[k * UNITS + left + e];
+        for (int e = 0; e < 8; ++e) z[e] += x * w2[k * UNITS + unit(e)];
     }
 #pragma unroll
-    for (int e = 0; e < 8; ++e) second[row * WIDE + left + e] = activated(z[e] + b2[left + e], slope);
+    for (int e = 0; e < 8; ++e) second[row * WIDE + unit(e)] = activated(z[e] + b2[unit(e)], slope);
     __syncthreads();
 
     constexpr bool MEAN = PARTS == 1;
