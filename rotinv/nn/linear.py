@@ -117,6 +117,8 @@ class Conv2d(Weighted):
 
     def unpooled(self, k: Kernels, saved: Signed, r: Array) -> Array:
         """Pooling hands everything to the winner, the activation hands everything on."""
+        if saved.winner is None:
+            return r
         return k.conv2d.epilogue_backward(r, r, saved.winner, 1, saved.z_pos.shape)
 
     def sums(self, k: Kernels, terms: list[Term]) -> tuple[Array, Array]:
