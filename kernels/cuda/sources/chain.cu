@@ -23,8 +23,8 @@ template <class T, int IMAGES, int SLOTS>
 __device__ inline void chain(const float* __restrict__ x, const byte* __restrict__ packed,
                              const float* __restrict__ biases, typename T::number* __restrict__ features, float slope,
                              int channels) {
-    constexpr int BYTES = Memory<T, IMAGES, SLOTS>::BYTES;
-    DYNAMIC_SHARED(memory, BYTES);
+    using M = Memory<T, IMAGES, SLOTS>;
+    DYNAMIC_SHARED(memory, M::BYTES);
     const int stamp = blockIdx.x / (4 / IMAGES), turn = blockIdx.x % (4 / IMAGES) * IMAGES;
     convolutions<T, IMAGES, SLOTS>(x + (size_t)stamp * STAMP * STAMP * channels, turn, channels, packed, biases, slope,
                                    shared_address(memory),

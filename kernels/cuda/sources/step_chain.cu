@@ -56,8 +56,8 @@ struct Maps {
 
 template <int SLOTS>
 __device__ inline void forward(FORWARD_PARAMETERS) {
-    constexpr int BYTES = Memory<Tf32, 1, SLOTS>::BYTES;
-    DYNAMIC_SHARED(memory, BYTES);
+    using M = Memory<Tf32, 1, SLOTS>;
+    DYNAMIC_SHARED(memory, M::BYTES);
     const int stamp = blockIdx.x / 4, turn = blockIdx.x % 4;
     convolutions<Tf32, 1, SLOTS>(x + (size_t)stamp * STAMP * STAMP * channels, turn, channels, packed, biases, slope,
                                  shared_address(memory),
@@ -99,8 +99,7 @@ template <int SLOTS>
 __device__ inline void backward(BACKWARD_PARAMETERS) {
     using S = Stages<Tf32>;
     using M = Memory<Tf32, 1, SLOTS>;
-    constexpr int BYTES = M::BYTES - BIASES * 4;
-    DYNAMIC_SHARED(memory, BYTES);
+    DYNAMIC_SHARED(memory, M::BYTES - BIASES * 4);
     const SharedAddress map = shared_address(memory);
     Ring<SLOTS, S::BACKWARD> ring(map + M::MAP, packed);
     ring.begin();
