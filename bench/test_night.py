@@ -47,9 +47,11 @@ def test_time_from_avro_to_csv(time_process, tmp_path):
     train = processes.make_store(tmp_path / "train.h5", 400, 100)
     time_process(["rotinv.train", "--data", str(train), "--iterations", "20", "--out", str(run)])
     seconds = []
-    for count in COUNTS:
+    for count in (COUNTS[0], *COUNTS):  # the first compiles what no program here has needed before
         night, out = make_night(tmp_path / f"{count}.avro", count), tmp_path / f"{count}.csv"
-        seconds.append(time_process(["rotinv.score", str(run), str(night), "--out", str(out)])["seconds"])
+        command = ["rotinv.score", str(run), str(night), "--out", str(out), "--overwrite"]
+        seconds.append(time_process(command)["seconds"])
         assert len(out.read_text().splitlines()) == count + 1
-    print(f"{(COUNTS[1] - COUNTS[0]) / (seconds[1] - seconds[0]):,.0f} alerts/s, without the start")
-    assert seconds[1] > seconds[0]
+    few, many = seconds[1:]
+    print(f"{(COUNTS[1] - COUNTS[0]) / (many - few):,.0f} alerts/s, without the start")
+    assert many > few
