@@ -170,6 +170,39 @@ def test_a_header_of_several_blocks_is_read_to_its_end():
             read_images(data[: 2 * 2880])
 
 
+class Watched(bytes):
+    """Bytes that count how many of them are copied in slices."""
+
+    copied = 0
+
+    def __getitem__(self, at):
+        found = super().__getitem__(at)
+        self.copied += len(found)
+        return found
+
+
+def test_long_headers_do_not_copy_the_rest_of_the_file_each():
+    """A cut-out of many images would take seconds: time must grow as its size does."""
+    file, hdus = io.BytesIO(), fits.HDUList([fits.PrimaryHDU(np.ones((9, 11), np.float32))])
+    for _ in range(40):
+        hdus.append(fits.ImageHDU(header=fits.Header([(f"FILL{i}", i) for i in range(40)])))
+    hdus.writeto(file)
+    data = Watched(file.getvalue())
+    assert len(read_images(data)) == 1
+    assert data.copied < 4 * len(data)
+
+
+@pytest.mark.parametrize("card", ["PCOUNT  = 1E400", "PCOUNT  = -800", "GCOUNT  = 'x'", "GCOUNT  = NaN"])
+def test_a_count_in_a_header_that_is_no_whole_number_is_told_as_damage(card):
+    """It makes the cut-out unreadable, and not the whole packet."""
+    file, hdu = io.BytesIO(), fits.PrimaryHDU(np.ones((9, 11), np.float32))
+    hdu.header["COMMENT"] = "here"
+    hdu.writeto(file)
+    data = file.getvalue().replace(f"{'COMMENT here':80}".encode(), f"{card:80}".encode())
+    with pytest.raises(ValueError, match="its FITS header has [PG]COUNT = "):
+        read_images(data)
+
+
 @pytest.mark.parametrize("kind", ["f4", ">f4", "f8", ">f8", "i2", "u1", "i8"])
 @pytest.mark.parametrize("spread", ["wide", "tied"])
 def test_robust_noise_is_that_of_sorted_pixels(kind, spread):

@@ -309,7 +309,11 @@ def test_a_threading_library_that_is_not_here_is_named(monkeypatch):
 
 def test_threads_that_wait_for_work_soon_sleep(tmp_path):
     """What OpenMP itself says that it was told; a user's own setting is kept, and the environment is."""
-    script = "import os, rotinv; rotinv.get_kernels('cpu'); print(os.environ.get('GOMP_SPINCOUNT'))"
+    script = (
+        "import os, sys, rotinv; rotinv.get_kernels('cpu'); print(os.environ.get('GOMP_SPINCOUNT')); "
+        "sys.addaudithook(lambda event, _: print(event) if event in ('os.putenv', 'os.unsetenv') else None); "
+        "rotinv.get_kernels('cpu', 1)"  # the threads run: the environment is not written again
+    )
     plain = {key: value for key, value in ENVIRONMENT.items() if key != "OMP_WAIT_POLICY"}
     for own, told in ((None, "3000"), ("123", "123")):
         environment = plain | {"OMP_DISPLAY_ENV": "VERBOSE"} | ({"GOMP_SPINCOUNT": own} if own else {})

@@ -119,7 +119,7 @@ def _form(cards: _Cards) -> _Form:
     shape = tuple(_whole(header, f"NAXIS{i}") for i in range(min(_whole(header, "NAXIS"), 3), 0, -1))
     stored = _TYPES.get(_whole(header, "BITPIX"))
     count = math.prod(shape) if shape else 0
-    whole = (count + int(header.get("PCOUNT", 0))) * int(header.get("GCOUNT", 1))
+    whole = (count + _whole(header, "PCOUNT", 0)) * _whole(header, "GCOUNT", 1)
     return _Form(
         header,
         shape,
@@ -136,7 +136,10 @@ def _header_of(data: bytes, start: int) -> tuple[_Form, dict[str, bytes], int]:
 
     Raises ValueError if it is none.
     """
-    found = _cards_of(data[start : start + _BLOCK]) or _cards_of.__wrapped__(data[start:])
+    found, length = _cards_of(data[start : start + _BLOCK]), _BLOCK
+    while found is None and start + length < len(data):
+        length *= 4  # not all at once, which would copy the rest of the file for each of its headers
+        found = _cards_of.__wrapped__(data[start : start + length])
     if found is None:
         raise ValueError("its FITS header has no end")
     cards, later, length = found
@@ -202,8 +205,9 @@ def _value(text: bytes) -> Any:
     return field.decode("ascii", "replace")
 
 
-def _whole(header: dict[str, Any], key: str) -> int:
-    value = header.get(key)
+def _whole(header: dict[str, Any], key: str, otherwise: int | None = None) -> int:
+    """A whole number of a header; `otherwise` where it has none. Raises ValueError for any other value."""
+    value = header.get(key, otherwise)
     if type(value) is not int or (value < 0 and key != "BITPIX"):
         raise ValueError(f"its FITS header has {key} = {value}")
     return value

@@ -110,9 +110,8 @@ def auc(score: NDArray, real: NDArray[np.bool_]) -> Found | None:
     if not n or not m:
         return None
     ranks = scipy.stats.rankdata(score)
-    above = (
-        ranks[real] - scipy.stats.rankdata(score[real])
-    ) / m  # the share of bogus stamps below each real one
+    # of each real stamp, the share of bogus ones below it; of each bogus stamp, the share of real ones above
+    above = (ranks[real] - scipy.stats.rankdata(score[real])) / m
     below = 1 - (ranks[~real] - scipy.stats.rankdata(score[~real])) / n
     value = float(above.mean())
     if min(n, m) < 2 or value in (0, 1):

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
-from functools import partial
+from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -199,12 +199,21 @@ def _set_threads(threads: int | None) -> None:
     elif not isinstance(threads, int | np.integer) or not 1 <= threads <= most:
         raise UserError(f"threads {threads!r}: this machine has {most}; give a number from 1 to {most}")
     try:
-        with _short_waits():
-            numba.set_num_threads(threads)
+        _start_threads()
+        numba.set_num_threads(threads)
     except ValueError as error:  # the environment names a threading library that is not here
         layer = numba.config.THREADING_LAYER  # type: ignore[attr-defined]  # made at run time
         remedy = "unset that variable of the environment, or install the library"
         raise UserError(f"NUMBA_THREADING_LAYER={layer}: {str(error).splitlines()[0]} {remedy}") from error
+
+
+@cache  # once, for other threads of the process may read the environment that this writes
+def _start_threads() -> None:
+    """Start Numba's threads. Raises ValueError if their library is not here."""
+    import numba
+
+    with _short_waits():
+        numba.get_num_threads()
 
 
 @contextlib.contextmanager
