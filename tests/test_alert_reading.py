@@ -199,7 +199,7 @@ def test_a_count_in_a_header_that_is_no_whole_number_is_told_as_damage(card):
     hdu.header["COMMENT"] = "here"
     hdu.writeto(file)
     data = file.getvalue().replace(f"{'COMMENT here':80}".encode(), f"{card:80}".encode())
-    with pytest.raises(ValueError, match="its FITS header has [PG]COUNT = "):
+    with pytest.raises(ValueError, match=r"its FITS header has [PG]COUNT = "):
         read_images(data)
 
 
