@@ -1,5 +1,7 @@
 """Relevance on a GPU as one graph, from the stamps to the maps (rotinv.lrp.relevance.prepared)."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from cuda_emulation import fake_cupy
@@ -115,6 +117,26 @@ def test_blocks_of_other_sizes_have_graphs_of_their_own(monkeypatch):
     assert [len(maps) for _, maps in found] == [2, 2, 2, 1]
     for one, two in zip(found, same, strict=True):
         assert_same(one, two)
+
+
+def test_without_memory_for_a_graph_blocks_go_launch_by_launch():
+    network, params, blocks = drawn()
+    asked = []
+
+    def repeated(function):
+        def refused(*_):
+            asked.append(function)
+            raise MemoryError
+
+        return refused
+
+    k, rules = replace(emulated(), repeated=repeated), composites.named("alpha2beta1")
+    there = k.asarray(params)
+    run = prepared(k, network, there, rules)
+    for x in blocks:
+        expected = relevance(k, network, there, k.asarray(x), rules)
+        assert_same(on_host(k, run(k.asarray(x))), on_host(k, expected))
+    assert len(asked) == 1  # and not again for every block
 
 
 def test_logits_that_are_no_numbers_are_told_all_the_same():

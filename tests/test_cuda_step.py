@@ -147,6 +147,21 @@ def test_which_networks_take_their_steps_so():
     assert not takes(architectures.Network(layers, (21, 21, 4)), k)
 
 
+@pytest.mark.parametrize("filters", [5, 6, 8])
+def test_a_network_of_any_number_of_filters_takes_a_step(filters):
+    """Weights that do not lie at multiples of 16 bytes are not read by 16 bytes; a GPU would refuse to."""
+    of = Training("cap", 13, 1, 1)
+    layers = list(of.network.layers)
+    layers[2] = replace(layers[2], filters=filters)
+    of.network = architectures.Network(layers, of.network.in_shape)
+    of.params, on = np.float32(of.network.initial("he", 1)), Listing()
+    loss, grads = of.step(on)
+    assert ("step_update" in on.launches) == (filters == 8)
+    expected, _ = of.step(on, in_few_kernels=False)
+    np.testing.assert_allclose(loss, expected, rtol=0, atol=2e-3 * expected.max())
+    assert np.isfinite(grads).all() and grads.any()
+
+
 def test_no_bank_of_shared_memory_is_met_twice():
     """But where a block adds up db, once, and in the stores of the second layer's pooling. Where lanes part,
     as at the end of the first layer's cells, the count is not exact."""

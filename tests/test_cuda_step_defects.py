@@ -163,6 +163,12 @@ DEFECTS = {
         "(layer == 5 ? y3 : y4)",
         EVERY,
     ),
+    (backward, "a stage is sent before all are done with its slot"): (
+        "step_chain",
+        "        __syncthreads();\n        send();\n",
+        "        send();\n        __syncthreads();\n",
+        BY_WARPS,
+    ),
     (backward, "a stage too many at a time"): (
         "step_chain",
         "weights + s * (STAGE / 2), BLOCK_32);\n            }\n        }\n        __sync",
@@ -267,6 +273,14 @@ DEFECTS = {
         "fetch(tile + blocks, side ^ 1);",
         "fetch(tile + blocks, side);",
         EVERY,
+    ),
+    (gradients, "the next tile before all are done with the one before"): (
+        "step_gradients",
+        """        __syncthreads();  // all see the tile, and with two buffers are done with the one before
+        if (BUFFERS == 2) fetch(tile + blocks, side ^ 1);
+""",
+        "        if (BUFFERS == 2) fetch(tile + blocks, side ^ 1);\n        __syncthreads();\n",
+        BY_WARPS,
     ),
     (gradients, "a border that is not zeros"): (
         "step_gradients",

@@ -38,11 +38,16 @@ class _Convolved(NamedTuple):
 
 
 def takes(on, form):
-    """Whether there are kernels for networks of this form (rotinv.nn.depth_first.Form)."""
+    """Whether there are kernels for networks of this form (rotinv.nn.depth_first.Form).
+
+    The dense layers' kernels read four weights at a time, which then must lie at multiples of 16 bytes: so
+    filters have to come in fours.
+    """
     return (
         on.of_products == "tf32"
         and on.most_shared >= _FIRST_SHARED
         and len(form.convolutions) == 5
+        and all(filters % 4 == 0 for _, filters, _, _ in form.convolutions)
         and form.convolutions[-1][1] == _UNITS
         and form.convolutions[-1][3] == 2
         and form.dense[:-1] == (_UNITS, _UNITS)

@@ -93,7 +93,8 @@ def prepared(
 
     Where the device can choose the class itself, and no rule has to look at a layer's input, the whole pass
     does not wait for the host once. From the second block of a shape on it is one graph then (see
-    Kernels.repeated), and a block's trail is overwritten by the next block of that shape.
+    Kernels.repeated), and a block's trail is overwritten by the next block of that shape. Where the device's
+    memory does not take a graph beside what it holds, blocks go on launch by launch, with the same bits.
     """
 
     def whole(x: Array) -> tuple[Array, list[Array]]:
@@ -102,10 +103,18 @@ def prepared(
         trail += [step.passed for step in descend(k, network, params, x, composite, trail[0])]
         return logits, trail[::-1]
 
+    def replayed(x: Array) -> tuple[Array, list[Array]] | None:
+        """What the graph of the block's shape gives; None if the device has no memory for a graph."""
+        try:
+            return graphs[x.shape](x)
+        except MemoryError:
+            graphs[x.shape] = whole  # from now on
+            return None
+
     def run(x: Array) -> Trail:
-        again = x.shape in met
+        found = replayed(x) if x.shape in met else None
         met.add(x.shape)
-        logits, trail = graphs[x.shape](x) if again else whole(x)
+        logits, trail = found or whole(x)
         targets.check_finite(k.to_host(logits))
         return Trail(logits, trail)
 

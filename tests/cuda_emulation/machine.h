@@ -13,7 +13,8 @@ static inline void forget(int&) {}
 
 namespace emu {
 
-// Copies that a thread has begun, by groups: they arrive when their thread waits for them, and not before.
+// Copies that a thread has begun, by groups. They arrive when their thread waits for them, and not before; but as the
+// hardware may write at any time from their beginning on, what was there is NaN as soon as they begin.
 struct Copy {
     char* to;
     const char* from;
@@ -34,6 +35,7 @@ inline void check_aligned(const void* p, int bytes) {
 
 static inline void copy_async(SharedAddress to, const void* from) {
     if (((uintptr_t)to | (uintptr_t)from) & 15) emu::fail("a copy of 16 bytes that is not aligned");
+    memset(to, 0xff, 16);
     emu::open_group[emu::current].push_back({to, (const char*)from});
 }
 static inline void commit_copies() {
