@@ -82,9 +82,7 @@ def _tell(picks: Picks, source: Source, options: argparse.Namespace) -> None:
         what = f"{cli.counted(without, 'stamp')} without an id: the id in LABELS.csv is the index from 0"
         (cli.warn if "candidate_id" in source.known else cli.note)(what)
     if len(picks.stamps) < options.count:
-        cli.warn(
-            f"--count {options.count}: only {cli.counted(len(picks.stamps), 'stamp')} were left to choose"
-        )
+        cli.warn(f"--count {options.count}: only {cli.counted(len(picks.stamps), 'stamp')} could be chosen")
 
 
 def _parser() -> cli.Parser:
