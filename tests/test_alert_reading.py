@@ -192,14 +192,17 @@ def test_long_headers_do_not_copy_the_rest_of_the_file_each():
     assert data.copied < 4 * len(data)
 
 
-@pytest.mark.parametrize("card", ["PCOUNT  = 1E400", "PCOUNT  = -800", "GCOUNT  = 'x'", "GCOUNT  = NaN"])
-def test_a_count_in_a_header_that_is_no_whole_number_is_told_as_damage(card):
+@pytest.mark.parametrize(
+    "card",
+    ["PCOUNT  = 1E400", "PCOUNT  = -800", "GCOUNT  = 'x'", "GCOUNT  = NaN", "BSCALE  = 'x'", "BZERO   = T"],
+)
+def test_a_number_in_a_header_that_is_none_is_told_as_damage(card):
     """It makes the cut-out unreadable, and not the whole packet."""
     file, hdu = io.BytesIO(), fits.PrimaryHDU(np.ones((9, 11), np.float32))
     hdu.header["COMMENT"] = "here"
     hdu.writeto(file)
     data = file.getvalue().replace(f"{'COMMENT here':80}".encode(), f"{card:80}".encode())
-    with pytest.raises(ValueError, match=r"its FITS header has [PG]COUNT = "):
+    with pytest.raises(ValueError, match=rf"its FITS header has {card[:6].strip()} = "):
         read_images(data)
 
 

@@ -213,12 +213,19 @@ def _whole(header: dict[str, Any], key: str, otherwise: int | None = None) -> in
     return value
 
 
+def _number(header: dict[str, Any], key: str, otherwise: float) -> float:
+    value = header.get(key, otherwise)
+    if type(value) not in (int, float):
+        raise ValueError(f"its FITS header has {key} = {value}")
+    return float(value)
+
+
 def _pixels(stored: NDArray[Any], header: dict[str, Any]) -> NDArray[np.floating]:
     """The values of stored pixels; those marked BLANK have none, NaN."""
     pixels = as_float(stored)
     if stored.dtype.kind != "f" and "BLANK" in header:
         pixels[stored == header["BLANK"]] = np.nan
-    scale, zero = float(header.get("BSCALE", 1)), float(header.get("BZERO", 0))
+    scale, zero = _number(header, "BSCALE", 1.0), _number(header, "BZERO", 0.0)
     return pixels if (scale, zero) == (1, 0) else pixels * scale + zero
 
 
