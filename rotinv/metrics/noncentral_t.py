@@ -12,8 +12,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
-from rotinv.system.messages import counted
-
 FEWEST = 20  # values that a fit of four parameters is tried on
 MOMENTS = ("mean", "variance", "skewness", "kurtosis")  # kurtosis: in excess of a normal's 3
 DDOF = 0  # sample moments are sums divided by n
@@ -180,7 +178,7 @@ def fit_noncentral_t(values: NDArray) -> Fit | str:
     """
     x = np.asarray(values, dtype=np.float64)
     if len(x) < FEWEST:
-        return f"{counted(len(x), 'value')}: too few to fit; at least {FEWEST} are needed"
+        return f"too few values to fit: {len(x)}, where at least {FEWEST} are needed"
     spread = x.std()
     if np.ptp(x) == 0 or not np.isfinite(spread):
         return "the values are all equal" if np.ptp(x) == 0 else "the values are not finite"
