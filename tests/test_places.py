@@ -302,7 +302,7 @@ def test_a_threading_library_that_is_not_here_is_named(monkeypatch):
 
     monkeypatch.setattr(numba, "set_num_threads", refuse)
     monkeypatch.setattr(numba.config, "THREADING_LAYER", "tbb")
-    told = "^NUMBA_THREADING_LAYER=tbb: No threading layer could be loaded. unset that variable"
+    told = "^NUMBA_THREADING_LAYER=tbb: No threading layer could be loaded; unset that variable"
     with pytest.raises(UserError, match=told):
         get_kernels("cpu")
 

@@ -204,7 +204,8 @@ def _set_threads(threads: int | None) -> None:
     except ValueError as error:  # the environment names a threading library that is not here
         layer = numba.config.THREADING_LAYER  # type: ignore[attr-defined]  # made at run time
         remedy = "unset that variable of the environment, or install the library"
-        raise UserError(f"NUMBA_THREADING_LAYER={layer}: {str(error).splitlines()[0]} {remedy}") from error
+        why = str(error).splitlines()[0].rstrip(".")
+        raise UserError(f"NUMBA_THREADING_LAYER={layer}: {why}; {remedy}") from error
 
 
 @cache  # once, for other threads of the process may read the environment that this writes
